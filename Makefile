@@ -1,0 +1,35 @@
+# make serve | make test | make install | make bench. Needs Python 3.11 or 3.12, make and a C compiler; everything else is installed into .venv.
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
+PORT ?= 8000
+EXTRA ?= cpu
+BIN := .venv/bin
+export NUMBA_CACHE_DIR ?= $(CURDIR)/.revenue-engine/numba
+
+.PHONY: install serve test lint bench clean
+.DEFAULT_GOAL := serve
+
+install: .venv/installed-$(EXTRA)
+
+.venv/installed-$(EXTRA): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 13) else "Python 3.11 or 3.12 is needed, this is " + sys.version.split()[0] + ": make PYTHON=python3.11")'
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$(EXTRA),dev]'
+	touch $@
+
+serve: install
+	@exec $(BIN)/revenue-engine serve --port $(PORT)
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: lint
+	$(BIN)/pytest
+
+bench: install
+	$(BIN)/python benchmarks/run.py
+
+clean:
+	rm -rf .venv .revenue-engine

@@ -1,0 +1,1 @@
+"""The requests: from a socket to an answer."""

@@ -1,0 +1,98 @@
+"""One frozen Settings object: configs/base.yaml, the file given by --config, the environment, the command line. Read once, passed on."""
+
+import functools
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
+
+from serving.errors import SettingsError
+
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Server(_Part):
+    """Where the server listens and what it accepts."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=0, le=65535)
+    replicas: int = Field(1, ge=1, le=64)
+    max_body_bytes: int = Field(4 * 1024 * 1024, ge=1024)
+    max_items: int = Field(1000, ge=1)
+    max_connections: int = Field(10_000, ge=1)
+    default_timeout_ms: int = Field(1000, ge=1)
+    drain_s: float = Field(10.0, gt=0, le=20)
+    own_socket: bool = True  # False: only Ray's own HTTP proxy and handles reach the replicas
+    ray_http_port: int | None = Field(None, ge=1, le=65535)
+
+
+class Batcher(_Part):
+    """How many rows may wait, and how many are scored in one call."""
+
+    max_queued: int = Field(4096, ge=1)
+    max_batch: int = Field(256, ge=1)
+
+
+class Cache(_Part):
+    """Answers kept in process, and behind them in Redis. `redis_url` None: an embedded Valkey where one can be started."""
+
+    enabled: bool = True
+    ttl_s: float = Field(5.0, gt=0)
+    max_bytes: int = Field(64 * 1024 * 1024, ge=0)
+    shared: Literal["auto", "always", "never"] = "auto"
+    redis_url: str | None = None
+    redis_timeout_ms: float = Field(5.0, gt=0)
+
+
+class Models(_Part):
+    """Where the models are: any fsspec URL. `poll_s`: how often a replica looks for a promotion."""
+
+    registry: str = ".revenue-engine/models"
+    alias: str = "champion"
+    poll_s: float = Field(0.5, gt=0)
+
+
+class Settings(_Part):
+    """Everything that can be set. Environment: REVENUE_ENGINE_SERVER__PORT=9000 sets server.port."""
+
+    home: Path = Path(".revenue-engine")
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    server: Server = Server()
+    batcher: Batcher = Batcher()
+    cache: Cache = Cache()
+    models: Models = Models()
+
+
+class _Environment(BaseSettings, Settings):
+    """The same fields, as variables of the environment."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_prefix="REVENUE_ENGINE_", env_nested_delimiter="__")
+
+
+def _merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    both = {k: _merge(under[k], v) if isinstance(v, dict) and isinstance(under.get(k), dict) else v for k, v in over.items()}
+    return {**under, **both}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (OSError, yaml.YAMLError) as error:
+        raise SettingsError(f"cannot read settings from {path}: {error}") from error
+
+
+def load(config: Path | None = None, **overrides: Any) -> Settings:
+    """Return the settings: configs/base.yaml, then `config`, then the environment, then `overrides` (the command line)."""
+    files = [CONFIGS / "base.yaml", *([config] if config is not None else [])]
+    layers = [*map(_read, files), EnvSettingsSource(_Environment)(), overrides]
+    try:
+        return Settings.model_validate(functools.reduce(_merge, layers))
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']} (got {e['input']!r})" for e in error.errors()]
+        raise SettingsError("settings: " + "; ".join(lines)) from error

@@ -1,0 +1,185 @@
+"""Every feature's name, order, unit, source and what missing means; and the one function that makes the feature matrix.
+
+A row of the matrix is one session as of one moment. Whatever a caller states (a published table's column, a request's `aggregates` or
+`contextData`) is *given*; what is not given is counted from the session's events; what neither says is NaN: missing, never zero.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kernels import sessions
+
+EVENT_TYPES = (
+    "unknown",
+    "page_view",
+    "product_view",
+    "search",
+    "add_to_cart",
+    "remove_from_cart",
+    "checkout",
+    "click",
+    "scroll",
+    "input",
+    "wait",
+)
+PAGE_KINDS = (
+    "unknown",
+    "administrative",
+    "informational",
+    "product",
+    "home",
+    "category",
+    "search",
+    "cart",
+    "checkout",
+    "account",
+    "other",
+)
+EVENT_CODES = {name: code for code, name in enumerate(EVENT_TYPES)}
+PAGE_CODES = {name: code for code, name in enumerate(PAGE_KINDS)}
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """One column of the matrix. `source` is where a request carries it; `counted` says that events fill it when it is not given."""
+
+    name: str
+    unit: str
+    source: str
+    low: float = 0.0
+    high: float = float("inf")
+    kind: Literal["number", "category"] = "number"
+    counted: bool = False
+
+
+_AGGREGATES = "behaviorData.aggregates, else counted from behaviorData.interactions"
+_EVENTS = "behaviorData.interactions"
+
+
+def _counted(name: str, unit: str, source: str = _EVENTS) -> Feature:
+    return Feature(name, unit, source, counted=True)
+
+
+FEATURES: tuple[Feature, ...] = (
+    # Counted from events unless given; the order is that of kernels.sessions.
+    _counted("administrativeCount", "pages", _AGGREGATES),
+    _counted("administrativeSeconds", "s", _AGGREGATES),
+    _counted("informationalCount", "pages", _AGGREGATES),
+    _counted("informationalSeconds", "s", _AGGREGATES),
+    _counted("productCount", "pages", _AGGREGATES),
+    _counted("productSeconds", "s", _AGGREGATES),
+    _counted("eventCount", "events"),
+    _counted("activeSeconds", "s"),
+    _counted("lastGapSeconds", "s"),
+    _counted("clickCount", "events"),
+    _counted("productViewCount", "events"),
+    _counted("searchCount", "events"),
+    _counted("cartAddCount", "events"),
+    _counted("cartRemoveCount", "events"),
+    _counted("checkoutCount", "events"),
+    _counted("rageClickCount", "events"),
+    _counted("waitSeconds", "s"),
+    # Only ever given.
+    Feature("bounceRate", "fraction", "behaviorData.aggregates", high=1),
+    Feature("exitRate", "fraction", "behaviorData.aggregates", high=1),
+    Feature("pageValue", "money a page", "behaviorData.aggregates"),
+    Feature("pageViews", "pages", "behaviorData.pageViews"),
+    Feature("timeOnSite", "s", "behaviorData.timeOnSite"),
+    Feature("timeOfDay", "h, local, [0, 24)", "contextData.timeOfDay", high=24),
+    Feature("dayOfWeek", "0 Sunday to 6 Saturday", "contextData.dayOfWeek", high=6),
+    Feature("weekend", "0 or 1", "contextData.dayOfWeek", high=1),
+    Feature("month", "1 to 12", "contextData.month", low=1, high=12),
+    Feature("specialDay", "closeness to a special day, 0 to 1", "contextData.specialDay", high=1),
+    Feature("deviceType", "category", "contextData.deviceType", kind="category"),
+    Feature("operatingSystem", "category", "contextData.operatingSystem", kind="category"),
+    Feature("browser", "category", "contextData.browser", kind="category"),
+    Feature("region", "category", "contextData.location.region", kind="category"),
+    Feature("trafficType", "category", "contextData.trafficType", kind="category"),
+    Feature("visitorType", "category", "contextData.visitorType", kind="category"),
+)
+NAMES: tuple[str, ...] = tuple(feature.name for feature in FEATURES)
+INDEX: dict[str, int] = {name: i for i, name in enumerate(NAMES)}
+CATEGORIES: tuple[str, ...] = tuple(feature.name for feature in FEATURES if feature.kind == "category")
+
+# The page statistics of a web analytics tool; a caller who has none still gets an answer from the same model.
+PAGE_STATISTICS = ("bounceRate", "exitRate", "pageValue")
+
+
+def category_key(value: object) -> str:
+    """Return the form in which a category value is looked up: text, without case or surrounding space, `_visitor` dropped."""
+    return str(value).strip().lower().removesuffix("_visitor")
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """Category values seen in training: `codes[feature][key]` is the value's number in the matrix; unseen values are missing."""
+
+    codes: Mapping[str, Mapping[str, float]]
+
+    @classmethod
+    def learn(cls, values: Mapping[str, Sequence[object]]) -> "Vocabulary":
+        """Number the distinct values of each category; whole numbers keep their numeric order, text is in alphabetic order."""
+        codes = {}
+        for feature, column in values.items():
+            keys = {category_key(value) for value in column if value is not None}
+            ordered = sorted(keys, key=lambda key: (0, int(key), "") if key.isdecimal() else (1, 0, key))
+            codes[feature] = {key: float(code) for code, key in enumerate(ordered)}
+        return cls(codes)
+
+    def code(self, feature: str, value: object) -> float:
+        """Return the code of `value`, NaN if it is None or was never seen in training."""
+        if value is None:
+            return np.nan
+        return self.codes.get(feature, {}).get(category_key(value), np.nan)
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """Events of many sessions in flat columns; session `i` owns `offsets[i]:offsets[i + 1]`, in order of time.
+
+    offsets int64 [sessions + 1]; kind, page int8 codes; time_ms int64 epoch milliseconds; x, y float32 pixels; wait_ms float32.
+    """
+
+    offsets: NDArray[np.int64]
+    kind: NDArray[np.int8]
+    page: NDArray[np.int8]
+    time_ms: NDArray[np.int64]
+    x: NDArray[np.float32]
+    y: NDArray[np.float32]
+    wait_ms: NDArray[np.float32]
+
+    @classmethod
+    def none(cls, sessions: int) -> "Events":
+        """Return `sessions` sessions of which no event is known."""
+        code, pixel = np.empty(0, np.int8), np.empty(0, np.float32)
+        return cls(np.zeros(sessions + 1, np.int64), code, code, np.empty(0, np.int64), pixel, pixel, pixel)
+
+
+def given(rows: int) -> NDArray[np.float64]:
+    """Return a float64 [rows, features] matrix of which nothing is given yet: all NaN."""
+    return np.full((rows, len(FEATURES)), np.nan)
+
+
+def matrix(given: NDArray[np.float64], events: Events) -> NDArray[np.float32]:
+    """Return the float32 [sessions, features] matrix: what is given, else what the events count, else NaN.
+
+    The same compiled function makes it for one live session and for a hundred million stored ones.
+    """
+    out = np.empty(given.shape, np.float32)
+    sessions.session_features(
+        events.offsets,
+        events.kind,
+        events.page,
+        events.time_ms,
+        events.x,
+        events.y,
+        events.wait_ms,
+        sessions.PAGE_GROUPS,
+        given,
+        out,
+    )
+    return out
