@@ -1,0 +1,85 @@
+"""The holder: the socket outlives its replicas, and a caller always gets an answer."""
+
+import json
+import socket
+import urllib.error
+import urllib.request
+
+import pytest
+
+from serving.errors import SettingsError
+from serving.holder import LEAVING, READY, Holder, Lease, bind
+
+
+@pytest.fixture
+def holder(tmp_path):
+    holder = Holder(bind("127.0.0.1", 0), tmp_path / "s")
+    holder.start()
+    yield holder
+    holder.close()
+
+
+def get(port, path):
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as reply:
+            return reply.status, json.loads(reply.read()), reply.headers
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.loads(error.read()), error.headers
+
+
+def until(condition):
+    for _ in range(10_000_000):
+        if condition():
+            return
+    raise AssertionError("never came true")
+
+
+def test_while_no_replica_is_warm_the_answer_is_503_and_the_process_is_alive(holder):
+    status, problem, headers = get(holder.port, "/v1/purchase-prediction")
+    assert (status, problem["status"], headers["retry-after"]) == (503, 503, "1")
+    assert headers["content-type"] == "application/problem+json"
+    assert get(holder.port, "/health/live")[0] == 200
+    assert get(holder.port, "/health/ready")[0] == 503
+
+
+def test_a_replica_that_is_ready_accepts_instead_and_hands_back_when_it_leaves_or_dies(holder, tmp_path):
+    lease = Lease(tmp_path / "s")
+    lease.say(READY)
+    until(lambda: holder.ready == 1)
+    with socket.create_connection(("127.0.0.1", holder.port), timeout=10) as caller:
+        lease.sock.setblocking(True)
+        accepted, _ = lease.sock.accept()
+        accepted.sendall(b"mine")
+        assert caller.recv(4) == b"mine"
+        accepted.close()
+    lease.say(LEAVING)
+    until(lambda: holder.ready == 0)
+    assert get(holder.port, "/health/ready")[0] == 503
+    other = Lease(tmp_path / "s")
+    other.say(READY)
+    until(lambda: holder.ready == 1)
+    other.close()  # as a killed process does
+    lease.close()
+    until(lambda: holder.ready == 0)
+    assert get(holder.port, "/health/ready")[0] == 503
+
+
+def test_a_connection_made_while_one_replica_leaves_is_answered_by_the_next(holder, tmp_path):
+    first, second = Lease(tmp_path / "s"), Lease(tmp_path / "s")
+    first.say(READY)
+    second.say(READY)
+    until(lambda: holder.ready == 2)
+    with socket.create_connection(("127.0.0.1", holder.port), timeout=10) as caller:
+        first.close()
+        second.sock.setblocking(True)
+        accepted, _ = second.sock.accept()
+        accepted.sendall(b"here")
+        assert caller.recv(4) == b"here"
+        accepted.close()
+    second.close()
+
+
+def test_a_taken_port_is_said_with_the_way_out(holder):
+    with pytest.raises(SettingsError, match=rf"127.0.0.1:{holder.port}.*PORT="):
+        bind("127.0.0.1", holder.port)
