@@ -2,17 +2,18 @@
 
 The pattern of every kernel file, from the bottom up:
 
-1. *Parts*: small functions of scalars and arrays, each decorated with `@on_cpu`, that return numbers or a tuple of numbers.
-2. The *row formula* `(row, *arrays) -> None`, decorated with `@on_cpu`: it calls the parts and writes what belongs to row `row`. It
-   neither allocates nor raises, for CUDA can do neither.
-3. The *launch on CPU*: an `@on_cpu` function that calls the row formula for each row.
-4. The *launch on CUDA*: `on_cuda(row formula)`, one thread a row. A function compiled for the CPU keeps its Python source, and the CUDA
-   compiler compiles that again, with every part it calls, for the device; so nothing is written or listed twice.
+1. *Formulas*, decorated with `@formula`: small functions of numbers and arrays that return a number or a tuple of numbers, and, on top of
+   them, the *row formula* `(row, *arrays) -> None` that writes what belongs to row `row`. They neither allocate nor raise: CUDA can do
+   neither.
+2. The launch on CPU: a function decorated with `@on_cpu` that calls the row formula for each row.
+3. The launch on CUDA: `on_cuda(row formula)`, one thread a row. A formula keeps its Python source, and the CUDA compiler compiles that
+   again, with every formula it calls, for the device; so nothing is written or listed twice.
 
-Parts live in the file of the formula that calls them: the cache on disk is renewed by file, and would not see a part change elsewhere.
+A formula lives in the file of what calls it: the cache on disk is renewed by file, and would not see a change elsewhere.
 """
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any, ParamSpec, TypeVar
 
 import numba
@@ -20,50 +21,46 @@ import numba
 P = ParamSpec("P")
 R = TypeVar("R")
 
-THREADS_PER_BLOCK = 128
+# The CUDA simulator (NUMBA_ENABLE_CUDASIM=1) is an interpreter: under it formulas stay Python, and so does what calls them.
+SIMULATED = bool(numba.config.ENABLE_CUDASIM)
 
 
-def on_cpu(formula: Callable[P, R]) -> Callable[P, R]:
-    """Return `formula` compiled for the CPU: GIL released, cached on disk, division as numpy does it.
-
-    IEEE arithmetic without fastmath: sums keep their order, so that a row alone and a row among a million give the same bits.
-    """
-    compiled: Callable[P, R] = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=False)(formula)
+def _compiled(function: Callable[P, R], forceinline: bool) -> Callable[P, R]:
+    if SIMULATED:
+        return function
+    # No fastmath: sums keep their order, so that a row alone and a row among a million give the same bits.
+    compile_ = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=False, forceinline=forceinline)
+    compiled: Callable[P, R] = compile_(function)
     return compiled
 
 
-def on_cuda(formula: Callable[..., None]) -> Callable[..., None]:
+def formula(function: Callable[P, R]) -> Callable[P, R]:
+    """Return `function` as a part of kernels: compiled into whatever calls it, on CPU and on CUDA, without the cost of a call."""
+    return _compiled(function, forceinline=True)
+
+
+def on_cpu(function: Callable[P, R]) -> Callable[P, R]:
+    """Return `function` compiled for the CPU: GIL released, cached on disk, IEEE arithmetic, division by zero as in numpy."""
+    return _compiled(function, forceinline=False)
+
+
+def on_cuda(row_formula: Callable[..., None]) -> Callable[..., None]:
     """Return `launch(rows, *arrays)`, which runs the row formula on CUDA, one thread a row, and returns when it is done.
 
-    `formula` is what `on_cpu` returned. The last array is the result, the others are only read. Host arrays are copied there and the
-    result back; arrays already on the device are used in place. Compiled at the first launch. Needs a GPU, or NUMBA_ENABLE_CUDASIM=1
-    (set before Numba is imported) to be simulated.
+    The last array is the result, the others are only read. Host arrays are copied there and the result back; arrays that are already on
+    the device are used in place. Needs a GPU, or NUMBA_ENABLE_CUDASIM=1 (set before Numba is imported) to be simulated.
     """
-    kernels: list[Any] = []
+
+    @cache
+    def kernel() -> Any:
+        from kernels import cuda
+
+        return cuda.compiled(row_formula)
 
     def launch(rows: int, *arrays: Any) -> None:
-        from numba import cuda
+        from kernels import cuda
 
-        if rows == 0:
-            return
-        if not kernels:
-            kernels.append(cuda.jit(cuda_kernel(formula)))
-        there = [cuda.to_device(array) for array in arrays]
-        kernels[0][-(-rows // THREADS_PER_BLOCK), THREADS_PER_BLOCK](rows, tuple(there))
-        cuda.synchronize()
-        if there[-1] is not arrays[-1] and not hasattr(arrays[-1], "__cuda_array_interface__"):
-            there[-1].copy_to_host(arrays[-1])
+        if rows > 0:
+            cuda.launch(kernel(), rows, arrays)
 
     return launch
-
-
-def cuda_kernel(formula: Callable[..., None]) -> Callable[..., None]:
-    """Return the Python source of the kernel `(rows, arrays)` that runs `formula` in each thread below `rows`, for `cuda.jit`."""
-    from numba import cuda
-
-    def kernel(rows: int, arrays: Any) -> None:
-        row = cuda.grid(1)
-        if row < rows:
-            formula(row, *arrays)
-
-    return kernel

@@ -9,7 +9,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.compile import on_cpu, on_cuda
+from kernels.compile import formula, on_cpu, on_cuda
 
 PAGE_VIEW, PRODUCT_VIEW, SEARCH, ADD_TO_CART, REMOVE_FROM_CART, CHECKOUT, CLICK = range(1, 8)
 
@@ -40,16 +40,16 @@ RAGE_PIXELS = 30.0  # each consecutive pair closer than this, |dx| + |dy| (PostH
 RAGE_MS = 1000  # and sooner than this
 
 
-@on_cpu
+@formula
 def page_group(kind: int, page: int, groups: NDArray[np.int8]) -> int:
     """Return the group that a visit is counted in; a product view of no known page is one of a product, an unknown page is in none."""
     known = UNKNOWN_PAGE < page < groups.size
     if known:
-        return groups[page]
+        return int(groups[page])
     return PRODUCT if kind == PRODUCT_VIEW else NO_GROUP
 
 
-@on_cpu
+@formula
 def visits(
     first: int,
     last: int,
@@ -67,9 +67,9 @@ def visits(
     group = NO_GROUP
     since = time_ms[first]
     for i in range(first, last + 1):
-        ends = i == last
-        if ends or kind[i] == PAGE_VIEW or kind[i] == PRODUCT_VIEW:
-            now = time_ms[last - 1] if ends else time_ms[i]
+        over = i == last
+        if over or kind[i] == PAGE_VIEW or kind[i] == PRODUCT_VIEW:
+            now = time_ms[last - 1] if over else time_ms[i]
             if group == ADMINISTRATIVE:
                 administrative += 1
                 administrative_ms += now - since
@@ -79,13 +79,13 @@ def visits(
             elif group == PRODUCT:
                 product += 1
                 product_ms += now - since
-            if not ends:
+            since = now
+            if not over:
                 group = page_group(kind[i], page[i], groups)
-                since = now
     return administrative, administrative_ms, informational, informational_ms, product, product_ms
 
 
-@on_cpu
+@formula
 def actions(first: int, last: int, kind: NDArray[np.int8]) -> tuple[int, int, int, int, int, int]:
     """Return how many of the events `first:last` are a click, product view, search, cart add, cart remove, checkout."""
     clicks = product_views = searches = adds = removes = checkouts = 0
@@ -100,7 +100,7 @@ def actions(first: int, last: int, kind: NDArray[np.int8]) -> tuple[int, int, in
     return clicks, product_views, searches, adds, removes, checkouts
 
 
-@on_cpu
+@formula
 def rage_clicks(
     first: int,
     last: int,
@@ -109,7 +109,7 @@ def rage_clicks(
     x: NDArray[np.float32],
     y: NDArray[np.float32],
 ) -> int:
-    """Return how many runs of clicks, each near the one before in place and time, reach RAGE_CLICKS; a click at an unknown place is near none."""
+    """Return how many runs of clicks, each near the one before in place and time, reach RAGE_CLICKS; an unknown place is near none."""
     rages = 0
     run = 0
     previous = -1
@@ -124,16 +124,16 @@ def rage_clicks(
     return rages
 
 
-@on_cpu
+@formula
 def waited(first: int, last: int, wait_ms: NDArray[np.float32]) -> float:
     """Return the milliseconds waited in the events `first:last`, those unknown (NaN) left out."""
     total = 0.0
     for i in range(first, last):
-        total += 0.0 if math.isnan(wait_ms[i]) else wait_ms[i]  # a choice, not a branch: unpredictable, it would cost the most here
+        total += 0.0 if math.isnan(wait_ms[i]) else float(wait_ms[i])  # a choice costs less than a branch
     return total
 
 
-@on_cpu
+@formula
 def counted(
     first: int,
     last: int,
@@ -146,7 +146,8 @@ def counted(
     groups: NDArray[np.int8],
 ) -> tuple[float, ...]:
     """Return the EVENT_FEATURES features counted from the events `first:last`, at least one; one event has no last gap: NaN."""
-    administrative, administrative_ms, informational, informational_ms, product, product_ms = visits(first, last, kind, page, time_ms, groups)
+    visited = visits(first, last, kind, page, time_ms, groups)
+    administrative, administrative_ms, informational, informational_ms, product, product_ms = visited
     clicks, product_views, searches, adds, removes, checkouts = actions(first, last, kind)
     return (
         float(administrative),
@@ -169,7 +170,7 @@ def counted(
     )
 
 
-@on_cpu
+@formula
 def session_row(
     row: int,
     offsets: NDArray[np.int64],

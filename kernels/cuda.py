@@ -1,0 +1,35 @@
+"""The launch of a row formula on CUDA. Imported at the first launch: importing numba.cuda takes a tenth of a second that few need."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numba import cuda
+
+THREADS_PER_BLOCK = 128
+
+
+def compiled(formula: Callable[..., None]) -> Any:
+    """Return the kernel `(rows, arrays)` that runs `formula(row, *arrays)` in one thread a row; it is compiled when first launched."""
+    return cuda.jit(fastmath=False)(source(formula))
+
+
+def source(formula: Callable[..., None]) -> Callable[[int, tuple[Any, ...]], None]:
+    """Return the kernel `(rows, arrays)` as plain Python, for `cuda.jit`."""
+
+    def kernel(rows: int, arrays: tuple[Any, ...]) -> None:
+        row = cuda.grid(1)
+        if row < rows:
+            formula(row, *arrays)
+
+    return kernel
+
+
+def launch(kernel: Any, rows: int, arrays: tuple[Any, ...]) -> None:
+    """Run a kernel for `rows` rows and wait for it. The last array is the result: it is copied back if it is the host's."""
+    there = tuple(cuda.to_device(array) if isinstance(array, np.ndarray) else array for array in arrays)
+    blocks = -(-rows // THREADS_PER_BLOCK)
+    kernel[blocks, THREADS_PER_BLOCK](rows, there)
+    cuda.synchronize()
+    if isinstance(arrays[-1], np.ndarray):
+        there[-1].copy_to_host(arrays[-1])
