@@ -100,3 +100,15 @@ class SettingsError(RevenueEngineError):
     """A setting is missing, misspelt or out of range."""
 
     code = "settings"
+
+
+class OutputError(RevenueEngineError):
+    """A batch's output cannot be written where it should be."""
+
+    code = "output"
+
+
+class RayError(RevenueEngineError):
+    """Ray could not be started, or failed under a batch job."""
+
+    code = "ray"

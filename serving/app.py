@@ -1,0 +1,123 @@
+"""The composition root: settings in, a running application out; whatever it opens it closes, in reverse."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from serving import shared
+from serving.answers import Memory
+from serving.cache import Cache
+from serving.engines import ENGINES
+from serving.errors import NotReadyError
+from serving.ingress.api import build
+from serving.ingress.state import State
+from serving.metrics import Metrics
+from serving.service import Question, score
+from serving.settings import Settings
+from serving.shared import Shared
+from serving.watcher import Watcher
+from training.registry import Registry
+
+log = logging.getLogger(__name__)
+
+WARM_RUNS = 20
+
+
+class Application:
+    """Everything one replica runs: questions, cache, metrics, API. Use it as `async with Application(settings) as app`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.state = State()
+        self._closing = contextlib.AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        """Open the stores, load and warm every engine's champion, and build the API."""
+        settings = self.settings
+        # One thread scores, another loads: a promotion never waits for a batch, nor a batch for a promotion.
+        scoring = self._closing.enter_context(ThreadPoolExecutor(1, "score"))
+        loading = self._closing.enter_context(ThreadPoolExecutor(1, "load"))
+        self.metrics = Metrics()
+        self.cache = self._open_cache()
+        self.registry = Registry(settings.models.registry, Path(settings.home) / "fetched")
+        self.questions = [Question(engine, settings, scoring, self.cache) for engine in ENGINES]
+        self.watchers = [Watcher(question, self.registry, settings, loading) for question in self.questions]
+        for watcher in self.watchers:
+            await watcher.once()
+        await self._decide_sharing()
+        self.metrics.watch(self.questions, self.cache, self.watchers)
+        self._closing.callback(self.metrics.close)
+        self.api = build(self.questions, self.state, settings, self.metrics)
+        for watcher in self.watchers:
+            task = asyncio.create_task(watcher.follow(), name=f"follow {watcher.task}")
+            self._closing.push_async_callback(_stopped, task)
+        self.state.ready = all(question.ready for question in self.questions)
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Close everything, in reverse."""
+        self.state.ready = False
+        await self._closing.aclose()
+
+    def require_ready(self) -> None:
+        """Raise NotReadyError naming the engines that have no model."""
+        missing = [question.engine.name for question in self.questions if not question.ready]
+        if missing:
+            raise NotReadyError(
+                f"no model {'@'.join((missing[0], self.settings.models.alias))} in {self.settings.models.registry}; train one: "
+                f"revenue-engine train {missing[0]} --data FILE --out DIR, then revenue-engine models add DIR --alias champion"
+            )
+
+    def _open_cache(self) -> Cache | None:
+        wanted = self.settings.cache
+        if not wanted.enabled:
+            return None
+        behind = None
+        if wanted.redis_url is not None and wanted.shared != "never":
+            behind = Shared(wanted.redis_url, timeout_s=wanted.redis_timeout_ms / 1000)
+        cache = Cache(Memory(wanted.max_bytes), behind, wanted.ttl_s)
+        self._closing.push_async_callback(cache.aclose)
+        return cache
+
+    async def _decide_sharing(self) -> None:
+        """A shared cache must be cheaper than the answer: compare a round trip with a score, engine by engine."""
+        behind = self.cache.shared if self.cache is not None else None
+        if behind is None:
+            return
+        round_trip_s = await shared.measure_shared(behind)
+        for question in self.questions:
+            compute_s = await asyncio.to_thread(_cost, question)
+            question.use_shared = shared.shared_pays(self.settings.cache.shared, round_trip_s, compute_s)
+            log.info(
+                "shared cache %s for %s: a round trip takes %.0f us, an answer %.0f us (cache.shared=%s)",
+                "on" if question.use_shared else "off",
+                question.engine.name,
+                round_trip_s * 1e6,
+                compute_s * 1e6,
+                self.settings.cache.shared,
+            )
+
+
+def _cost(question: Question) -> float:
+    """Return the median seconds of one answer, the example's."""
+    scorer = question.live
+    if scorer is None:
+        return 0.0
+    request = question.engine.decode_example()
+    seconds = []
+    for _ in range(WARM_RUNS):
+        began = time.perf_counter()
+        score(scorer, [request])
+        seconds.append(time.perf_counter() - began)
+    return sorted(seconds)[WARM_RUNS // 2]
+
+
+async def _stopped(task: "asyncio.Task[Any]") -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task

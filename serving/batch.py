@@ -1,0 +1,76 @@
+"""A table or requests scored in bulk by the very engines that answer requests: the same numbers, to the last bit, in order.
+
+Small inputs are scored in this process, since Ray takes longer to start than they take; larger ones as a Ray Data job (`serving.job`).
+Either way the input streams through in chunks: what is held does not grow with it.
+"""
+
+from collections.abc import Generator, Iterable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from serving import chunks, outputs
+from serving.chunks import Chunk
+from serving.errors import OutputError
+from serving.progress import Progress, silent
+from serving.scoring import Scored, Scoring, Task
+
+RAY_ROWS = 20_000  # more rows than this are worth a Ray
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a batch job did. `ignored`: columns of the input that the model does not use, the label among them; `by`: who scored."""
+
+    rows: int
+    files: int
+    ignored: tuple[str, ...]
+    by: str
+
+
+def run(task: Task, source: Path, output: Path, progress: Progress = silent, *, ray_address: str | None = None) -> Summary:
+    """Score every row of `source`, a file or a folder of files of one kind, in order into `output`, and return what was done.
+
+    source: .csv, .csv.gz, .parquet with columns as trained on, or .ndjson, .jsonl (.gz) with requests. Raises TableError for a wrong input,
+    naming file, line and column, OutputError for an output that cannot be written, RayError when Ray fails; `output` is then untouched.
+    """
+    outputs.accepted(output)
+    paths = chunks.files(source)
+    if output.resolve() in {path.resolve() for path in paths}:
+        raise OutputError(f"{output} is the input; name another output")
+    beginning, whole = _peek(chunks.read(paths))
+    task = task.of_input(beginning[0])
+    score = Scoring(task)  # before anything is started for a model that cannot be loaded
+    if whole and ray_address is None:
+        by, scored = "in process", (score(chunk) for chunk in beginning)
+    else:
+        from serving import job
+
+        by, scored = "with Ray Data", job.scored(task, paths, ray_address)
+    with closing(scored):
+        rows = _write(scored, output, progress)
+    return Summary(rows, len(paths), task.ignored, by)
+
+
+def _peek(read: Generator[Chunk, None, None]) -> tuple[list[Chunk], bool]:
+    """Return the first chunks, up to more than RAY_ROWS rows, and whether they are all there are."""
+    first, rows = list[Chunk](), 0
+    with closing(read):
+        for chunk in read:
+            first.append(chunk)
+            rows += chunk.rows
+            if rows > RAY_ROWS:
+                return first, False
+    return first, True
+
+
+def _write(scored: Iterable[Scored], output: Path, progress: Progress) -> int:
+    """Write all answers and return how many there were."""
+    rows = 0
+    progress("starting", 0.0)
+    with outputs.opened(output) as write:
+        for part in scored:
+            write(part.answers)
+            rows += part.answers.height
+            progress(f"{rows:,} rows scored", part.share)
+    return rows

@@ -1,0 +1,189 @@
+"""The input of a batch job as a stream of chunks: whole records of a file, small enough to hold, that know where they come from."""
+
+import gzip
+import io
+import zlib
+from collections.abc import Callable, Generator, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
+
+from training.errors import TableError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+CHUNK_BYTES = 1024 * 1024  # of text; a chunk ends where a record ends
+CHUNK_ROWS = 16_384  # of Parquet
+MAX_RECORD_BYTES = 16 * 1024 * 1024  # one record of text
+
+
+class Chunk(NamedTuple):
+    """Whole records of one file. CSV: bytes of text, header first; NDJSON: bytes of text; Parquet: an Arrow IPC stream.
+
+    line: of the first record, counted from 1 (CSV, NDJSON: lines; Parquet: rows). rows: how many records at most. share: how much of the
+    whole input is read with this chunk, 0 to 1.
+    """
+
+    file: str
+    kind: str
+    line: int
+    rows: int
+    share: float
+    payload: bytes
+
+
+class Format(NamedTuple):
+    """What a suffix means: the kind of records, and how its bytes become text."""
+
+    kind: str
+    unzip: bool = False
+
+
+FORMATS: dict[str, Format] = {
+    ".csv": Format("csv"),
+    ".csv.gz": Format("csv", unzip=True),
+    ".parquet": Format("parquet"),
+    ".ndjson": Format("ndjson"),
+    ".jsonl": Format("ndjson"),
+    ".ndjson.gz": Format("ndjson", unzip=True),
+    ".jsonl.gz": Format("ndjson", unzip=True),
+}
+
+
+def suffix(path: Path) -> str:
+    """Return the known suffix of a file's name (`.csv.gz` is one), or "" for none."""
+    name = path.name.lower()
+    return max((known for known in FORMATS if name.endswith(known)), key=len, default="")
+
+
+def files(path: Path) -> list[Path]:
+    """Return the file, or the folder's files of one kind in order of name. Raises TableError when there is none, or more than one kind."""
+    if not path.exists():
+        raise TableError(f"{path}: no such file or folder")
+    found = sorted(p for p in path.iterdir() if p.is_file() and p.name[0] not in "._") if path.is_dir() else [path]
+    if not found:
+        raise TableError(f"{path}: the folder holds no file; put {', '.join(FORMATS)} files of one kind into it")
+    for file in found:
+        if not suffix(file):
+            raise TableError(f"{file}: the suffix says nothing; known: {', '.join(FORMATS)}")
+    kinds = {FORMATS[suffix(file)].kind: file.name for file in found}
+    if len(kinds) > 1:
+        raise TableError(f"{path}: the folder holds {' and '.join(sorted(kinds))} ({', '.join(kinds.values())}); name one file")
+    return found
+
+
+def read(paths: Sequence[Path]) -> Generator[Chunk, None, None]:
+    """Return the files' records in order, chunk by chunk, at least one of each file; one is held at a time.
+
+    Raises TableError for a broken file.
+    """
+    sizes = [path.stat().st_size for path in paths]
+    total, before = max(sum(sizes), 1), 0
+    for path, size in zip(paths, sizes, strict=True):
+        kind = FORMATS[suffix(path)].kind
+        try:
+            for chunk in _READERS[kind](path, size):
+                yield chunk._replace(share=(before + chunk.share * size) / total)
+        except (OSError, EOFError, zlib.error) as error:
+            raise TableError(f"{path}: cannot be read as {suffix(path)}: {error}; is it whole?") from error
+        before += size
+
+
+def _csv(path: Path, size: int) -> Iterator[Chunk]:
+    header, line = b"", 1
+    for text, share in _texts(path, size, quoted=True):
+        if not header:
+            header = text[: _first_end(text)]
+            line += header.count(b"\n")
+            body = text[len(header) :]
+        else:
+            body = text
+        rows = _lines(body)
+        yield Chunk(str(path), "csv", line, rows, share, header + body)
+        line += rows
+    if not header:
+        raise TableError(f"{path}: is empty; its first line must name the columns")
+
+
+def _ndjson(path: Path, size: int) -> Iterator[Chunk]:
+    line = 1
+    if size == 0:
+        yield Chunk(str(path), "ndjson", line, 0, 1.0, b"")
+    for text, share in _texts(path, size, quoted=False):
+        rows = _lines(text)
+        yield Chunk(str(path), "ndjson", line, rows, share, text)
+        line += rows
+
+
+def _parquet(path: Path, _size: int) -> Iterator[Chunk]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            rows, schema = 0, file.schema_arrow
+            if file.metadata.num_rows == 0:
+                yield Chunk(str(path), "parquet", 1, 0, 1.0, _ipc(schema, []))
+            for batch in file.iter_batches(CHUNK_ROWS):
+                done = rows + batch.num_rows
+                yield Chunk(str(path), "parquet", rows + 1, batch.num_rows, done / file.metadata.num_rows, _ipc(schema, [batch]))
+                rows = done
+    except pa.ArrowException as error:
+        raise TableError(f"{path}: cannot be read as Parquet: {error}; is it whole?") from error
+
+
+_READERS: dict[str, Callable[[Path, int], Iterator[Chunk]]] = {"csv": _csv, "ndjson": _ndjson, "parquet": _parquet}
+
+
+def _ipc(schema: "pa.Schema", batches: "Sequence[pa.RecordBatch]") -> bytes:
+    import pyarrow as pa
+
+    sink = io.BytesIO()
+    with pa.ipc.new_stream(sink, batches[0].schema if batches else schema) as stream:
+        for batch in batches:
+            stream.write_batch(batch)
+    return sink.getvalue()
+
+
+def _texts(path: Path, size: int, *, quoted: bool) -> Iterator[tuple[bytes, float]]:
+    """Return text that ends where a record ends, and how much of the file is read with it."""
+    with path.open("rb") as raw:
+        text = cast(BinaryIO, gzip.GzipFile(fileobj=raw)) if FORMATS[suffix(path)].unzip else raw
+        rest, line = b"", 1
+        while block := text.read(CHUNK_BYTES):
+            rest += block
+            cut = _last_end(rest) if quoted else rest.rfind(b"\n") + 1
+            if cut:
+                yield rest[:cut], raw.tell() / size
+                line += rest.count(b"\n", 0, cut)
+                rest = rest[cut:]
+            elif len(rest) > MAX_RECORD_BYTES:
+                raise TableError(f"{path}, line {line}: a record of more than {MAX_RECORD_BYTES:,} bytes; is a quotation mark left open?")
+        if rest:
+            yield rest, 1.0
+
+
+def _last_end(text: bytes) -> int:
+    """Return where the last whole CSV record ends, 0 if none does: after a newline with an even number of quotation marks before it."""
+    before, end = text.count(b'"'), len(text)
+    while (newline := text.rfind(b"\n", 0, end)) >= 0:
+        before -= text.count(b'"', newline, end)
+        if before % 2 == 0:
+            return newline + 1
+        end = newline
+    return 0
+
+
+def _first_end(text: bytes) -> int:
+    """Return where the first CSV record ends."""
+    before, begin = 0, 0
+    while (newline := text.find(b"\n", begin)) >= 0:
+        before += text.count(b'"', begin, newline)
+        if before % 2 == 0:
+            return newline + 1
+        begin = newline + 1
+    return len(text)
+
+
+def _lines(text: bytes) -> int:
+    return text.count(b"\n") + (not text.endswith(b"\n") if text else 0)

@@ -1,0 +1,88 @@
+"""A Ray for the length of a job: one of its own on this machine, safe by default, or a cluster that was named."""
+
+import logging
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from serving import processes
+from serving.errors import RayError
+
+STORE_SHARE, MOST_STORE_BYTES, LEAST_STORE_BYTES = 0.25, 512 * 1024 * 1024, 80 * 1024 * 1024  # of this machine's memory
+_END_S = 2.0
+
+
+@contextmanager
+def connected(home: Path, address: str | None = None) -> Iterator[int]:
+    """Return the cores of a Ray that is connected for the length of a `with`.
+
+    address None: a Ray of this job alone, on the loopback interface with a token; every process of it is gone afterwards. Otherwise the
+    cluster there is used and left as it is. Raises RayError if it does not come up.
+    """
+    if address is not None:
+        with _environment({"RAY_USAGE_STATS_ENABLED": "0"}):
+            yield from _init(address=address)
+        return
+    from serving.node import environment, run_folder
+
+    node_id = secrets.token_hex(8)
+    with run_folder(node_id) as run, _environment({**environment(run, home), processes.MARK: node_id, "RAY_BACKEND_LOG_LEVEL": "fatal"}):
+        try:
+            yield from _init(
+                address="local",
+                include_dashboard=False,
+                num_cpus=cores(),
+                object_store_memory=store_bytes(),
+                _temp_dir=str(run),
+                _node_ip_address="127.0.0.1",
+            )
+        finally:
+            processes.clear(node_id, _END_S)
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def store_bytes() -> int:
+    """Return the size of the object store: chunks pass through it, a few at a time."""
+    share = int(psutil.virtual_memory().total * STORE_SHARE)
+    return max(LEAST_STORE_BYTES, min(MOST_STORE_BYTES, share))
+
+
+def _init(**options: Any) -> Iterator[int]:
+    # Ray reads its environment when it is imported.
+    import ray
+    import ray.data
+
+    for name in ("ray", "ray.data"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    try:
+        ray.init(log_to_driver=False, logging_level=logging.CRITICAL, **options)
+    except Exception as error:  # whatever Ray has to say
+        raise RayError(f"Ray does not start: {error}; see revenue-engine doctor") from error
+    try:
+        resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        yield max(1, int(resources.get("CPU", 1)))
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

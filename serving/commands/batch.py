@@ -1,0 +1,90 @@
+"""`revenue-engine batch`: score a table or requests in bulk."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from serving.commands.options import (
+    ColumnHelp,
+    Json,
+    Maps,
+    Quiet,
+    RegistryUrl,
+    Report,
+    Seed,
+    Task,
+    choices,
+    one_of,
+    registry,
+    require,
+)
+from serving.progress import shown
+
+if TYPE_CHECKING:
+    from training.bundle import Bundle
+
+_MODEL = "The folder of a bundle, or TASK@ALIAS in the registry, such as purchase@champion."
+_INPUT = "Rows as trained on (.csv, .csv.gz, .parquet) or requests (.ndjson, .jsonl, .gz): a file, or a folder of one kind."
+_OUTPUT = "A file (.csv, .csv.gz, .parquet, .ndjson), or a new folder for Parquet parts."
+_RAY = "A Ray cluster to use. [default: one of this job's own; RAY_ADDRESS]"
+
+
+def batch(
+    ctx: typer.Context,
+    task: Task,
+    model: Annotated[str | None, typer.Option("--model", metavar="DIR|NAME@ALIAS", help=_MODEL, show_default=False)] = None,
+    source: Annotated[Path | None, typer.Option("--input", metavar="PATH", help=_INPUT, show_default=False)] = None,
+    output: Annotated[Path | None, typer.Option("--output", metavar="PATH", help=_OUTPUT, show_default=False)] = None,
+    maps: Maps = None,
+    column_help: ColumnHelp = False,
+    url: RegistryUrl = None,
+    ray_address: Annotated[str | None, typer.Option("--ray-address", envvar="RAY_ADDRESS", help=_RAY, show_envvar=False)] = None,
+    seed: Seed = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> Report:
+    """Score a table, or a file of requests.
+
+    One output row for each input row, in order: purchaseProbability, confidenceScore, modelVersion, and sessionId and customerId if given.
+    """
+    chosen = choices(ctx, seed, as_json, quiet)
+    from serving.engines import ENGINES
+
+    one_of(task, tuple(engine.name for engine in ENGINES), "task")
+    from serving.commands import fields
+
+    if column_help:
+        return fields.described(task)
+    model, source, output = require(model, "--model"), require(source, "--input"), require(output, "--output")
+    columns = fields.mapping(maps, task, source)
+    return _run(task, model, source, output, columns, url, ray_address, chosen.quiet or chosen.as_json)
+
+
+def _run(
+    task: str, model: str, source: Path, output: Path, columns: dict[str, str], url: str | None, ray_address: str | None, silent: bool
+) -> Report:
+    from serving import batch, settings
+    from serving.scoring import Task
+
+    bundle = _bundle(model, url)
+    job = Task(task, bundle.path.resolve(), columns, settings.load())
+    with shown(silent) as progress:
+        done = batch.run(job, source, output, progress, ray_address=ray_address)
+    ignored = f"; ignored the columns {', '.join(done.ignored)}" if done.ignored else ""
+    data: dict[str, Any] = {"task": task, "model": bundle.version, "input": str(source), "output": str(output), "rows": done.rows}
+    return Report(
+        f"scored {done.rows:,} rows of {source} into {output} with {bundle.version} ({done.by}){ignored}",
+        data={**data, "files": done.files, "ignored": list(done.ignored), "by": done.by},
+    )
+
+
+def _bundle(ref: str, url: str | None) -> "Bundle":
+    """Return the bundle in the folder `ref`, or the one that `ref` names in the registry."""
+    from training import bundle
+
+    if Path(ref).is_dir() or "@" not in ref:
+        return bundle.load(Path(ref))
+    models = registry(url)
+    entry = models.show(ref)
+    return models.fetch(entry.task, entry.name)

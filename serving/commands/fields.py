@@ -1,0 +1,52 @@
+"""What a task's table holds: the answer to --column-help, and the fields that --map may name."""
+
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from serving import chunks
+from serving.commands.options import Report, aligned, like, mapped
+from serving.scoring import columns_of
+from training.errors import TableError
+from training.models import MODELS
+
+
+def names(task: str) -> tuple[str, ...]:
+    """Return the names of the task's fields."""
+    return tuple(field.name for field in _fields(task))
+
+
+def described(task: str) -> Report:
+    """Return the task's fields: name, unit, whether they are needed, and the column of the published table that each one is."""
+    found = _fields(task)
+    rows = [("FIELD", "UNIT", "NEEDED", "PUBLISHED COLUMN"), *((f.name, f.unit, f.needed, f.published or "-") for f in found)]
+    lines = [*aligned(rows), "A column may have its field's name, its published name (UCI 468, Sakar & Kastro 2018), or any with --map."]
+    return Report(lines=lines, data={"task": task, "fields": [asdict(field) for field in found]})
+
+
+def mapping(words: Sequence[str] | None, task: str, table: Path) -> dict[str, str]:
+    """Return {field: column} of the --map words. Raises BadParameter (exit code 2) for no field of the task, or no column of `table`."""
+    found = mapped(words, names(task))
+    columns = _columns(table) if found else ()
+    for field, column in found.items():
+        if columns and column not in columns:
+            raise typer.BadParameter(f"--map {field}={column}: {table} has no column {column!r}{like(column, columns)}")
+    return found
+
+
+def _columns(table: Path) -> tuple[str, ...]:
+    """Return the columns of the first file, () if that cannot be told: the command itself will say why."""
+    try:
+        with closing(chunks.read(chunks.files(table))) as read:
+            return columns_of(next(read))
+    except TableError:
+        return ()
+
+
+def _fields(task: str) -> Sequence[Any]:
+    fields: Sequence[Any] = MODELS[task].table.FIELDS
+    return fields

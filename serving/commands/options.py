@@ -1,0 +1,110 @@
+"""What several commands accept, and what a command gives back."""
+
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+if TYPE_CHECKING:
+    from training.registry import Registry
+
+T = TypeVar("T")
+
+Seed = Annotated[int | None, typer.Option("--seed", min=0, help="The same seed gives the same result. [default: 0]")]
+Config = Annotated[Path | None, typer.Option("--config", help="Settings that differ from configs/base.yaml.", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object to standard output, and nothing else there.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, no report: only results and errors.")]
+Task = Annotated[str, typer.Argument(metavar="TASK", help="The question, such as purchase.", show_default=False)]
+Maps = Annotated[
+    list[str] | None,
+    typer.Option("--map", metavar="FIELD=COLUMN", help="A column that has another name in your table (repeatable; see --column-help)."),
+]
+ColumnHelp = Annotated[bool, typer.Option("--column-help", help="Print the fields of TASK: unit, need, column; do nothing else.")]
+RegistryUrl = Annotated[str | None, typer.Option("--registry", help="Folder or fsspec URL. [default: .revenue-engine/models]")]
+
+
+@dataclass(slots=True)
+class Choices:
+    """What every command accepts, before its name or after it."""
+
+    seed: int | None = None
+    as_json: bool = False
+    quiet: bool = False
+
+    def add(self, seed: int | None, as_json: bool, quiet: bool) -> None:
+        """Take what was given at one more place of the command line."""
+        self.seed = self.seed if seed is None else seed
+        self.as_json |= as_json
+        self.quiet |= quiet
+
+
+def choices(ctx: typer.Context, seed: int | None, as_json: bool, quiet: bool) -> Choices:
+    """Return what was chosen before the command's name and after it."""
+    chosen = ctx.ensure_object(Choices)
+    chosen.add(seed, as_json, quiet)
+    return chosen
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a command gives back: `did` says what it did, `lines` are a result to read, `data` is all of it for machines."""
+
+    did: str = ""
+    lines: Sequence[str] = ()
+    data: Mapping[str, Any] = field(default_factory=dict)
+    code: int = 0
+
+
+Command = Callable[..., Report]
+
+
+def like(name: str, known: Sequence[str]) -> str:
+    """Return what to put behind a name that is not known, "" when none is near."""
+    near = difflib.get_close_matches(name, known, 1)
+    return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+def one_of(name: str, known: Sequence[str], what: str) -> str:
+    """Return `name` if it is known. Raises BadParameter (exit code 2) that lists what is."""
+    if name not in known:
+        raise typer.BadParameter(f"unknown {what} {name!r}{like(name, known)}; known: {', '.join(known)}")
+    return name
+
+
+def mapped(words: Sequence[str] | None, fields: Sequence[str]) -> dict[str, str]:
+    """Return {field: column} of the --map words. Raises BadParameter for one that is not FIELD=COLUMN with a known field."""
+    found: dict[str, str] = {}
+    for word in words or ():
+        name, equals, column = word.partition("=")
+        if not (name and equals and column):
+            raise typer.BadParameter(f"--map {word!r} is not FIELD=COLUMN")
+        if name not in fields:
+            raise typer.BadParameter(f"--map {word!r}: there is no field {name!r}{like(name, fields)}; --column-help lists them")
+        if found.setdefault(name, column) != column:
+            raise typer.BadParameter(f"--map gives {name} twice: {found[name]!r} and {column!r}; keep one")
+    return found
+
+
+def require(value: T | None, option: str) -> T:
+    """Return `value`. Raises BadParameter (exit code 2) when it was not given, which only --column-help allows."""
+    if value is None:
+        raise typer.BadParameter(f"missing option {option}")
+    return value
+
+
+def aligned(rows: Sequence[Sequence[object]]) -> list[str]:
+    """Return rows as lines, in columns as wide as their widest cell."""
+    widths = [max(len(str(cell)) for cell in column) for column in zip(*rows, strict=True)]
+    return ["  ".join(str(cell).ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def registry(url: str | None) -> "Registry":
+    """Return the registry at `url`, by default the one that the server reads."""
+    from serving import settings
+    from training.registry import Registry
+
+    current = settings.load()
+    return Registry(url or current.models.registry, Path(current.home) / "fetched")

@@ -1,0 +1,43 @@
+"""`revenue-engine train`: fit, evaluate, write a bundle."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from serving.commands.options import ColumnHelp, Json, Maps, Quiet, Report, Seed, Task, choices, one_of, require
+from serving.progress import shown
+
+
+def train(
+    ctx: typer.Context,
+    task: Task,
+    data: Annotated[Path | None, typer.Option("--data", metavar="PATH", help="CSV or Parquet: a file or a folder.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder for the bundle: new or empty.")] = None,
+    maps: Maps = None,
+    column_help: ColumnHelp = False,
+    seed: Seed = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> Report:
+    """Fit a model on a table, write it as a bundle.
+
+    It is evaluated by cross-validation; DIR/metrics.json says how good it is.
+    """
+    chosen = choices(ctx, seed, as_json, quiet)
+    from training.models import MODELS
+
+    model = MODELS[one_of(task, tuple(MODELS), "task")]
+    from serving.commands import fields
+
+    if column_help:
+        return fields.described(task)
+    data, out = require(data, "--data"), require(out, "--out")
+    columns = fields.mapping(maps, task, data)
+    with shown(chosen.quiet or chosen.as_json) as progress:
+        bundle = model.train(data, out, mapping=columns, seed=chosen.seed or 0, progress=progress)
+    metrics = bundle.json("metrics.json")
+    return Report(
+        f"trained {bundle.version} into {out}; add it to the registry with: revenue-engine models add {out} --alias champion",
+        data={"task": task, "version": bundle.version, "out": str(out), "metrics": metrics},
+    )

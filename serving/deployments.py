@@ -1,0 +1,142 @@
+"""The Ray Serve deployments. Ray places, scales, checks and replaces replicas; a replica owns the socket it answers on."""
+
+import gc
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+from ray import serve
+
+from serving import processes
+from serving.app import Application
+from serving.holder import ENVIRONMENT, LEAVING, READY, Lease, ensure
+from serving.ingress.listener import Listener
+from serving.settings import Settings
+
+log = logging.getLogger(__name__)
+
+APPLICATION = "revenue-engine"
+DEPLOYMENT = "scorer"
+
+
+class Scorer:
+    """A replica: the whole application, its listener on the node's socket, and the plain Ray paths beside it.
+
+    The listener opens in `reconfigure`, which Ray calls after the constructor and before it counts the replica as running, and drains in
+    `__del__`, the only hook that Ray calls when it stops one.
+    """
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        self._settings = Settings.model_validate(values)
+        if processes.MARK in os.environ:
+            _keep_local()
+        self._application: Application | None = None
+        self._listener: Listener | None = None
+        self._lease: Lease | None = None
+
+    async def reconfigure(self, config: dict[str, Any]) -> None:
+        """Load, warm, then accept: the first call opens everything, later ones find it open."""
+        if self._application is not None:
+            return
+        application = Application(self._settings)
+        await application.__aenter__()
+        application.require_ready()
+        self._application = application
+        # Models, code and settings live as long as the process: the collector need not look at them again.
+        gc.collect()
+        gc.freeze()
+        if self._settings.server.own_socket:
+            server = self._settings.server
+            self._lease = Lease(Path(os.environ[ENVIRONMENT]) if ENVIRONMENT in os.environ else ensure(server.host, server.port))
+            self._listener = Listener(application.api, application.state)
+            await self._listener.open(self._lease.sock)
+            self._lease.say(READY)
+
+    def check_health(self) -> None:
+        """Raise when the listener has died, so that Ray replaces this replica."""
+        if self._listener is not None and not self._listener.accepting and not self._listener.draining:
+            raise RuntimeError("the listener no longer accepts connections")
+
+    async def __call__(self, request: Any) -> Any:
+        """Answer a request that came through Ray's own HTTP proxy: the same API."""
+        from starlette.responses import Response
+
+        assert self._application is not None, "a request before reconfigure; this is a bug"
+        status, headers, chunks = 500, [], []
+
+        async def send(message: Any) -> None:
+            nonlocal status, headers
+            if message["type"] == "http.response.start":
+                status, headers = message["status"], message["headers"]
+            else:
+                chunks.append(message.get("body", b""))
+
+        await self._application.api(request.scope, request.receive, send)
+        response = Response(b"".join(chunks), status)
+        response.raw_headers = list(headers)
+        return response
+
+    async def score(self, task: str, body: bytes) -> bytes:
+        """Answer a request that came through a Ray handle: a JSON body in, the JSON answer or problem out."""
+        assert self._application is not None, "a request before reconfigure; this is a bug"
+        endpoint = self._application.api.endpoints[task]
+        answer = await endpoint.answer({b"content-type": b"application/json"}, body)
+        reply: bytes = answer.body
+        return reply
+
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        """Return what Ray cannot see on a socket of ours: requests in flight."""
+        return {"in_flight": float(self._application.state.in_flight if self._application else 0)}
+
+    async def __del__(self) -> None:
+        """Drain: answer what is here and what still comes, then close everything."""
+        if self._listener is not None and self._lease is not None:
+            self._lease.say(LEAVING)
+            cut = await self._listener.drain(self._settings.server.drain_s)
+            log.info("drained, %d connections cut", cut)
+            self._lease.close()
+        if self._application is not None:
+            await self._application.__aexit__(None, None, None)
+            self._application = None
+
+
+def _keep_local() -> None:
+    """Bind the replica's own gRPC server to the loopback interface.
+
+    Ray opens it on every interface without authentication, and its messages are pickles: whoever reaches it runs code here. There is no
+    setting for it, and it is opened after this constructor.
+    """
+    from ray.serve._private import replica
+
+    bind = replica.add_port_to_grpc_server
+    replica.add_port_to_grpc_server = lambda server, address: bind(server, address.replace("[::]", "127.0.0.1"))
+
+
+def application(settings: Settings, version: str) -> serve.Application:
+    """Return the Ray Serve application.
+
+    A second `serve.run` with another `version` replaces the replicas, one with the same only adds or removes some.
+    """
+    deployment = serve.deployment(
+        name=DEPLOYMENT,
+        num_replicas=settings.server.replicas,
+        max_ongoing_requests=256,
+        max_queued_requests=1024,
+        user_config={},
+        graceful_shutdown_wait_loop_s=0.05,
+        graceful_shutdown_timeout_s=20,
+        health_check_period_s=1,
+        health_check_timeout_s=10,
+        max_surge_percent=100,  # a new replica accepts before an old one drains
+        ray_actor_options={"num_cpus": 0},
+    )(Scorer)
+    deployment._version = version  # Ray draws a new one at each run otherwise, and so restarts everything for a change of scale
+    return deployment.bind(settings.model_dump(mode="json"))
+
+
+def build(args: dict[str, Any]) -> serve.Application:
+    """Return the application for `serve run` and `serve deploy configs/serve.yaml`; `args` are settings."""
+    from serving import settings
+
+    return application(settings.load(**args), version="1")

@@ -1,0 +1,119 @@
+"""Recommended actions: a small table of rules (configs/actions.yaml), read and checked once, then evaluated over columns."""
+
+import math
+from collections.abc import Sequence
+from itertools import compress
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+import numpy as np
+from msgspec import Meta
+from numpy.typing import NDArray
+
+from serving.engines.types import ActionCode, RecommendedAction
+from serving.errors import SettingsError
+from training.features import Feature
+
+PROBABILITY = "probability"
+
+
+class Range(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """Values from `at_least` to just below `below`; None: no bound on that side."""
+
+    at_least: float | None = None
+    below: float | None = None
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Return (low, high): low <= value < high."""
+        return -math.inf if self.at_least is None else self.at_least, math.inf if self.below is None else self.below
+
+
+class Rule(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+    """One rule of the table: `action` is recommended when every fact in `when` lies in its range."""
+
+    id: Annotated[str, Meta(pattern=r"^[a-z0-9-]{1,64}$")]
+    when: Annotated[dict[str, Range], Meta(min_length=1)]
+    action: ActionCode
+    sentence: Annotated[str, Meta(min_length=1, max_length=300)]
+    priority: Annotated[int, Meta(ge=1, le=100)]
+    basis: Literal["rule"] = "rule"
+
+
+class Rules:
+    """Rules over the columns of one model, in the order of priority."""
+
+    def __init__(self, rules: Sequence[Rule], features: Sequence[Feature]) -> None:
+        """`features`: the columns of the matrix. Raises SettingsError for a rule that could never be evaluated."""
+        self._rules = sorted(rules, key=lambda rule: rule.priority)
+        self._actions = [_action(rule) for rule in self._rules]
+        _refuse_twins(self._rules)
+        conditions = [_condition(rule, fact, features) for rule in self._rules for fact in rule.when]
+        self._facts = np.array([column for column, _, _ in conditions], np.intp)
+        self._low = np.array([low for _, low, _ in conditions], np.float64)
+        self._high = np.array([high for _, _, high in conditions], np.float64)
+        sizes = [len(rule.when) for rule in self._rules]
+        self._starts = np.concatenate([[0], np.cumsum(sizes[:-1])]).astype(np.intp) if sizes else np.empty(0, np.intp)
+
+    def fired(self, X: NDArray[np.float32], probability: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Return bool [n, rules]: which rules fire in each row of X float32 [n, features] and probability float64 [n]."""
+        if not self._rules:
+            return np.zeros((X.shape[0], 0), np.bool_)
+        facts = np.empty((X.shape[0], X.shape[1] + 1))
+        facts[:, :-1] = X
+        facts[:, -1] = probability
+        tested = facts.take(self._facts, axis=1)
+        holds = (tested >= self._low) & (tested < self._high)  # False for NaN: what is missing fires nothing
+        return np.logical_and.reduceat(holds, self._starts, axis=1)
+
+    def rows(self, fired: NDArray[np.bool_]) -> list[list[RecommendedAction]]:
+        """Return the recommended actions of each row, by priority."""
+        return [list(compress(self._actions, row)) for row in fired.tolist()]
+
+
+def load(path: Path, engine: str, features: Sequence[Feature]) -> Rules:
+    """Return the rules that `path` has for `engine`. Raises SettingsError naming the file, the rule and what is wrong with it."""
+    try:
+        table = msgspec.yaml.decode(path.read_bytes(), type=dict[str, list[Rule]])
+        return Rules(table[engine], features)
+    except OSError as error:
+        raise SettingsError(f"cannot read the rules from {path}: {error.strerror}") from error
+    except KeyError as error:
+        raise SettingsError(f"{path} has no rules for {engine}; add `{engine}: []` for none") from error
+    except (msgspec.DecodeError, SettingsError) as error:
+        raise SettingsError(f"{path}: {error}") from error
+
+
+def _action(rule: Rule) -> RecommendedAction:
+    return RecommendedAction(rule=rule.id, action=rule.action, description=rule.sentence, priority=rule.priority, basis=rule.basis)
+
+
+def _refuse_twins(rules: Sequence[Rule]) -> None:
+    ids = [rule.id for rule in rules]
+    twins = sorted({name for name in ids if ids.count(name) > 1})
+    if twins:
+        raise SettingsError(f"rules {', '.join(twins)}: the id is taken; every rule needs its own")
+
+
+def _condition(rule: Rule, fact: str, features: Sequence[Feature]) -> tuple[int, float, float]:
+    """Return (column, low, high) of one condition; the column after the last feature is the probability."""
+    low, high = rule.when[fact].bounds
+    if math.isnan(low) or not low < high or (low, high) == (-math.inf, math.inf):
+        raise SettingsError(f"rule {rule.id}, {fact}: the range {low} to {high} is empty or says nothing; give atLeast < below, or one")
+    if fact == PROBABILITY:
+        return len(features), *_within(rule, low, high)
+    column = next((i for i, feature in enumerate(features) if feature.name == fact), None)
+    if column is None:
+        names = ", ".join(feature.name for feature in features if feature.kind == "number")
+        raise SettingsError(f"rule {rule.id}: there is no feature {fact!r}; it can be {PROBABILITY}, {names}")
+    if features[column].kind == "category":
+        raise SettingsError(f"rule {rule.id}: {fact} is a category, which has no range; use a feature that is a number")
+    # The matrix is float32: 0.7 there is a little less than 0.7 here.
+    return column, float(np.float32(low)), float(np.float32(high))
+
+
+def _within(rule: Rule, low: float, high: float) -> tuple[float, float]:
+    if (low != -math.inf and not 0 <= low <= 1) or (high != math.inf and not 0 <= high <= 1):
+        raise SettingsError(f"rule {rule.id}: {PROBABILITY} lies between 0 and 1, got {low} to {high}")
+    return low, high

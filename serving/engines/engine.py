@@ -1,0 +1,57 @@
+"""What an engine is: one question of the API as data, and what a loaded model of it can do."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
+from numpy.typing import NDArray
+
+from serving.settings import Settings
+
+if TYPE_CHECKING:
+    from training.bundle import Bundle
+
+
+class Scorer(Protocol):
+    """A loaded, warm model of one engine; it knows nothing of Ray, HTTP or Redis. A batch never changes an answer."""
+
+    @property
+    def version(self) -> str:
+        """Return the version of the model, as every answer carries it."""
+
+    def columns(self, requests: Sequence[Any]) -> Any:
+        """Return the requests' features as columns: rows end here."""
+
+    def run(self, columns: Any) -> Any:
+        """Return the answers as columns; row i depends on row i alone, bit for bit."""
+
+    def rows(self, requests: Sequence[Any], answers: Any) -> list[Any]:
+        """Return one response Struct for each request, in order."""
+
+    def table(self, frame: Any) -> Any:
+        """Return a table's rows as the columns that `run` takes."""
+
+    def answers_frame(self, answers: Any) -> dict[str, NDArray[Any] | list[Any]]:
+        """Return the output columns of a batch job, by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """One question: its route, its types, and how to load a model that answers it. Everything else follows from these fields.
+
+    `check` raises what types cannot say: TooLargeError or InvalidRequestError. `example` serves the docs and warms a new model.
+    """
+
+    name: str
+    route: str
+    summary: str
+    request: type[msgspec.Struct]
+    response: type[msgspec.Struct]
+    example: Mapping[str, Any]
+    check: Callable[[Any], None]
+    load: Callable[["Bundle", Settings], Scorer]
+
+    def decode_example(self) -> Any:
+        """Return the example as a request, decoded as one from a caller would be."""
+        return msgspec.json.decode(msgspec.json.encode(self.example), type=self.request)

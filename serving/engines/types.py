@@ -1,0 +1,116 @@
+"""Wire types that several engines share: what a number, a text, a moment, a place, an event, an action and a factor look like in JSON.
+
+Constraints live in the types, so that decoder and JSON Schema cannot differ. JSON `null` equals absent in every optional field.
+Numbers have upper bounds far beyond any shop's, so that none overflows the float32 feature matrix.
+"""
+
+from datetime import UTC, datetime
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+
+class Wire(Struct, frozen=True, rename="camel", gc=False):
+    """A JSON object of the API: camelCase, immutable, unknown fields ignored. Never part of a reference cycle, hence `gc=False`."""
+
+
+Count = Annotated[float, Meta(ge=0, le=1e9)]
+Seconds = Annotated[float, Meta(ge=0, le=1e9)]
+Milliseconds = Annotated[float, Meta(ge=0, le=1e9)]
+Money = Annotated[float, Meta(ge=0, le=1e12)]
+Fraction = Annotated[float, Meta(ge=0, le=1)]
+Pixel = Annotated[float, Meta(ge=-1e6, le=1e6)]
+Id = Annotated[str, Meta(min_length=1, max_length=256)]
+Name = Annotated[str, Meta(max_length=256)]
+Url = Annotated[str, Meta(max_length=4096)]
+# 3 and 3.0 are the same JSON number; msgspec's int would refuse the latter.
+DayOfWeek = Annotated[float, Meta(ge=0, le=6, multiple_of=1)]
+Month = Annotated[float, Meta(ge=1, le=12, multiple_of=1)]
+Category = Name | Annotated[float, Meta(ge=-(2**53), le=2**53, multiple_of=1)]
+
+FIRST_YEAR, LAST_YEAR = 2000, 2099
+_FIRST_MS = datetime(FIRST_YEAR, 1, 1, tzinfo=UTC).timestamp() * 1000
+_END_MS = datetime(LAST_YEAR + 1, 1, 1, tzinfo=UTC).timestamp() * 1000
+Moment = Annotated[datetime, Meta(tz=True)] | Annotated[float, Meta(ge=_FIRST_MS, lt=_END_MS)]
+
+
+def is_sane(moment: datetime | float) -> bool:
+    """Return whether the moment lies in the years 2000 to 2099, which no type says of a datetime."""
+    return not isinstance(moment, datetime) or FIRST_YEAR <= moment.year <= LAST_YEAR
+
+
+def epoch_ms(moment: datetime | float) -> float:
+    """Return the moment in milliseconds since 1970-01-01 UTC."""
+    return moment.timestamp() * 1000.0 if isinstance(moment, datetime) else moment
+
+
+class InteractionEvent(Wire, frozen=True, kw_only=True):
+    """One thing that happened in a session. Only `type` and `timestamp` are needed; unknown types and page kinds count as unknown."""
+
+    type: Annotated[
+        Name,
+        Meta(
+            description="page_view, product_view, search, add_to_cart, remove_from_cart, checkout, click, scroll, input or wait; "
+            "any other type is counted as an event of unknown type. purchase is ignored: it would be the answer."
+        ),
+    ]
+    timestamp: Annotated[Moment, Meta(description="ISO 8601 with a zone, or milliseconds since 1970-01-01 UTC; any order.")]
+    page_kind: Annotated[
+        Name | None,
+        Meta(description="administrative, informational, product, home, category, search, cart, checkout, account or other."),
+    ] = None
+    page: Annotated[Url | None, Meta(description="Path or URL of the page.")] = None
+    product_id: Id | None = None
+    element_id: Annotated[Name | None, Meta(description="What was clicked, scrolled or typed into.")] = None
+    x: Annotated[Pixel | None, Meta(description="Pixels from the left of the page.")] = None
+    y: Annotated[Pixel | None, Meta(description="Pixels from the top of the page.")] = None
+    wait_ms: Annotated[Milliseconds | None, Meta(description="How long the shopper waited for the shop, in milliseconds.")] = None
+    value: Annotated[
+        Annotated[float, Meta(ge=-1e12, le=1e12)] | None,
+        Meta(description="A number that belongs to the event, such as a price or a scroll depth. Not used for the score."),
+    ] = None
+
+
+class GeoLocation(Wire, frozen=True, kw_only=True):
+    """Where the shopper is, as far as it is known. Only `region` is used for the score."""
+
+    country: Annotated[Name | None, Meta(description="ISO 3166-1 alpha-2, such as NL.")] = None
+    region: Annotated[Category | None, Meta(description="As it was named in the training data.")] = None
+    city: Name | None = None
+    latitude: Annotated[Annotated[float, Meta(ge=-90, le=90)] | None, Meta(description="Degrees, north positive.")] = None
+    longitude: Annotated[Annotated[float, Meta(ge=-180, le=180)] | None, Meta(description="Degrees, east positive.")] = None
+
+
+# What a shop can do about a session or a customer. Closed, so that a caller can map every code to what it does.
+ActionCode = Literal[
+    "offer_help",
+    "protect_checkout",
+    "remind_cart",
+    "reassure",
+    "ease_payment",
+    "help_choose",
+    "show_bestsellers",
+    "speed_up",
+    "capture_contact",
+    "spend_nothing",
+]
+
+
+class RecommendedAction(Wire, frozen=True, kw_only=True):
+    """Something worth doing now. `basis` says why it is believed: a rule is a person's judgement, not a measured effect."""
+
+    rule: Annotated[str, Meta(description="The rule of configs/actions.yaml that fired.")]
+    action: ActionCode
+    description: Annotated[str, Meta(description="What to do and why, in one sentence.")]
+    priority: Annotated[int, Meta(ge=1, description="1 comes first.")]
+    basis: Literal["rule"] = "rule"
+
+
+class PredictionFactor(Wire, frozen=True, kw_only=True):
+    """How much one feature moved this score away from the model's average: an association in past data, not a cause."""
+
+    name: Annotated[str, Meta(description="A feature's name; otherFeatures is the sum of all that are not listed.")]
+    value: Annotated[float | str | None, Meta(description="The feature's value in this request; null when missing.")]
+    unit: str
+    contribution: Annotated[float, Meta(description="Exact SHAP value in log-odds; all contributions plus bias add up to margin.")]
+    direction: Literal["raises", "lowers"]

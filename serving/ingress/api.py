@@ -1,0 +1,114 @@
+"""The ASGI application, built from the questions: FastAPI carries it and its documentation, scoring goes past FastAPI."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from serving.engines import Engine
+from serving.errors import MethodNotAllowedError, NotFoundError, RevenueEngineError
+from serving.ingress import body, docs, openapi
+from serving.ingress.answer import respond
+from serving.ingress.endpoint import Endpoint, Question
+from serving.ingress.health import Health, refusal, release
+from serving.ingress.state import Draining, State
+from serving.metrics import Metrics
+from serving.settings import Server, Settings
+
+
+class Scoring:
+    """One endpoint as an ASGI application."""
+
+    def __init__(self, endpoint: Endpoint, limit: int) -> None:
+        self._endpoint = endpoint
+        self._limit = limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Read the body and answer. A refused body ends the connection: some of it may still be on its way."""
+        headers = dict(scope["headers"])
+        try:
+            content = await body.read(headers, receive, self._limit)
+        except body.DisconnectedError:
+            return
+        except RevenueEngineError as error:
+            answer = self._endpoint.refuse(headers, error).closing()
+        else:
+            answer = await self._endpoint.answer(headers, content)
+        await respond(answer, send)
+
+
+class Shortcut:
+    """POST to a question goes straight to it, everything else to `app`, whose layers cost as much as a score."""
+
+    def __init__(self, app: ASGIApp, questions: Mapping[str, ASGIApp]) -> None:
+        self._app = app
+        self._questions = questions
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        app = self._app
+        if scope["type"] == "http" and scope["method"] == "POST":
+            app = self._questions.get(scope["path"], app)
+        await app(scope, receive, send)
+
+
+class App(FastAPI):
+    """FastAPI with our outermost layers and the exact OpenAPI document. `endpoints`: by the name of the engine."""
+
+    def __init__(self, endpoints: Mapping[str, Endpoint], state: State, server: Server) -> None:
+        super().__init__(
+            title="revenue-engine",
+            version=release(),
+            description=openapi.DESCRIPTION,
+            docs_url=None,
+            redoc_url=None,
+            swagger_ui_oauth2_redirect_url=None,
+            redirect_slashes=False,
+            exception_handlers={HTTPException: _http_problem, Exception: _problem},
+        )
+        self.endpoints = endpoints
+        self._state = state
+        self._server = server
+        self._engines: list[Engine] = [endpoint.question.engine for endpoint in endpoints.values()]
+        self._scoring = {e.question.engine.route: Scoring(e, server.max_body_bytes) for e in endpoints.values()}
+        self.router.routes.extend(Route(route, scoring, methods=["POST"]) for route, scoring in self._scoring.items())
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """Return FastAPI's stack within ours."""
+        return Draining(Shortcut(super().build_middleware_stack(), self._scoring), self._state, self._server.max_connections)
+
+    def openapi(self) -> dict[str, Any]:
+        """Return the OpenAPI document: FastAPI's own with every question in it."""
+        if self.openapi_schema is None:
+            self.openapi_schema = openapi.complete(super().openapi(), self._engines, self._server)
+        return self.openapi_schema
+
+
+def build(questions: Sequence[Question], state: State, settings: Settings, metrics: Metrics) -> App:
+    """Return the application that answers `questions`."""
+    endpoints = {question.engine.name: Endpoint(question, settings.server, metrics) for question in questions}
+    metrics.read("in_flight", value=lambda: state.in_flight)
+    app = App(endpoints, state, settings.server)
+    app.router.routes.extend([*Health(endpoints, state, metrics).routes(), *docs.routes()])
+    return app
+
+
+async def _http_problem(request: Request, error: Exception) -> Response:
+    """Return the problem for what Starlette refuses: an unknown path, a wrong method."""
+    status = getattr(error, "status_code", 500)
+    if status == 404:
+        return refusal(request, NotFoundError(f"there is nothing at {request.url.path[:200]}"))
+    if status == 405:
+        allow = (getattr(error, "headers", None) or {}).get("Allow", "GET, HEAD")
+        listed = ", ".join(sorted(allow.split(", ")))
+        return refusal(request, MethodNotAllowedError(f"{request.method[:20]} is not allowed here, only {listed}", listed))
+    return refusal(request, error)
+
+
+async def _problem(request: Request, error: Exception) -> Response:
+    return refusal(request, error)

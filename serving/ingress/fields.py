@@ -1,0 +1,212 @@
+"""A request type as a tree that can be held against a decoded body: which fields are unknown, and which are wrong.
+
+msgspec stops at the first error, which is right for speed and wrong for whoever has to mend the request. This is the second look, off the
+hot path. What a value may be is still msgspec's word: each leaf is converted on its own.
+"""
+
+import functools
+import re
+import types
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Protocol, Union, get_args, get_origin
+
+import msgspec
+
+from serving.errors import FieldProblem
+
+MAX_PROBLEMS = 100
+ROOT = "$"
+
+_SUFFIX = re.compile(r" - at `\$(.*)`$", re.DOTALL)
+
+
+class Found:
+    """The wrong fields that were found, at most MAX_PROBLEMS."""
+
+    def __init__(self) -> None:
+        self.problems: list[FieldProblem] = []
+
+    @property
+    def full(self) -> bool:
+        """Whether there is no room for another."""
+        return len(self.problems) >= MAX_PROBLEMS
+
+    def wrong(self, path: str, detail: str) -> None:
+        """Note a wrong field. msgspec's own path, if `detail` ends with one, continues `path`."""
+        inner = _SUFFIX.search(detail)
+        if inner is not None:
+            path, detail = path + inner[1], detail[: inner.start()]
+        if not self.full:
+            self.problems.append(FieldProblem(path.removeprefix(".") or ROOT, detail))
+
+
+class Node(Protocol):
+    """One type of the tree. `deep`: an object is in it somewhere."""
+
+    deep: bool
+
+    def count(self, value: Any, path: str, unknown: Counter[str]) -> None:
+        """Count the unknown fields of `value`, which is right otherwise, by path, indexes left out."""
+
+    def find(self, value: Any, path: str, found: Found) -> None:
+        """Note every field of `value` that is wrong."""
+
+
+class Leaf:
+    """A type without objects or containers in it, or one that msgspec has to judge as a whole."""
+
+    deep = False
+
+    def __init__(self, kind: Any) -> None:
+        self._kind = kind
+
+    def count(self, value: Any, path: str, unknown: Counter[str]) -> None:
+        """Do nothing: there are no fields."""
+
+    def find(self, value: Any, path: str, found: Found) -> None:
+        """Note what msgspec says of the value."""
+        self.accepts(value, path, found)
+
+    def accepts(self, value: Any, path: str, found: Found) -> bool:
+        """Return whether msgspec takes the value, noting why not."""
+        try:
+            msgspec.convert(value, self._kind, str_keys=True)
+        except msgspec.ValidationError as error:
+            found.wrong(path, str(error))
+            return False
+        return True
+
+
+class Object:
+    """A Struct. Its fields are looked up when they are needed: it may contain itself."""
+
+    deep = True
+
+    def __init__(self, struct: type[msgspec.Struct]) -> None:
+        self._struct = struct
+        self._whole = Leaf(struct)
+        self._shape = Leaf(dict)
+
+    def count(self, value: Any, path: str, unknown: Counter[str]) -> None:
+        """Count the fields that the struct has not, here and below."""
+        fields, known = _fields(self._struct), _known(self._struct)
+        if not value.keys() <= known:
+            for name in value.keys() - known:
+                unknown[f"{path}.{name}".removeprefix(".")] += 1
+        for name, (_, node) in fields.items():
+            if node.deep and name in value:
+                node.count(value[name], f"{path}.{name}", unknown)
+
+    def find(self, value: Any, path: str, found: Found) -> None:
+        """Note the required fields that are missing and the wrong ones."""
+        # Most objects of a wrong body are right, which msgspec sees much faster.
+        if self._whole.accepts(value, path, Found()) or not self._shape.accepts(value, path, found):
+            return
+        for name, (required, node) in _fields(self._struct).items():
+            if name in value:
+                node.find(value[name], f"{path}.{name}", found)
+            elif required:
+                found.wrong(f"{path}.{name}", "Required field is missing")
+
+
+class Many:
+    """A list or a dict; `shape` is its own type without that of what is in it."""
+
+    def __init__(self, shape: Any, item: Node) -> None:
+        self._shape = Leaf(shape)
+        self._item = item
+        self.deep = item.deep
+
+    def count(self, value: Any, path: str, unknown: Counter[str]) -> None:
+        """Count the unknown fields of every item."""
+        if self.deep:
+            for one in value.values() if isinstance(value, dict) else value:
+                self._item.count(one, f"{path}[]", unknown)
+
+    def find(self, value: Any, path: str, found: Found) -> None:
+        """Note the wrong items, until there is no more room."""
+        if not self._shape.accepts(value, path, found):
+            return
+        for name, one in value.items() if isinstance(value, dict) else enumerate(value):
+            if found.full:
+                return
+            self._item.find(one, f"{path}[{name}]" if isinstance(name, int) else f"{path}.{name}", found)
+
+
+class Optional:
+    """`X | None`."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self.deep = node.deep
+
+    def count(self, value: Any, path: str, unknown: Counter[str]) -> None:
+        """Count the unknown fields, unless the value is null."""
+        if value is not None:
+            self._node.count(value, path, unknown)
+
+    def find(self, value: Any, path: str, found: Found) -> None:
+        """Note what is wrong, unless the value is null."""
+        if value is not None:
+            self._node.find(value, path, found)
+
+
+class Tagged:
+    """One of several structs, as the value's tag says."""
+
+    deep = True
+
+    def __init__(self, kind: Any, structs: Sequence[type[msgspec.Struct]]) -> None:
+        self._whole = Leaf(kind)
+        self._field = structs[0].__struct_config__.tag_field
+        self._by_tag = {struct.__struct_config__.tag: Object(struct) for struct in structs}
+
+    def _chosen(self, value: Any) -> Node:
+        tag = value.get(self._field) if isinstance(value, dict) else None
+        return self._by_tag.get(tag, self._whole) if isinstance(tag, str | int) else self._whole
+
+    def count(self, value: Any, path: str, unknown: Counter[str]) -> None:
+        """Count the fields that the tagged struct has not."""
+        self._chosen(value).count(value, path, unknown)
+
+    def find(self, value: Any, path: str, found: Found) -> None:
+        """Note what is wrong for the tagged struct, or that there is no such tag."""
+        self._chosen(value).find(value, path, found)
+
+
+def tree(kind: Any) -> Node:
+    """Return a type as a tree."""
+    meta: tuple[Any, ...] = ()
+    plain = kind
+    while get_origin(plain) is Annotated:
+        meta, plain = (*plain.__metadata__, *meta), get_args(plain)[0]
+    origin, args = get_origin(plain), get_args(plain)
+    if _is_struct(plain):
+        return Object(plain)
+    if origin in (list, dict):
+        return Many(Annotated[(origin, *meta)] if meta else origin, tree(args[-1]))
+    if origin in (Union, types.UnionType):
+        return _union(kind, [arg for arg in args if arg is not type(None)])
+    return Leaf(kind)
+
+
+def _union(kind: Any, kinds: Sequence[Any]) -> Node:
+    if len(kinds) == 1:
+        return Optional(tree(kinds[0]))
+    return Tagged(kind, kinds) if all(map(_is_struct, kinds)) else Leaf(kind)
+
+
+def _is_struct(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
+
+
+@functools.cache
+def _fields(struct: type[msgspec.Struct]) -> Mapping[str, tuple[bool, Node]]:
+    return {f.encode_name: (f.required, tree(f.type)) for f in msgspec.structs.fields(struct)}
+
+
+@functools.cache
+def _known(struct: type[msgspec.Struct]) -> frozenset[str]:
+    tag = struct.__struct_config__.tag_field
+    return frozenset(_fields(struct)) | ({tag} if tag else set())

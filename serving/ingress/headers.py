@@ -1,0 +1,52 @@
+"""What the headers of a request ask for: identity, content type, deadline, freshness."""
+
+import random
+import re
+from collections.abc import Mapping
+
+from serving.errors import FieldProblem, InvalidRequestError, UnsupportedMediaTypeError
+
+Headers = Mapping[bytes, bytes]  # names in lower case
+
+MAX_TIMEOUT_MS = 60_000
+TIMEOUT = "X-Request-Timeout-Ms"
+
+_SANE_ID = re.compile(rb"[!-~](?:[ -~]{0,126}[!-~])?").fullmatch
+_JSON = re.compile(rb'application/json\s*(?:;\s*charset\s*=\s*"?utf-?8"?\s*)?', re.IGNORECASE).fullmatch
+
+
+def request_id(headers: Headers) -> str:
+    """Return the caller's X-Request-Id when it is 1 to 128 printable ASCII characters, else a new one of 32 hex digits."""
+    given = headers.get(b"x-request-id")
+    if given is not None and _SANE_ID(given):
+        return given.decode("ascii")
+    # Seeded from the operating system, again after each fork; unique is enough, it is no secret.
+    return f"{random.getrandbits(128):032x}"
+
+
+def require_json(headers: Headers) -> None:
+    """Raise UnsupportedMediaTypeError unless the body is plain application/json in UTF-8."""
+    given = headers.get(b"content-type", b"")
+    if given != b"application/json" and not _JSON(given):
+        shown = given[:100].decode("ascii", "replace") or "absent"
+        raise UnsupportedMediaTypeError(f"Content-Type is {shown}; send application/json in UTF-8")
+    encoding = headers.get(b"content-encoding", b"identity")
+    if encoding != b"identity":
+        shown = encoding[:100].decode("ascii", "replace")
+        raise UnsupportedMediaTypeError(f"Content-Encoding is {shown}; send the body uncompressed")
+
+
+def timeout_ms(headers: Headers, default: int) -> int:
+    """Return how long the caller waits, in milliseconds. Raises InvalidRequestError when the header is no sensible number."""
+    given = headers.get(b"x-request-timeout-ms")
+    if given is None:
+        return default
+    if given.isdigit() and len(given) <= 9 and 1 <= int(given) <= MAX_TIMEOUT_MS:
+        return int(given)
+    raise InvalidRequestError([FieldProblem(TIMEOUT, f"Expected a whole number of milliseconds from 1 to {MAX_TIMEOUT_MS}")])
+
+
+def fresh(headers: Headers) -> bool:
+    """Return whether the caller refuses an answer from the cache."""
+    given = headers.get(b"cache-control")
+    return given is not None and b"no-cache" in given.lower()

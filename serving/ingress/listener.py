@@ -1,0 +1,75 @@
+"""The replica's end of the node's listening socket: answers what it accepts, and drains without resetting a connection."""
+
+import asyncio
+import socket
+import time
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from serving.ingress.state import State
+
+KEEP_ALIVE_S = 75  # longer than the idle time of the usual clients' pools: it is they who close an idle connection
+SETTLE_S = 0.05
+
+
+class Listener:
+    """Serves `app` on a listening socket that outlives it. `state.draining` makes the app answer with `Connection: close`."""
+
+    def __init__(self, app: Any, state: State) -> None:
+        self._state = state
+        self._config = uvicorn.Config(
+            app,
+            http=HttpToolsProtocol,
+            ws="none",
+            lifespan="off",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            date_header=False,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            proxy_headers=False,
+        )
+        self._config.load()
+        self._server_state = ServerState()
+        self._server: asyncio.Server | None = None
+
+    @property
+    def accepting(self) -> bool:
+        """Whether new connections are accepted."""
+        return self._server is not None and self._server.is_serving()
+
+    @property
+    def connections(self) -> int:
+        """How many connections are open."""
+        return len(self._server_state.connections)
+
+    async def open(self, sock: socket.socket) -> None:
+        """Begin to accept on `sock`, which is already bound and listening."""
+        sock.setblocking(False)
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(
+            lambda: HttpToolsProtocol(self._config, self._server_state, {}), sock=sock, start_serving=True
+        )
+
+    async def drain(self, budget_s: float) -> int:
+        """Stop accepting, answer what still comes with `Connection: close`, and return how many connections had to be cut.
+
+        An idle keep-alive connection is left open until its next request or the end of the budget: closing it at once could meet a
+        request that is already on its way, which the client would see as a reset.
+        """
+        self._state.draining = True
+        if self._server is not None:
+            self._server.close()
+        give_up = time.monotonic() + budget_s
+        while self._server_state.connections and time.monotonic() < give_up:
+            await asyncio.sleep(SETTLE_S)
+        left = list(self._server_state.connections)
+        for connection in left:
+            connection.shutdown()  # closes an idle one; one that is being answered closes after its answer
+        busy = sum(1 for connection in left if connection.cycle is not None and not connection.cycle.response_complete)
+        while self._state.in_flight and time.monotonic() < give_up + SETTLE_S * 20:
+            await asyncio.sleep(SETTLE_S)
+        return busy

@@ -1,0 +1,53 @@
+"""What one replica is doing, and the outermost layer of its app, which counts it and closes connections while draining."""
+
+from dataclasses import dataclass
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serving.errors import OverloadedError
+from serving.ingress import problems
+from serving.ingress.answer import CLOSE, respond
+from serving.ingress.headers import request_id
+
+# Whoever looks after a server must see it best when it is busiest.
+_ALWAYS = ("/health/", "/metrics")
+
+
+@dataclass(slots=True)
+class State:
+    """`ready`: everything is open and warm; `draining`: no new connection is welcome; `in_flight`: requests being answered now."""
+
+    ready: bool = False
+    draining: bool = False
+    in_flight: int = 0
+
+
+class Draining:
+    """The outermost ASGI layer: counts requests in flight, refuses what is beyond `limit`, ends connections while draining."""
+
+    def __init__(self, app: ASGIApp, state: State, limit: int) -> None:
+        self._app = app
+        self._state = state
+        self._limit = limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, or refuse it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        state = self._state
+
+        async def closing(message: Message) -> None:
+            if state.draining and message["type"] == "http.response.start":
+                message["headers"] = [*(h for h in message["headers"] if h[0] != CLOSE[0]), CLOSE]
+            await send(message)
+
+        if state.in_flight >= self._limit and not scope["path"].startswith(_ALWAYS):
+            error = OverloadedError(f"{state.in_flight} requests are being answered (server.max_connections={self._limit})", 1.0)
+            await respond(problems.answer(error, request_id(dict(scope["headers"]))), closing)
+            return
+        state.in_flight += 1
+        try:
+            await self._app(scope, receive, closing)
+        finally:
+            state.in_flight -= 1

@@ -1,0 +1,232 @@
+"""One node: its listening socket, its embedded engines, its Ray and its replicas, in a session of their own.
+
+`python -m serving.node`, started by `serving.supervisor`. SIGTERM drains the replicas and ends everything,
+SIGHUP replaces the replicas one by one (settings are read anew), and the death of the supervisor counts as SIGTERM.
+"""
+
+import logging
+import os
+import secrets
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TextIO
+
+import msgspec
+
+from serving import embedded, processes
+from serving.errors import RevenueEngineError
+from serving.holder import ENVIRONMENT, Holder, bind
+from serving.settings import Settings
+from training.errors import TrainingError
+
+SETTINGS = "REVENUE_ENGINE_SETTINGS"  # where the supervisor puts them: an environment is private to its user, an argument is not
+OBJECT_STORE_BYTES = 80 * 1024 * 1024  # scoring puts nothing into it; Ray's least is 75 MiB
+
+
+class Stop(BaseException):
+    """SIGTERM came: unwind whatever is being done and close it."""
+
+
+class Reload(BaseException):
+    """SIGHUP came: replace the replicas."""
+
+
+def environment(run: Path, home: Path) -> dict[str, str]:
+    """Return what Ray's daemons and the replicas find in their environment: safe by default, one thread a library, one place for what is cached."""
+    return {
+        # Every daemon on the loopback interface: Ray offers that only through the switch it made for laptops.
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_SERVE_ENABLE_HA_PROXY": "0",
+        # Ray runs its workers at nice 15 unless told otherwise.
+        "RAY_worker_niceness": "0",
+        "RAY_DEDUP_LOGS": "0",
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "NUMBA_CACHE_DIR": str(home / "numba"),
+        "PROMETHEUS_MULTIPROC_DIR": str(run / "metrics"),
+        ENVIRONMENT: str(run / "listen.sock"),
+    }
+
+
+def run_path(node_id: str) -> Path:
+    """Return the node's folder for sockets and whatever lives as long as it does: short, since unix socket paths have 107 bytes."""
+    return Path(tempfile.gettempdir()) / f"revenue-engine-{node_id}"
+
+
+@contextmanager
+def run_folder(node_id: str) -> Iterator[Path]:
+    """The node's folder, private to this user, for as long as the node lives."""
+    run = run_path(node_id)
+    run.mkdir(mode=0o700)
+    (run / "metrics").mkdir()
+    try:
+        yield run
+    finally:
+        shutil.rmtree(run, ignore_errors=True)
+
+
+class Node:
+    """Starts everything a node needs, in order; `close` ends it in reverse."""
+
+    def __init__(self, settings: Settings, say: Callable[[str], None]) -> None:
+        self.settings = settings
+        self.node_id = os.environ[processes.MARK]
+        self._say = say
+        self._closing = ExitStack()
+
+    def start(self) -> None:
+        """Bind, start what is embedded, make sure there are models, start Ray and the replicas."""
+        settings = self.settings
+        settings.home.mkdir(parents=True, exist_ok=True)
+        run = self._closing.enter_context(run_folder(self.node_id))
+        os.environ.pop("RAY_ADDRESS", None)  # never join a cluster that happens to be there
+        os.environ.update(environment(run, settings.home))
+        holder = Holder(bind(settings.server.host, settings.server.port), run / "listen.sock")
+        self._closing.callback(holder.close)
+        holder.start()
+        self.port = holder.port
+        self._start_valkey(run)
+        self._require_models()
+        self._start_ray(run)
+        self.deploy("1")
+
+    def close(self) -> None:
+        """Drain the replicas, then end everything that was started."""
+        self._closing.close()
+
+    def deploy(self, version: str) -> None:
+        """Run the replicas; another `version` than the running one replaces them, each only when its successor accepts."""
+        from ray import serve
+
+        from serving import deployments
+
+        serve.run(deployments.application(self.settings, version), name=deployments.APPLICATION, route_prefix="/")
+
+    def _start_valkey(self, run: Path) -> None:
+        cache = self.settings.cache
+        if not cache.enabled or cache.shared == "never" or cache.redis_url is not None:
+            return
+        valkey = embedded.start(run, self.node_id)
+        if valkey.url is None:
+            self._say(f"cache: in process alone ({valkey.reason}); set cache.redis_url to share one")
+            return
+        self._closing.callback(valkey.close)
+        self.settings = self.settings.model_copy(update={"cache": cache.model_copy(update={"redis_url": valkey.url})})
+
+    def _require_models(self) -> None:
+        from training import defaults
+        from training.registry import Registry
+
+        registry = Registry(self.settings.models.registry, self.settings.home / "fetched")
+        defaults.ensure(registry, self.settings.models.alias, self._say)
+
+    def _start_ray(self, run: Path) -> None:
+        import ray
+        from ray import serve
+
+        ray.init(
+            address="local",
+            include_dashboard=False,
+            num_cpus=os.cpu_count(),
+            object_store_memory=OBJECT_STORE_BYTES,
+            log_to_driver=False,
+            logging_level="warning",
+            _temp_dir=str(run),
+            _node_ip_address="127.0.0.1",
+        )
+        self._closing.callback(ray.shutdown)
+        port = self.settings.server.ray_http_port
+        if port is None:
+            serve.start(proxy_location="Disabled", logging_config={"log_level": "WARNING"})
+        else:
+            serve.start(proxy_location="HeadOnly", http_options={"host": "127.0.0.1", "port": port}, logging_config={"log_level": "WARNING"})
+        self._closing.callback(serve.shutdown)
+
+
+def main() -> None:
+    """Run a node until SIGTERM. Exit code 0 after a drain, 1 when something could not be started."""
+    settings = Settings.model_validate_json(os.environ.pop(SETTINGS))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C is the supervisor's to hear
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # there is nothing to replace yet
+    complain = _log_to(settings.home / "logs" / "node.log")
+    node = Node(settings, lambda line: print(line, flush=True))
+    code = 0
+    try:
+        _raise_on(signal.SIGTERM, Stop)
+        began = time.monotonic()
+        node.start()
+        _raise_on(signal.SIGTERM, Stop)  # Ray has put its own handler there
+        print(ready_message(node, time.monotonic() - began), flush=True)
+        _wait(node)
+    except Stop:
+        print("draining: every request that is here is answered", flush=True)
+    except (RevenueEngineError, TrainingError) as error:
+        print(f"error: {error}", file=complain, flush=True)
+        code = 1
+    except Exception:
+        print(f"error: the node could not run; see {settings.home / 'logs' / 'node.log'}", file=complain, flush=True)
+        traceback.print_exc()
+        code = 1
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        node.close()
+    sys.exit(code)
+
+
+def _log_to(path: Path) -> TextIO:
+    """Send standard error, Ray's and every library's, to the log file; return what standard error was."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    terminal = os.fdopen(os.dup(2), "w", buffering=1)
+    with path.open("ab") as log:
+        os.dup2(log.fileno(), 2)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    return terminal
+
+
+def ready_message(node: Node, seconds: float) -> str:
+    """Return what the server says when it is ready: where it is, and a curl to try."""
+    from serving.engines import ENGINES
+
+    address = f"http://{node.settings.server.host}:{node.port}"
+    example = msgspec.json.encode(ENGINES[0].example).decode()
+    return (
+        f"ready in {seconds:.1f} s: {address}   docs: {address}/docs   metrics: {address}/metrics   logs: {node.settings.home / 'logs'}\ntry:\n"
+        f"  curl -s {address}{ENGINES[0].route} -H 'content-type: application/json' -d '{example}'"
+    )
+
+
+def _wait(node: Node) -> None:
+    updates = 1
+    while True:
+        try:
+            _raise_on(signal.SIGHUP, Reload)
+            while True:
+                signal.pause()
+        except Reload:
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+            updates += 1
+            node.deploy(str(updates))
+            print(f"replicas replaced (update {updates})", flush=True)
+
+
+def _raise_on(number: signal.Signals, kind: type[BaseException]) -> None:
+    def handler(_number: int, _frame: FrameType | None) -> None:
+        raise kind
+
+    signal.signal(number, handler)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""Where a batch job's answers go: one file or a folder of parts, written beside the output and moved there when it is whole."""
+
+import gzip
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import IO, Any, cast
+
+import polars as pl
+
+from serving.errors import OutputError
+
+Write = Callable[[pl.DataFrame], None]
+
+PART_ROWS = 1_000_000
+_GZIP_LEVEL = 6
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Write]:
+    """Return what writes frames of the same columns, in order, for the length of a `with`; then the output is there, whole.
+
+    A name with a suffix is one file, which is replaced only now; one without is a folder of Parquet parts. If the `with` is left by an
+    error, nothing is left. Raises OutputError for a suffix that is not known, a folder that is not empty, and a disk that is full.
+    """
+    suffix = accepted(path)
+    part = path.parent / f".{path.name}.{secrets.token_hex(4)}.partial"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _SINKS[suffix](part) as write:
+            yield write
+        _flush(part)
+        os.replace(part, path)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error}; nothing is left of it") from error
+    finally:
+        _remove(part)
+
+
+def accepted(path: Path) -> str:
+    """Return the output's suffix, "" for a folder. Raises OutputError if nothing can be written there."""
+    name = path.name.lower()
+    suffix = max((known for known in _SINKS if known and name.endswith(known)), key=len, default="")
+    if not suffix and path.suffix:
+        raise OutputError(f"{path}: the suffix {path.suffix} is not known; use {', '.join(filter(None, _SINKS))}, or none for a folder")
+    if path.is_dir() and (suffix or any(path.iterdir())):
+        raise OutputError(f"{path} is a folder{'' if suffix else ' that is not empty'}; name another output")
+    return suffix
+
+
+@contextmanager
+def _csv(part: Path, unzipped: bool = True) -> Iterator[Write]:
+    with _stream(part, unzipped) as file:
+        header = True
+
+        def write(frame: pl.DataFrame) -> None:
+            nonlocal header
+            frame.write_csv(file, include_header=header)
+            header = False
+
+        yield write
+
+
+@contextmanager
+def _ndjson(part: Path) -> Iterator[Write]:
+    with part.open("xb") as file:
+        yield lambda frame: frame.write_ndjson(file) if frame.height else None
+
+
+@contextmanager
+def _parquet(part: Path) -> Iterator[Write]:
+    import pyarrow.parquet as pq
+
+    writer: Any = None
+
+    def write(frame: pl.DataFrame) -> None:
+        nonlocal writer
+        table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
+        writer = writer or pq.ParquetWriter(part, table.schema, compression="zstd")
+        writer.write_table(table)
+
+    try:
+        yield write
+    finally:
+        if writer is not None:
+            writer.close()
+
+
+@contextmanager
+def _folder(part: Path) -> Iterator[Write]:
+    part.mkdir()
+    number, rows, waiting = 0, 0, list[pl.DataFrame]()
+
+    def flush() -> None:
+        nonlocal number, rows
+        with _parquet(part / f"part-{number:05}.parquet") as write:
+            for frame in waiting:
+                write(frame)
+        number, rows = number + 1, 0
+        waiting.clear()
+
+    def take(frame: pl.DataFrame) -> None:
+        nonlocal rows
+        waiting.append(frame)
+        rows += frame.height
+        if rows >= PART_ROWS:
+            flush()
+
+    yield take
+    if waiting:
+        flush()
+
+
+@contextmanager
+def _stream(part: Path, unzipped: bool) -> Iterator[IO[bytes]]:
+    with part.open("xb") as file:
+        if unzipped:
+            yield file
+        else:  # without a name and a time in it, so that equal answers are equal files
+            with gzip.GzipFile("", "wb", _GZIP_LEVEL, file, mtime=0) as zipped:
+                yield cast(IO[bytes], zipped)
+
+
+_SINKS: dict[str, Callable[[Path], AbstractContextManager[Write]]] = {
+    ".csv": _csv,
+    ".csv.gz": lambda part: _csv(part, unzipped=False),
+    ".parquet": _parquet,
+    ".ndjson": _ndjson,
+    ".jsonl": _ndjson,
+    "": _folder,
+}
+
+
+def _flush(part: Path) -> None:
+    """Have the files on the disk before the output bears its name."""
+    for path in sorted(part.iterdir()) if part.is_dir() else [part]:
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+
+
+def _remove(part: Path) -> None:
+    if part.is_dir():
+        shutil.rmtree(part, ignore_errors=True)
+    else:
+        part.unlink(missing_ok=True)

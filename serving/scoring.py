@@ -1,0 +1,164 @@
+"""A chunk of a batch job becomes answers: decoded, scored by an engine's own code, given back as columns."""
+
+import io
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import polars as pl
+
+from serving.chunks import Chunk
+from serving.engines import ENGINES, Engine
+from serving.errors import InvalidRequestError, TooLargeError
+from serving.settings import Settings
+from training import bundle, frames
+from training.errors import BundleError, TableError
+from training.frames import CellError
+from training.models import MODELS
+
+IDS = {"sessionId": "session_id", "customerId": "customer_id"}  # passed through: the column, and the field of a request
+
+
+class Scored(NamedTuple):
+    """A chunk's answers, one row for each record, in order; and how much of the input is done with them, 0 to 1."""
+
+    answers: pl.DataFrame
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What every worker must know to score chunks; small, so that it can be sent to it.
+
+    mapping: {field: column} where a table's names are not the task's. columns: those of every table of the input, () before one was seen;
+    ids: those that are passed through; ignored: those that are nothing to the model, the label among them.
+    """
+
+    name: str
+    model: Path
+    mapping: Mapping[str, str]
+    settings: Settings
+    columns: tuple[str, ...] = ()
+    ids: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
+
+    @property
+    def engine(self) -> Engine:
+        """Return the engine that answers this task."""
+        return next(engine for engine in ENGINES if engine.name == self.name)
+
+    def of_input(self, first: Chunk) -> "Task":
+        """Return the task for the input that begins with this chunk. Raises TableError when its columns are not those of the task."""
+        if first.kind not in _TABLES:
+            return replace(self, ids=tuple(IDS))
+        columns = columns_of(first)
+        try:
+            ignored = MODELS[self.name].table.resolve(columns, self.mapping).ignored
+        except TableError as error:
+            raise TableError(f"{first.file}: {error}") from None
+        ids = tuple(name for name in IDS if name in columns)
+        return replace(self, columns=columns, ids=ids, ignored=tuple(name for name in ignored if name not in ids))
+
+    def table(self, chunk: Chunk) -> pl.DataFrame:
+        """Return the table in a chunk, mapped columns under their field's name. Raises TableError naming file and line."""
+        frame = _TABLES[chunk.kind](chunk, MODELS[self.name].table.number_columns(self.mapping))
+        if odd := sorted(set(frame.columns) ^ set(self.columns)):
+            raise TableError(f"{chunk.file}: column {odd[0]!r} is not in every file of the input; make their columns the same")
+        gone = [field for field, column in self.mapping.items() if field in frame.columns and field != column]
+        return frame.drop(gone).rename({column: field for field, column in self.mapping.items()})
+
+
+class Scoring:
+    """A loaded model and the task that it scores chunks for."""
+
+    def __init__(self, task: Task) -> None:
+        """Load the task's model. Raises BundleError when it is corrupted or another task's."""
+        loaded = bundle.load(task.model)
+        if loaded.task != task.name:
+            raise BundleError(f"{task.model} is a model for {loaded.task}, not for {task.name}; name one for {task.name}")
+        self._task, self._engine = task, task.engine
+        self._scorer = self._engine.load(loaded, task.settings)
+        self._decode = msgspec.json.Decoder(self._engine.request).decode
+
+    def __call__(self, chunk: Chunk) -> Scored:
+        """Return the chunk's answers. Raises TableError for the first record that is wrong."""
+        answers = self._rows(chunk) if chunk.kind in _TABLES else self._requests(chunk)
+        return Scored(answers, chunk.share)
+
+    def _rows(self, chunk: Chunk) -> pl.DataFrame:
+        frame = self._task.table(chunk)
+        ids = frame.select(pl.col(self._task.ids).cast(pl.String))
+        try:
+            return self._answers(ids, self._scorer.table(frame)) if frame.height else self._no_answers()
+        except CellError as error:
+            raise _located(error, chunk, self._task.mapping) from None
+
+    def _requests(self, chunk: Chunk) -> pl.DataFrame:
+        lines = enumerate(chunk.payload.split(b"\n"), chunk.line)
+        requests = [self._request(line, f"{chunk.file}, line {number}") for number, line in lines if line.strip()]
+        ids = {name: [getattr(request, IDS[name], None) for request in requests] for name in self._task.ids}
+        frame = pl.DataFrame(ids, dict.fromkeys(ids, pl.String))
+        return self._answers(frame, self._scorer.columns(requests)) if requests else self._no_answers()
+
+    def _request(self, line: bytes, place: str) -> Any:
+        try:
+            request = self._decode(line)
+            self._engine.check(request)
+        except InvalidRequestError as error:
+            raise TableError(f"{place}, {error}") from None
+        except TooLargeError as error:
+            raise TableError(f"{place}: {error}") from None
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise TableError(f"{place}, {_path(str(error))}") from None
+        return request
+
+    def _answers(self, ids: pl.DataFrame, columns: Any) -> pl.DataFrame:
+        answers = pl.DataFrame(self._scorer.answers_frame(self._scorer.run(columns)))
+        return ids.hstack(answers) if ids.columns else answers
+
+    def _no_answers(self) -> pl.DataFrame:
+        """Return the output's columns without a row."""
+        ids = pl.DataFrame({name: [""] for name in self._task.ids}, dict.fromkeys(self._task.ids, pl.String))
+        return self._answers(ids, self._scorer.columns([self._engine.decode_example()])).clear()
+
+
+def packed(frame: pl.DataFrame) -> bytes:
+    """Return a frame as bytes that `unpacked` makes the same frame of."""
+    sink = io.BytesIO()
+    frame.write_ipc_stream(sink)
+    return sink.getvalue()
+
+
+def unpacked(content: bytes) -> pl.DataFrame:
+    """Return the frame in what `packed` returned."""
+    return pl.read_ipc_stream(io.BytesIO(content))
+
+
+def columns_of(chunk: Chunk) -> tuple[str, ...]:
+    """Return the columns of a chunk of a table, () of requests. Raises TableError for a header that is none."""
+    return tuple(_TABLES[chunk.kind](chunk, ()).columns) if chunk.kind in _TABLES else ()
+
+
+def _csv(chunk: Chunk, numbers: Collection[str]) -> pl.DataFrame:
+    return frames.parse(chunk.payload, numbers, file=chunk.file, line=chunk.line)
+
+
+def _parquet(chunk: Chunk, _numbers: Collection[str]) -> pl.DataFrame:
+    return unpacked(chunk.payload)
+
+
+_TABLES: Mapping[str, Callable[[Chunk, Collection[str]], pl.DataFrame]] = {"csv": _csv, "parquet": _parquet}
+
+
+def _located(error: CellError, chunk: Chunk, mapping: Mapping[str, str]) -> TableError:
+    """Return the error with its file and line, and the column as the file calls it."""
+    at = f"line {frames.line(chunk.payload, error.row, chunk.line)}" if chunk.kind == "csv" else f"row {chunk.line + error.row}"
+    return CellError(error.row, mapping.get(error.column, error.column), error.value, error.fix, f"{chunk.file}, {at}")
+
+
+def _path(message: str) -> str:
+    """Return msgspec's `Expected ... - at `$.a.b`` with the field first: `a.b: expected ...`."""
+    what, found, where = message.partition(" - at `$")
+    return f"{where.rstrip('`').lstrip('.')}: {what}" if found else f"not a JSON request: {what}"

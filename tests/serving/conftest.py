@@ -1,0 +1,47 @@
+"""Models to serve: two small ones, trained on simulated sessions, in a registry of their own."""
+
+import pytest
+
+from training.datasets import shop
+from training.models import MODELS
+from training.registry import Registry
+
+SESSIONS = 2_000
+
+
+@pytest.fixture(scope="session")
+def shop_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shop") / "shop"
+    shop.write(shop.simulate(SESSIONS, 7), folder)
+    return folder
+
+
+def _train(shop_folder, out, seed):
+    return MODELS["purchase"].train(shop_folder / "sessions.parquet", out, mapping={}, seed=seed, progress=lambda what, share: None)
+
+
+@pytest.fixture(scope="session")
+def bundle(shop_folder, tmp_path_factory):
+    return _train(shop_folder, tmp_path_factory.mktemp("bundles") / "one", 1)
+
+
+@pytest.fixture(scope="session")
+def second_bundle(shop_folder, tmp_path_factory):
+    return _train(shop_folder, tmp_path_factory.mktemp("bundles") / "two", 2)
+
+
+@pytest.fixture(scope="session")
+def registry_url(tmp_path_factory):
+    return str(tmp_path_factory.mktemp("registry"))
+
+
+@pytest.fixture(scope="session")
+def registry(registry_url, bundle, tmp_path_factory):
+    registry = Registry(registry_url, tmp_path_factory.mktemp("fetched"))
+    registry.add(bundle.path, alias="champion")
+    return registry
+
+
+@pytest.fixture(scope="session")
+def second_model(registry, second_bundle):
+    return registry.add(second_bundle.path)

@@ -1,0 +1,171 @@
+"""A tiny question, asked in the tests of the ingress: real types, a real Question and Batcher, and a scorer that only counts."""
+
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Annotated, Any
+
+import httpx
+import msgspec
+from msgspec import Meta, Struct
+
+from serving import settings as configuration
+from serving.cache import Cache, Memory
+from serving.engines import Engine
+from serving.errors import FieldProblem, InvalidRequestError, TooLargeError
+from serving.ingress.api import App, build
+from serving.ingress.endpoint import Endpoint
+from serving.ingress.state import State
+from serving.metrics import Metrics
+from serving.service import Asked, Question
+from serving.settings import Settings
+
+ROUTE = "/v1/greeting"
+JSON = {b"content-type": b"application/json"}
+MAX_EVENTS = 5
+
+
+class Wire(Struct, frozen=True, rename="camel", kw_only=True, gc=False):
+    pass
+
+
+class Event(Wire, frozen=True, kw_only=True):
+    type: Annotated[str, Meta(max_length=10)]
+    timestamp: Annotated[datetime, Meta(tz=True)] | Annotated[float, Meta(ge=0)]
+
+
+class Place(Wire, frozen=True, kw_only=True):
+    region: str | None = None
+    latitude: Annotated[Annotated[float, Meta(ge=-90, le=90)] | None, Meta(description="Degrees.")] = None
+
+
+class BehaviorData(Wire, frozen=True, kw_only=True):
+    page_views: Annotated[float, Meta(ge=0, le=1e9)]
+    interactions: list[Event] = []
+    weights: dict[str, Annotated[float, Meta(ge=0)]] = {}
+
+
+class Greeting(Wire, frozen=True, kw_only=True):
+    """A request."""
+
+    session_id: Annotated[str, Meta(min_length=1, max_length=64)]
+    behavior_data: BehaviorData
+    place: Place | None = None
+    hour: Annotated[Annotated[float, Meta(ge=0, lt=24)] | None, Meta(description="Local hour.")] = None
+    max_words: int | None = None
+
+
+class Greeted(Wire, frozen=True, kw_only=True):
+    """An answer."""
+
+    session_id: str
+    events: int
+    rows: Annotated[int, Meta(description="How many requests were scored together.")]
+    model_version: str
+
+
+def check(request: Greeting) -> None:
+    events = request.behavior_data.interactions
+    if len(events) > MAX_EVENTS:
+        raise TooLargeError(f"{len(events)} interactions, at most {MAX_EVENTS}", "behaviorData.interactions")
+    bad = [FieldProblem(f"behaviorData.interactions[{i}].type", "is rude") for i, e in enumerate(events) if e.type == "rude"]
+    if bad:
+        raise InvalidRequestError(bad)
+
+
+class Counting:
+    """A Scorer that counts events; `broken` makes the whole batch fail."""
+
+    def __init__(self, version: str = "greeting-1") -> None:
+        self.version = version
+        self.broken: Exception | None = None
+
+    def columns(self, requests: Sequence[Greeting]) -> list[int]:
+        if self.broken is not None:
+            raise self.broken
+        return [len(request.behavior_data.interactions) for request in requests]
+
+    def run(self, columns: list[int]) -> list[int]:
+        return columns
+
+    def rows(self, requests: Sequence[Greeting], answers: list[int]) -> list[Greeted]:
+        return [
+            Greeted(session_id=request.session_id, events=events, rows=len(answers), model_version=self.version)
+            for request, events in zip(requests, answers, strict=True)
+        ]
+
+    def table(self, frame: Any) -> Any:
+        raise NotImplementedError
+
+    def answers_frame(self, answers: Any) -> dict[str, Any]:
+        raise NotImplementedError
+
+
+EXAMPLE: Mapping[str, Any] = {
+    "sessionId": "s-1",
+    "behaviorData": {"pageViews": 3, "interactions": [{"type": "click", "timestamp": "2026-11-22T09:00:00Z"}]},
+}
+GREETING = Engine(
+    name="greeting",
+    route=ROUTE,
+    summary="How should this session be greeted?",
+    request=Greeting,
+    response=Greeted,
+    example=EXAMPLE,
+    check=check,
+    load=lambda bundle, settings: Counting(),
+)
+
+
+class Scripted:
+    """A question that answers as it was told to, for what a healthy one does not do."""
+
+    engine = GREETING
+    ready = True
+    version = "greeting-0"
+
+    def __init__(self, *outcomes: Asked | Exception) -> None:
+        self._outcomes = list(outcomes)
+        self.asked: list[tuple[Any, float, bool]] = []
+
+    async def ask(self, request: Struct, *, deadline: float, fresh: bool = False) -> Asked:
+        self.asked.append((request, deadline, fresh))
+        outcome = self._outcomes[min(len(self.asked), len(self._outcomes)) - 1]
+        await asyncio.sleep(0)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+
+def configured(**server: Any) -> Settings:
+    return configuration.load(server=server)
+
+
+@contextmanager
+def question(settings: Settings, scorer: Counting | None = None) -> Iterator[Question]:
+    """Yield a question with its own cache, live when there is a scorer."""
+    with ThreadPoolExecutor(1) as executor:
+        made = Question(GREETING, settings, executor, Cache(Memory(1_000_000), None, settings.cache.ttl_s))
+        if scorer is not None:
+            made.switch(scorer)
+        yield made
+
+
+def endpoint(asked: Any, settings: Settings, metrics: Metrics | None = None) -> Endpoint:
+    return Endpoint(asked, settings.server, metrics or Metrics())
+
+
+def app(asked: Any, settings: Settings, state: State | None = None) -> App:
+    return build([asked], state or State(ready=True), settings, Metrics())
+
+
+def client(application: App) -> httpx.AsyncClient:
+    transport = httpx.ASGITransport(application, raise_app_exceptions=False)
+    return httpx.AsyncClient(transport=transport, base_url="http://test")
+
+
+def encoded(**changes: Any) -> bytes:
+    """Return the example with other top-level fields."""
+    return msgspec.json.encode({**EXAMPLE, **changes})

@@ -1,0 +1,128 @@
+"""The running server: starts safe, loses nothing in planned changes, and leaves nothing behind."""
+
+import ipaddress
+import json
+import os
+import signal
+import time
+
+import psutil
+import pytest
+
+from serving.engines import ENGINES
+from tests.serving.live import Callers, Live
+
+pytestmark = pytest.mark.timeout(600)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory, registry, registry_url):
+    live = Live(tmp_path_factory.mktemp("home"), registry_url, "--replicas", "2")
+    yield live.wait_ready()
+    live.stop()
+
+
+def test_the_example_is_answered(server):
+    status, headers, body = server.post(ENGINES[0].example)
+    answer = json.loads(body)
+    assert status == 200
+    assert 0 < answer["purchaseProbability"] < 1
+    assert answer["modelVersion"].startswith("purchase-")
+    assert "model;dur=" in headers["server-timing"]
+
+
+def test_nothing_listens_beyond_the_loopback_interface(server):
+    """Every listening socket of every process of the server is bound to 127.0.0.1 or is a unix socket."""
+    family = {process.pid for process in server.family()}
+    listening = [c for c in psutil.net_connections("inet") if c.status == psutil.CONN_LISTEN and c.pid in family]
+    assert server.port in {c.laddr.port for c in listening}
+    beyond = [c.laddr for c in listening if not _loopback(c.laddr.ip)]
+    assert beyond == []
+
+
+def _loopback(ip):
+    address = ipaddress.ip_address(ip)
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
+
+
+def test_metrics_sum_all_replicas_whichever_answers(server):
+    def counted():
+        return server.metric("revenue_engine_requests_total")
+
+    before = until(counted, lambda n: n == counted())
+    for _ in range(60):  # a new connection each: both replicas take some
+        server.post(ENGINES[0].example)
+    assert until(counted, lambda n: n >= before + 60) == before + 60
+    assert server.metric("revenue_engine_replicas") == 2
+
+
+def until(value, holds):
+    """Return value() once it holds, or what it is after ten seconds: a replica hands its numbers over ten times a second."""
+    end = time.monotonic() + 10
+    while not holds(now := value()) and time.monotonic() < end:
+        pass
+    return now
+
+
+def test_a_rolling_update_resets_no_connection(server):
+    with Callers(server.port) as callers:
+        callers.wait_for(50)
+        before = {process.pid for process in server.replicas()}
+        os.kill(server.process.pid, signal.SIGHUP)
+        end = time.monotonic() + 120
+        while before & {process.pid for process in server.replicas()}:
+            assert time.monotonic() < end, server.log.read_text()
+            callers.wait_for(20)
+        callers.wait_for(50)
+    assert callers.failures == []
+
+
+def test_a_killed_replica_is_replaced_and_a_client_that_retries_once_sees_no_error(server):
+    with Callers(server.port, retries=1) as callers:
+        callers.wait_for(50)
+        victim = server.replicas()[0]
+        victim.kill()
+        end = time.monotonic() + 120
+        while len([p for p in server.replicas() if p.pid != victim.pid]) < 2 or server.metric("revenue_engine_replicas") != 2:
+            assert time.monotonic() < end, server.log.read_text()
+            callers.wait_for(20)
+        callers.wait_for(50)
+    assert callers.failures == []
+
+
+def test_every_replica_takes_a_promotion_without_a_failed_request(server, registry, second_model):
+    champion = registry.pointer("purchase", "champion")
+    with Callers(server.port) as callers:
+        callers.wait_for(50)
+        registry.promote(second_model.version)
+        end = time.monotonic() + 30
+        versions = set()
+        while versions != {second_model.version}:
+            assert time.monotonic() < end, f"still {versions}"
+            versions = {json.loads(server.post(ENGINES[0].example, {"cache-control": "no-cache"})[2])["modelVersion"] for _ in range(20)}
+        callers.wait_for(50)
+    assert callers.failures == []
+    assert set(callers.versions) == {champion, second_model.version}
+    registry.rollback("purchase")
+
+
+@pytest.mark.parametrize(("number", "group"), [(signal.SIGTERM, False), (signal.SIGINT, True)])
+def test_a_stop_answers_every_request_and_leaves_no_process(tmp_path, registry, registry_url, number, group):
+    live = Live(tmp_path, registry_url).wait_ready()
+    with Callers(live.port) as callers:
+        callers.wait_for(50)
+        code = live.stop(number, group)
+    unanswered = [f for f in callers.failures if "refused" not in f.lower() and "503" not in f]
+    assert (code, live.left, unanswered) == (0, [], [])
+
+
+def test_a_second_signal_ends_at_once_and_a_killed_run_is_cleared_by_the_next(tmp_path, registry, registry_url):
+    live = Live(tmp_path, registry_url).wait_ready()
+    family = live.family()
+    os.kill(live.process.pid, signal.SIGKILL)
+    live.process.wait(10)
+    again = Live(tmp_path, registry_url, port=live.port).wait_ready()
+    assert [p for p in family if p.is_running() and p.status() != psutil.STATUS_ZOMBIE] == []
+    os.kill(again.process.pid, signal.SIGTERM)
+    code = again.stop(signal.SIGINT)
+    assert (code, again.left) == (1, [])

@@ -1,0 +1,91 @@
+"""Errors become problem details; one table says which status."""
+
+import logging
+
+import msgspec
+import pytest
+
+from serving import errors
+from serving.errors import FieldProblem, InvalidRequestError, MethodNotAllowedError, NotReadyError, OverloadedError, TooLargeError
+from serving.ingress import problems
+
+
+def decoded(error: Exception) -> dict[str, object]:
+    answer = problems.answer(error, "r-1")
+    body: dict[str, object] = msgspec.json.decode(answer.body)
+    assert body["status"] == answer.status
+    return body
+
+
+def test_a_problem_says_what_where_and_for_which_request() -> None:
+    error = InvalidRequestError([FieldProblem("hour", "Expected `float` < 24"), FieldProblem("place.region", "Expected `str`")])
+    assert decoded(error) == {
+        "type": "/problems/invalid-request",
+        "title": "Invalid request",
+        "status": 422,
+        "detail": "hour: Expected `float` < 24 (and 1 more, see problems)",
+        "field": "hour",
+        "problems": [{"field": "hour", "detail": "Expected `float` < 24"}, {"field": "place.region", "detail": "Expected `str`"}],
+        "requestId": "r-1",
+    }
+
+
+def test_headers_say_media_type_and_request() -> None:
+    headers = dict(problems.answer(TooLargeError("6 items", "items"), "r-1").headers)
+    assert headers == {b"content-type": b"application/problem+json", b"x-request-id": b"r-1"}
+    assert decoded(TooLargeError("6 items", "items"))["field"] == "items"
+
+
+@pytest.mark.parametrize(("wait_s", "seconds"), [(0.0, 1), (0.2, 1), (1.0, 1), (1.01, 2), (7.5, 8), (1e9, 600), (float("inf"), 600)])
+def test_retry_after_is_computed_in_whole_seconds_and_bounded(wait_s: float, seconds: int) -> None:
+    error = OverloadedError("full", wait_s)
+    assert dict(problems.answer(error, "r").headers)[b"retry-after"] == str(seconds).encode()
+    assert decoded(error)["retryAfter"] == seconds
+
+
+def test_a_server_that_is_not_ready_says_when_to_come_back() -> None:
+    answer = problems.answer(NotReadyError("starting"), "r")
+    assert (answer.status, dict(answer.headers)[b"retry-after"]) == (503, b"1")
+
+
+def test_a_wrong_method_learns_the_right_ones() -> None:
+    answer = problems.answer(MethodNotAllowedError("no", "GET, HEAD"), "r")
+    assert (answer.status, dict(answer.headers)[b"allow"]) == (405, b"GET, HEAD")
+
+
+def test_a_subclass_has_the_status_of_its_family() -> None:
+    class FullerError(OverloadedError):
+        code = "fuller"
+
+    assert problems.kind(FullerError("x", 1))[0] == "overloaded"
+    assert problems.answer(FullerError("x", 1), "r").status == 429
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError("secret"), errors.RevenueEngineError("secret"), errors.SettingsError("secret")])
+def test_what_is_not_the_callers_fault_is_logged_with_its_trace_and_not_told(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
+    try:
+        raise error
+    except Exception as raised:
+        with caplog.at_level(logging.ERROR):
+            answer = problems.answer(raised, "r-77")
+    assert answer.status == 500
+    assert b"secret" not in answer.body
+    assert b"Traceback" not in answer.body
+    assert "r-77" in caplog.text
+    assert "secret" in caplog.text
+    assert "test_problems" in caplog.text
+
+
+def test_what_is_echoed_is_bounded() -> None:
+    flood = InvalidRequestError([FieldProblem("f" * 10_000, "d" * 10_000)] * 1000)
+    body = problems.answer(flood, "r").body
+    assert len(msgspec.json.decode(body)["problems"]) == problems.MAX_PROBLEMS
+    assert len(body) < 2.2 * problems.MAX_TEXT * problems.MAX_PROBLEMS
+    assert len(str(decoded(TooLargeError("x" * 10_000))["detail"])) == problems.MAX_TEXT
+
+
+def test_no_two_kinds_share_a_status_or_a_type() -> None:
+    """The OpenAPI document names responses by status, and a problem's type says which kind it is."""
+    statuses = [kind.status for kind in problems.KINDS.values()]
+    codes = [getattr(cls, "code", errors.RevenueEngineError.code) for cls in problems.KINDS]
+    assert len(set(statuses)) == len(set(codes)) == len(problems.KINDS)
