@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from benchmarks import readme_numbers
 
-WIDTH, LABELS, RIGHT = 760, 260, 70  # pixels: the whole, the column of labels, what the longest bar leaves for its number
+WIDTH, LABELS, RIGHT = 800, 310, 70  # pixels: the whole, the column of labels, what the longest bar leaves for its number
 ROW, BAR, HEAD, AXIS, GAP = 26, 16, 34, 46, 18
 TICKS = 5
 OURS, OTHERS, LINE = "#1f6feb", "#8c959f", "#24292f"
@@ -42,7 +42,7 @@ def _rate(one: dict[str, Any]) -> Bar:
 
 
 def _rate_axis(repeats: int) -> str:
-    return f"requests per second (median of {repeats} runs; the line: lowest to highest)"
+    return f"requests per second (median of {repeats}; the line: lowest to highest)"
 
 
 def _height(bars: Sequence[Bar]) -> int:

@@ -68,7 +68,7 @@ def _conditions(results: Results) -> Iterator[str]:
     times = " and ".join(f"{ratio:.1f} times the rate of {_label(results, name)}" for name, ratio in results["times_the_rate_of"].items())
     yield (
         f"That is {times}. One purchase request with {work['interactions']} interactions, cache off, {work['connections']} connections, "
-        f"one replica; the median of {work['repeats']} runs of {work['seconds']:g} s in rotation, server and load generator on the same "
+        f"one replica; median of {work['repeats']} × {work['seconds']:g} s in rotation, server and load generator on the same "
         f"{machine['cores']} cores ({machine['cpu']}, {machine['memoryGiB']:g} GiB), Python {results['versions']['python']}, "
         f"{results['date'][:10]}, by `{results['command']}`."
     )

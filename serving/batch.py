@@ -48,6 +48,7 @@ def run(task: Task, source: Path, output: Path, progress: Progress = silent, *, 
 
         by, scored = "with Ray Data", job.scored(task, paths, ray_address)
     with closing(scored):
+        progress(f"scoring {by}", 0.0)
         rows = _write(scored, output, progress)
     return Summary(rows, len(paths), task.ignored, by)
 
@@ -67,7 +68,6 @@ def _peek(read: Generator[Chunk, None, None]) -> tuple[list[Chunk], bool]:
 def _write(scored: Iterable[Scored], output: Path, progress: Progress) -> int:
     """Write all answers and return how many there were."""
     rows = 0
-    progress("starting", 0.0)
     with outputs.opened(output) as write:
         for part in scored:
             write(part.answers)

@@ -116,7 +116,7 @@ def _tell(chosen: Choices, report: Report, seconds: float) -> int:
     for line in report.lines:
         print(line)
     if report.did and not chosen.quiet:
-        print(f"{report.did} in {seconds:.1f} s")
+        print(f"{report.did} in {seconds:.1f} s", *report.notes, sep="\n")
     return report.code
 
 

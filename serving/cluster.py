@@ -3,6 +3,7 @@
 import logging
 import os
 import secrets
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -64,7 +65,8 @@ def _init(**options: Any) -> Iterator[int]:
     for name in ("ray", "ray.data"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
-        ray.init(log_to_driver=False, logging_level=logging.CRITICAL, **options)
+        with _hushed():
+            ray.init(log_to_driver=False, logging_level=logging.CRITICAL, **options)
     except Exception as error:  # whatever Ray has to say
         raise RayError(f"Ray does not start: {error}; see revenue-engine doctor") from error
     try:
@@ -72,6 +74,20 @@ def _init(**options: Any) -> Iterator[int]:
         yield max(1, int(resources.get("CPU", 1)))
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """Keep this process's standard error from Ray's core, which tells there, before it listens to settings, that it has some."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ _START_S = 5.0
 _END_S = 2.0
 _LOOK_AGAIN_S = 0.01
 _MAX_SOCKET_PATH = 107  # bytes: sockaddr_un.sun_path holds 108 with its closing zero
-_TEMP_PREFIX = "revenue-engine-"
+_TEMP_PREFIX = "revenue-engine-valkey-"
 _WITHOUT = "no embedded Valkey ({}): the in-process cache alone; set cache.redis_url"
 
 # No TCP at all, nothing on disk, bounded, least recently used out first. Its title stays as it is: a new one would wipe the mark.

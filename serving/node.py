@@ -96,7 +96,7 @@ class Node:
         self._closing.callback(holder.close)
         holder.start()
         self.port = holder.port
-        self._start_valkey(run)
+        self._start_valkey()
         self._require_models()
         self._start_ray(run)
         self.deploy("1")
@@ -113,13 +113,13 @@ class Node:
 
         serve.run(deployments.application(self.settings, version), name=deployments.APPLICATION, route_prefix="/")
 
-    def _start_valkey(self, run: Path) -> None:
+    def _start_valkey(self) -> None:
         cache = self.settings.cache
         if not cache.enabled or cache.shared == "never" or cache.redis_url is not None:
             return
-        valkey = embedded.start(run, self.node_id)
+        valkey = embedded.start(self.settings.home, self.node_id)
         if valkey.url is None:
-            self._say(f"cache: in process alone ({valkey.reason}); set cache.redis_url to share one")
+            self._say(str(valkey.reason))
             return
         self._closing.callback(valkey.close)
         self.settings = self.settings.model_copy(update={"cache": cache.model_copy(update={"redis_url": valkey.url})})

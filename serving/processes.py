@@ -86,7 +86,7 @@ def end(pids: Iterable[int], term_s: float) -> list[int]:
 
 
 def clear(node_id: str, term_s: float, session: int | None = None) -> list[int]:
-    """End everything marked with `node_id` or in its `session`, again while new ones appear (a daemon replaces its workers); return the pids ended."""
+    """End everything marked with `node_id` or in its `session`, and what replaces it meanwhile; return the pids ended."""
     ended: set[int] = set()
     for _ in range(_ROUNDS):
         pids = marked(node_id, session)

@@ -29,8 +29,8 @@ def shown(quiet: bool, stream: TextIO | None = None) -> Iterator[Progress]:
 
 
 def lines(out: TextIO, clock: Callable[[], float] = time.monotonic) -> Progress:
-    """Return a progress that writes a line at its first call and then at most every LINE_S seconds."""
-    last = -LINE_S
+    """Return a progress that writes a line every LINE_S seconds at most, the first one only when it takes so long."""
+    last = clock()
 
     def say(what: str, share: float) -> None:
         nonlocal last

@@ -31,6 +31,13 @@ class Asked(NamedTuple):
     encode_s: float = 0.0
 
 
+class _SwitchedError(Exception):
+    """The model was switched between asking the cache and scoring: a right answer, but not under the key that was asked for."""
+
+    def __init__(self, scored: Scored) -> None:
+        self.scored = scored
+
+
 class Question:
     """One engine, answered by whichever model is live. Everything here runs on one event loop, but `Scorer` calls may run in `executor`."""
 
@@ -71,14 +78,21 @@ class Question:
         if self._cache is None or fresh:
             scored = await self.batcher.submit(request, deadline)
             return _asked(scored, "off" if self._cache is None else "bypass")
+        asked_for = self._live
         scored_here: list[Scored] = []
 
         async def compute() -> bytes:
-            scored_here.append(await self.batcher.submit(request, deadline))
-            return scored_here[0].body
+            scored = await self.batcher.submit(request, deadline)
+            if self._live is not asked_for:
+                raise _SwitchedError(scored)  # what is raised is not kept
+            scored_here.append(scored)
+            return scored.body
 
-        key = caching.key(self.engine.name, self._live.version, request)
-        cached = await self._cache.get(key, compute, use_shared=self.use_shared)
+        key = caching.key(self.engine.name, asked_for.version, request)
+        try:
+            cached = await self._cache.get(key, compute, use_shared=self.use_shared)
+        except _SwitchedError as switched:
+            return _asked(switched.scored, "miss")
         if scored_here:
             return _asked(scored_here[0], cached.state)
         return Asked(cached.value, cached.state, cached.age_s)

@@ -19,7 +19,7 @@ from pathlib import Path
 from benchmarks.servers import ROOT, running
 from serving.engines import ENGINES
 
-LABEL = "same engine, Ray Serve's default proxy"
+LABEL = "the same engine on Ray Serve's default proxy"
 PURCHASE = ENGINES[0]
 
 

@@ -1,7 +1,7 @@
 """`revenue-engine batch`: score a table or requests in bulk."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -71,11 +71,19 @@ def _run(
     job = Task(task, bundle.path.resolve(), columns, settings.load())
     with shown(silent) as progress:
         done = batch.run(job, source, output, progress, ray_address=ray_address)
-    ignored = f"; ignored the columns {', '.join(done.ignored)}" if done.ignored else ""
-    data: dict[str, Any] = {"task": task, "model": bundle.version, "input": str(source), "output": str(output), "rows": done.rows}
     return Report(
-        f"scored {done.rows:,} rows of {source} into {output} with {bundle.version} ({done.by}){ignored}",
-        data={**data, "files": done.files, "ignored": list(done.ignored), "by": done.by},
+        f"scored {done.rows:,} rows of {source} into {output} with {bundle.version} ({done.by})",
+        [f"ignored columns: {', '.join(done.ignored)}"] if done.ignored else (),
+        data={
+            "task": task,
+            "model": bundle.version,
+            "input": str(source),
+            "output": str(output),
+            "rows": done.rows,
+            "files": done.files,
+            "ignored": list(done.ignored),
+            "by": done.by,
+        },
     )
 
 

@@ -29,4 +29,5 @@ def doctor(
     width = max(len(finding.name) for finding in findings)
     lines = [f"{_MARKS[f.ok]:7}  {f.name:{width}}  {f.found}" + ("" if f.ok else f"\n{'':{width + 9}}  fix: {f.fix}") for f in findings]
     said = f"the server cannot start without {', '.join(stops)}; looked" if stops else "the server can start; looked"
-    return Report(said, lines, {"ready": not stops, "findings": [asdict(finding) for finding in findings]}, 1 if stops else 0)
+    data = {"ready": not stops, "findings": [asdict(finding) for finding in findings]}
+    return Report(said, lines=lines, data=data, code=1 if stops else 0)

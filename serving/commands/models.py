@@ -32,7 +32,7 @@ def list_(
     header = ("TASK", "NAME", "CREATED", "ALIASES", "METRICS")
     rows = [(e.task, e.name, e.created_at, ",".join(e.aliases) or "-", e.problem or _headline(e.metrics)) for e in entries]
     lines = aligned([header, *rows]) if rows else []
-    return Report(f"listed {len(entries)} models", lines, {"models": [_data(entry) for entry in entries]})
+    return Report(f"listed {len(entries)} models", lines=lines, data={"models": [_data(entry) for entry in entries]})
 
 
 def show(ctx: typer.Context, model: Ref, url: RegistryUrl = None, seed: Seed = None, as_json: Json = False, quiet: Quiet = False) -> Report:
@@ -43,7 +43,7 @@ def show(ctx: typer.Context, model: Ref, url: RegistryUrl = None, seed: Seed = N
     metrics = {name: f"{value:.5g}" for name, value in entry.metrics.items()}
     problem = {"problem": entry.problem} if entry.problem else {}
     lines = [*facts.items(), ("aliases", ", ".join(entry.aliases) or "-"), *metrics.items(), *problem.items()]
-    return Report(f"found {entry.task}/{entry.name}", aligned(lines), _data(entry))
+    return Report(f"found {entry.task}/{entry.name}", lines=aligned(lines), data=_data(entry))
 
 
 def add(
@@ -59,8 +59,9 @@ def add(
     """Copy a bundle into the registry, verified."""
     choices(ctx, seed, as_json, quiet)
     entry = registry(url).add(directory, name=name, alias=alias)
-    pointed = f" as {alias}" if alias else f"; serve it with: revenue-engine models promote {entry.task}/{entry.name}"
-    return Report(f"added {entry.task}/{entry.name}{pointed}", data=_data(entry))
+    ref = f"{entry.task}/{entry.name}"
+    notes = [] if alias else [f"to serve it: revenue-engine models promote {ref}"]
+    return Report(f"added {ref}{f' as {alias}' if alias else ''}", notes, data=_data(entry))
 
 
 def promote(

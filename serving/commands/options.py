@@ -50,9 +50,13 @@ def choices(ctx: typer.Context, seed: int | None, as_json: bool, quiet: bool) ->
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a command gives back: `did` says what it did, `lines` are a result to read, `data` is all of it for machines."""
+    """What a command gives back: `did` says what it did, `notes` what else to know.
+
+    `lines` are a result to read, `data` is all of it for machines.
+    """
 
     did: str = ""
+    notes: Sequence[str] = ()
     lines: Sequence[str] = ()
     data: Mapping[str, Any] = field(default_factory=dict)
     code: int = 0

@@ -38,6 +38,7 @@ def train(
         bundle = model.train(data, out, mapping=columns, seed=chosen.seed or 0, progress=progress)
     metrics = bundle.json("metrics.json")
     return Report(
-        f"trained {bundle.version} into {out}; add it to the registry with: revenue-engine models add {out} --alias champion",
+        f"trained {bundle.version} into {out}",
+        [f"to serve it: revenue-engine models add {out} --alias champion"],
         data={"task": task, "version": bundle.version, "out": str(out), "metrics": metrics},
     )

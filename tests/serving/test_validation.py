@@ -63,6 +63,13 @@ def test_every_wrong_field_is_named_with_its_path() -> None:
     }
 
 
+def test_null_is_as_good_as_absent_where_a_field_is_optional() -> None:
+    assert wrong_fields(encoded(hour=None, place=None, sessionId=1)) == {"sessionId"}
+    assert wrong_fields(encoded(behaviorData=None)) == {"behaviorData"}
+    request, unknown = DECODER.reread(encoded(place=None, hour=None, extra=None))
+    assert (request.place, request.hour, dict(unknown)) == (None, None, {"extra": 1})
+
+
 def test_a_missing_required_field_is_named() -> None:
     assert wrong_fields(b"{}") == {"sessionId", "behaviorData"}
     assert wrong_fields(encoded(behaviorData={})) == {"behaviorData.pageViews"}
@@ -113,8 +120,8 @@ def test_problems_are_capped() -> None:
         b'{"hour": Infinity}',
         b'{"hour": 1e999, "place": -Infinity}',
         b'{"sessionId": "\xff"}',
-        b'{"extra": "\xff", "hour": 1e999}',
-        b'{"extra": "\\ud800", "hour": 1e999}',
+        b'{"hour": 1e999, "extra": "\xff"}',
+        b'{"hour": 1e999, "extra": "\\ud800"}',
         b"\xef\xbb\xbf{}",
         b"{} {}",
         encoded()[:-1],

@@ -1,0 +1,32 @@
+"""One file per model. MODELS says what `revenue-engine train TASK` runs; a model's module is imported when it is used."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from training.bundle import Bundle
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model that can be trained, by the names of two modules: the one with its `train`, and the one that knows its tables."""
+
+    module: str
+    table_module: str
+
+    def train(self, data: Path, out: Path, *, mapping: Mapping[str, str], seed: int, progress: Callable[[str, float], None]) -> "Bundle":
+        """Fit on the table in `data`, evaluate, write the bundle into `out` and return it; `progress` hears what is done, 0 to 1."""
+        bundle: Bundle = import_module(self.module).train(data, out, mapping=mapping, seed=seed, progress=progress)
+        return bundle
+
+    @property
+    def table(self) -> ModuleType:
+        """Return the module that knows the model's tables: FIELDS, number_columns, resolve, matrix."""
+        return import_module(self.table_module)
+
+
+MODELS: Mapping[str, Model] = {"purchase": Model("training.models.purchase", "training.session_table")}

@@ -1,0 +1,115 @@
+"""The purchase model: XGBoost trees, a calibration line and a table of confidences, in a bundle without pickles.
+
+model.ubj         the trees (`trees`)
+calibration.json  the line from their margin to log-odds (`calibration`)
+confidence.json   what confidenceScore is read from (`confidence`)
+metrics.json      how well all that does on rows it never saw (`validation`)
+card.md           the same for people (`training.card`)
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import xgboost as xgb
+from numpy.typing import NDArray
+
+from training import bundle as bundles
+from training import features, session_table
+from training.bundle import Bundle
+from training.errors import BundleError
+from training.features import Vocabulary
+from training.models.calibration import Platt, probability
+from training.models.confidence import Confidence
+from training.models.trees import margin
+
+TASK = "purchase"
+MODEL, CALIBRATION, CONFIDENCE, METRICS, CARD = "model.ubj", "calibration.json", "confidence.json", "metrics.json", "card.md"
+
+
+class Scores(NamedTuple):
+    """float64 [n] each: calibrated log-odds, 1 / (1 + exp(-margin)), and the confidence (see `training.models.confidence`)."""
+
+    margin: NDArray[np.float64]
+    probability: NDArray[np.float64]
+    confidence: NDArray[np.float64]
+
+
+class PurchaseModel:
+    """A loaded purchase model. Row i of an answer depends on row i of X alone, bit for bit, whatever else is in the batch."""
+
+    def __init__(self, booster: xgb.Booster, platt: Platt, confidence: Confidence, meta: Mapping[str, Any], version: str) -> None:
+        self.version = version
+        self.vocabulary = Vocabulary(meta["vocabulary"])
+        self.order_value = float(meta["orderValue"]["amount"])
+        self.currency = str(meta["orderValue"]["currency"])
+        self._booster, self._platt, self._confidence = booster, platt, confidence
+        self._bias = self._shares(features.given(1).astype(np.float32))[1]
+
+    @classmethod
+    def load(cls, bundle: Bundle) -> "PurchaseModel":
+        """Return the model in a verified bundle. Raises BundleError when it is another task's, or its features are not this code's."""
+        if bundle.task != TASK:
+            raise BundleError(f"bundle {bundle.path} is for {bundle.task}, not for {TASK}; train one with `revenue-engine train {TASK}`")
+        names = [feature["name"] for feature in bundle.manifest.get("features", ())]
+        if names != list(features.NAMES):
+            odd = next((pair for pair in zip(names, features.NAMES, strict=False) if pair[0] != pair[1]), (len(names), len(features.NAMES)))
+            raise BundleError(
+                f"bundle {bundle.path} has other features than this version ({odd[0]} where {odd[1]} is expected); train it again"
+            )
+        try:
+            platt, confidence = Platt.read(bundle.json(CALIBRATION)), Confidence.read(bundle.json(CONFIDENCE))
+            booster = xgb.Booster(model_file=bytearray(bundle.read(MODEL)))
+            if booster.num_features() != len(features.NAMES):
+                raise ValueError(f"the trees know {booster.num_features()} features, not {len(features.NAMES)}")
+            booster.set_param({"nthread": 1, "device": "cpu"})  # once, before anyone else can hold it: never while serving
+            return cls(booster, platt, confidence, bundle.manifest, bundle.version)
+        except (xgb.core.XGBoostError, KeyError, TypeError, ValueError) as error:
+            raise BundleError(f"bundle {bundle.path} cannot be loaded: {str(error).splitlines()[0]}; train it again") from error
+
+    def score(self, X: NDArray[np.float32]) -> Scores:
+        """Return the scores of X float32 [n, features]."""
+        X = np.ascontiguousarray(X, np.float32)
+        log_odds = self._platt.apply(margin(self._booster, X))
+        p = probability(log_odds)
+        return Scores(log_odds, p, self._confidence.of(X, p))
+
+    def factors(self, X: NDArray[np.float32]) -> tuple[NDArray[np.float64], float]:
+        """Return exact SHAP values of the margin, float64 [n, features], and the bias; a row's sum plus the bias is its margin.
+
+        TreeSHAP (Lundberg et al. 2020), path-dependent; it passes through the calibration because that is a line.
+        """
+        if not len(X):
+            return np.empty(X.shape), self._bias
+        return self._shares(X)[0], self._bias
+
+    def _shares(self, X: NDArray[np.float32]) -> tuple[NDArray[np.float64], float]:
+        data = xgb.DMatrix(np.ascontiguousarray(X, np.float32), nthread=1)
+        raw = self._booster.predict(data, pred_contribs=True, validate_features=False).astype(np.float64)
+        return self._platt.slope * raw[:, :-1], float(self._platt.slope * raw[0, -1] + self._platt.intercept)
+
+
+def table_matrix(frame: Any, vocabulary: Vocabulary) -> NDArray[np.float32]:
+    """Return the float32 [rows, features] matrix of a table whose mapped columns bear their field's name already."""
+    return session_table.matrix(frame, vocabulary)
+
+
+def train(data: Path, out: Path, *, mapping: Mapping[str, str], seed: int, progress: Callable[[str, float], None]) -> Bundle:
+    """Fit on the table in `data`, judge by cross-validation, write the bundle into `out` (new or empty) and return it.
+
+    data: .csv, .csv.gz, .parquet, a folder of them, or a folder that `revenue-engine simulate` wrote. mapping: FIELD to COLUMN.
+    Raises TableError for a wrong or insufficient table, BundleError when `out` is taken.
+    """
+    from training.models import purchase_training
+
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):  # before the work, not after it
+        raise BundleError(f"{out} exists and is not an empty folder: choose another folder, or empty it")
+    progress("reading", 0.0)
+    rows = purchase_training.read(data, mapping)
+    fitted, metrics = purchase_training.fit(rows, seed, lambda share: progress("fitting and judging", 0.02 + 0.96 * share))
+    progress("writing", 0.98)
+    files, meta = purchase_training.contents(rows, fitted, metrics, seed)
+    bundle = bundles.write(out, task=TASK, files=files, meta=meta)
+    progress("done", 1.0)
+    return bundle

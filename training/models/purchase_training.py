@@ -1,0 +1,151 @@
+"""What `revenue-engine train purchase` does, step by step: read a table, fit and judge, put the bundle's files together."""
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training import card, features, frames, session_table
+from training.errors import TableError
+from training.features import Vocabulary
+from training.frames import CellError
+from training.models import fitted, purchase, trees, validation
+from training.models.fitted import Fitted
+
+LEAST_ROWS = 200
+LEAST_OF_CLASS = 20
+MANY_ROWS = 50_000  # beyond, one fold after the other with every core in it; up to it, a core for each fold
+NO_CURRENCY = "XXX"  # ISO 4217: no currency
+SESSIONS = "sessions.parquet"  # of a folder that `revenue-engine simulate` wrote
+
+MISSING = "NaN: not known; never zero, never filled in"
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """A training table: X float32 [n, features] with ids of `keys` in category columns, y [n] in {0, 1}, and where it is from."""
+
+    X: NDArray[np.float32]
+    y: NDArray[np.float64]
+    keys: Mapping[str, list[str]]
+    columns: session_table.Columns
+    order_value: tuple[float, str] | None
+    path: Path
+
+
+def read(data: Path, mapping: Mapping[str, str]) -> Rows:
+    """Return the training rows of a table. Raises TableError for one that is wrong, or too small to learn from."""
+    path = data / SESSIONS if (data / SESSIONS).is_file() else data
+    frame = frames.read(path, numbers=session_table.number_columns(mapping))
+    try:
+        columns = session_table.resolve(frame.columns, mapping)
+        y = session_table.labels(frame, mapping)
+        _check_enough(path, y)
+        keys = session_table.keys(frame, mapping)
+        ids = Vocabulary({name: {key: float(i) for i, key in enumerate(values)} for name, values in keys.items()})
+        X = session_table.matrix(frame, ids, mapping)
+        return Rows(X, y, keys, columns, session_table.order_value(frame, y, mapping), path)
+    except CellError as error:
+        raise error.at(frames.place(path, error.row)) from None
+    except TableError as error:
+        raise error if str(error).startswith(str(path)) else TableError(f"{path}: {error}") from None
+
+
+def fit(rows: Rows, seed: int, progress: Callable[[float], None]) -> tuple[Fitted, dict[str, Any]]:
+    """Return the fitted model and the content of metrics.json: folds and the whole are fitted side by side."""
+    X, y = rows.X, rows.y
+    cores = len(os.sched_getaffinity(0))
+    workers, threads = (cores, 1) if len(y) <= MANY_ROWS else (1, cores)
+    folds = validation.folds(y, seed)
+    whole: list[Callable[[], Any]] = [partial(fitted.fit, X, y, seed, threads)]
+    judging: list[Callable[[], Any]] = [partial(validation.judge, X, y, fold, seed, threads) for fold in folds]
+    model, *judged = validation.run(whole + judging, workers, progress)
+    return model, validation.report(X, y, list(zip(folds, judged, strict=True)), seed)
+
+
+def contents(rows: Rows, model: Fitted, metrics: Mapping[str, Any], seed: int) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """Return the bundle's files and what its manifest says beside them."""
+    meta = _meta(rows, model, seed)
+    files = {
+        purchase.MODEL: bytes(model.trees.booster.save_raw("ubj")),
+        purchase.CALIBRATION: _json({**model.platt.content(), "rows": len(rows.y), "folds": fitted.FOLDS}),
+        purchase.CONFIDENCE: _json(model.confidence.content()),
+        purchase.METRICS: _json(metrics),
+        purchase.CARD: card.purchase(meta, metrics).encode(),
+    }
+    return files, meta
+
+
+def _check_enough(path: Path, y: NDArray[np.float64]) -> None:
+    bought = int(y.sum())
+    if len(y) < LEAST_ROWS or min(bought, len(y) - bought) < LEAST_OF_CLASS:
+        raise TableError(
+            f"{path}: insufficient data: {len(y)} rows, {bought} of which bought; at least {LEAST_ROWS} rows are needed, "
+            f"{LEAST_OF_CLASS} that bought and {LEAST_OF_CLASS} that did not: collect more sessions, or use revenue-engine simulate"
+        )
+
+
+def _meta(rows: Rows, model: Fitted, seed: int) -> dict[str, Any]:
+    amount, currency = rows.order_value or (1.0, NO_CURRENCY)
+    return {
+        "features": _features(rows.X),
+        "vocabulary": model.trees.ranks.vocabulary(rows.keys).codes,
+        "orderValue": {"amount": amount, "currency": currency},
+        "trainingData": {
+            "name": rows.path.name,
+            "rows": len(rows.y),
+            "sha256": _fingerprint(rows.path),
+            "labelRate": float(rows.y.mean()),
+            "columns": dict(rows.columns.of),
+            "ignored": [column for column in rows.columns.ignored if column not in rows.columns.of.values()],
+        },
+        "parameters": {**trees.PARAMETERS, "rounds": trees.ROUNDS, "seed": seed},
+        "software": {"python": platform.python_version(), **{name: _version(name) for name in ("numpy", "xgboost", "revenue-engine")}},
+    }
+
+
+def _features(X: NDArray[np.float32]) -> list[dict[str, Any]]:
+    absent = np.isnan(X).mean(axis=0)
+    return [
+        {
+            "name": feature.name,
+            "unit": feature.unit,
+            "kind": feature.kind,
+            "source": feature.source,
+            "missing": MISSING,
+            "missingShare": round(float(share), 6),
+        }
+        for feature, share in zip(features.FEATURES, absent, strict=True)
+    ]
+
+
+def _fingerprint(path: Path) -> str:
+    """Return the SHA-256 of the table's files, in the order in which they were read."""
+    digest = hashlib.sha256()
+    for file in frames.files(path):
+        with file.open("rb") as content:
+            while block := content.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def _version(name: str) -> str:
+    """Return the version of what provides a package, whatever that distribution is called."""
+    providers = metadata.packages_distributions().get(name, [name])
+    try:
+        return metadata.version(providers[0])
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _json(content: Mapping[str, Any]) -> bytes:
+    return json.dumps(content, indent=1, allow_nan=False).encode() + b"\n"
