@@ -1,6 +1,6 @@
 """Counts what 100 drains under load cost a caller: `python -m benchmarks.drains [--drains 100]`, from the project's root.
 
-Two replicas on one port; four callers without retries, half of them over keep-alive connections, half with a new connection for each request.
+Two replicas on one port; four callers without retries, half of them over keep-alive connections, half with a new one for each request.
 SIGHUP replaces both replicas, so each update drains two. Writes benchmarks/results/drains.json.
 """
 
@@ -36,7 +36,9 @@ def main() -> None:
         finally:
             live.stop()
     RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps({**machine.describe(), "command": f"python -m benchmarks.drains --drains {drains}", **counted}, indent=2) + "\n")
+    RESULT.write_text(
+        json.dumps({**machine.describe(), "command": f"python -m benchmarks.drains --drains {drains}", **counted}, indent=2) + "\n"
+    )
     _say(json.dumps(counted))
 
 

@@ -1,9 +1,13 @@
 """A Ray for the length of a job: one of its own on this machine, safe by default, or a cluster that was named."""
 
+import contextlib
 import logging
 import os
 import secrets
+import shutil
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +20,8 @@ from serving.errors import RayError
 
 STORE_SHARE, MOST_STORE_BYTES, LEAST_STORE_BYTES = 0.25, 512 * 1024 * 1024, 80 * 1024 * 1024  # of this machine's memory
 _END_S = 2.0
+_JOB = "job-"  # and the pid of its owner, in the name of its folder
+_HUSH = {"RAY_BACKEND_LOG_LEVEL": "fatal"}
 
 
 @contextmanager
@@ -31,8 +37,8 @@ def connected(home: Path, address: str | None = None) -> Iterator[int]:
         return
     from serving.node import environment, run_folder
 
-    node_id = secrets.token_hex(8)
-    with run_folder(node_id) as run, _environment({**environment(run, home), processes.MARK: node_id, "RAY_BACKEND_LOG_LEVEL": "fatal"}):
+    clear()
+    with run_folder(f"{_JOB}{os.getpid()}-{secrets.token_hex(2)}") as run, _environment({**environment(run, home), **_HUSH}):
         try:
             yield from _init(
                 address="local",
@@ -43,7 +49,19 @@ def connected(home: Path, address: str | None = None) -> Iterator[int]:
                 _node_ip_address="127.0.0.1",
             )
         finally:
-            processes.clear(node_id, _END_S)
+            processes.end(_holders(run), _END_S)
+
+
+def clear() -> None:
+    """End what jobs of this user left behind that were killed themselves, and remove their folders."""
+    from serving.node import run_path
+
+    pattern = run_path(f"{_JOB}*")
+    for run in pattern.parent.glob(pattern.name):
+        owner = run.name.split("-")[-2]
+        if run.stat().st_uid == os.geteuid() and not (owner.isdecimal() and psutil.pid_exists(int(owner))):
+            processes.end(_holders(run), _END_S)
+            shutil.rmtree(run, ignore_errors=True)
 
 
 def cores() -> int:
@@ -64,16 +82,30 @@ def _init(**options: Any) -> Iterator[int]:
 
     for name in ("ray", "ray.data"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    on_term = signal.getsignal(signal.SIGTERM)
     try:
         with _hushed():
             ray.init(log_to_driver=False, logging_level=logging.CRITICAL, **options)
     except Exception as error:  # whatever Ray has to say
         raise RayError(f"Ray does not start: {error}; see revenue-engine doctor") from error
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, on_term)  # Ray has put its own there
     try:
-        resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        resources: dict[str, float] = ray.cluster_resources()
         yield max(1, int(resources.get("CPU", 1)))
     finally:
         ray.shutdown()
+
+
+def _holders(run: Path) -> list[int]:
+    """Return the pids of processes with an open file in the folder: all of Ray's log there, whatever else they do to be forgotten."""
+    found = []
+    for pid in psutil.pids():
+        with contextlib.suppress(OSError):
+            links = (os.readlink(entry.path) for entry in os.scandir(f"/proc/{pid}/fd"))
+            if pid != os.getpid() and any(link.startswith(f"{run}/") for link in links):
+                found.append(pid)
+    return found
 
 
 @contextmanager

@@ -55,7 +55,11 @@ class Scorer:
 
     def check_health(self) -> None:
         """Raise when the listener has died, so that Ray replaces this replica."""
-        if self._listener is not None and not self._listener.accepting and not self._listener.draining:
+        if (
+            self._listener is not None
+            and self._application is not None
+            and not (self._listener.accepting or self._application.state.draining)
+        ):
             raise RuntimeError("the listener no longer accepts connections")
 
     async def __call__(self, request: Any) -> Any:
@@ -94,7 +98,7 @@ class Scorer:
         if self._listener is not None and self._lease is not None:
             self._lease.say(LEAVING)
             cut = await self._listener.drain(self._settings.server.drain_s)
-            log.info("drained, %d connections cut", cut)
+            log.info("drained, %d requests cut", cut)
             self._lease.close()
         if self._application is not None:
             await self._application.__aexit__(None, None, None)

@@ -1,15 +1,17 @@
 """The node's listening socket: one process holds it, hands it to each replica by file descriptor, and answers 503 while none is warm.
 
 The socket outlives the replicas, so a replica that comes or goes never closes the door; connections that nobody has accepted yet wait in
-the kernel's queue for the next one. Protocol on the unix socket: the holder sends one byte with the descriptor; the replica sends READY when
-it accepts and LEAVING before it stops; the end of the connection means that the replica is gone.
+the kernel's queue for the next one. Protocol on the unix socket: the holder sends one byte with the descriptor; the replica sends READY
+when it accepts and LEAVING before it stops; the end of the connection means that the replica is gone.
 """
 
 import contextlib
+import ctypes
 import fcntl
 import os
 import selectors
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -22,6 +24,7 @@ from serving.errors import SettingsError
 ENVIRONMENT = "REVENUE_ENGINE_HOLDER"  # names the unix socket to the replicas
 READY, LEAVING = b"R", b"L"
 BACKLOG = 4096
+SO_ATTACH_FILTER = 26  # Linux; Python has no name for it
 ALONE_S = 30.0  # a holder process ends itself when no replica has had the socket for so long
 START_S = 10.0
 ANSWER_S = 2.0  # how long a caller who is told 503 has for sending a request
@@ -67,6 +70,7 @@ class Holder:
         self._selector.register(self._door, selectors.EVENT_READ)
         self._replicas: dict[socket.socket, bool] = {}  # whether it accepts
         self._answering = False
+        self._refusals: list[threading.Thread] = []
         self._thread = threading.Thread(target=self._run, name="holder", daemon=True)
         self._closed = False
 
@@ -98,12 +102,22 @@ class Holder:
         self._closed = True
         os.write(self._wake_out, b"x")
         self._thread.join(timeout=ANSWER_S * 2)
+        self._refuse_the_last()
         for end in (*self._replicas, self._door, self._sock):
             end.close()
         self._path.unlink(missing_ok=True)
         self._selector.close()
         os.close(self._wake_in)
         os.close(self._wake_out)
+
+    def _refuse_the_last(self) -> None:
+        """Answer every connection that the kernel has taken already: closing the socket before would reset them."""
+        _drop_newcomers(self._sock)
+        while self._say_unavailable():
+            pass
+        give_up = time.monotonic() + ANSWER_S
+        for refusal in self._refusals:
+            refusal.join(max(0.0, give_up - time.monotonic()))
 
     def _run(self) -> None:
         while not self._closed:
@@ -147,10 +161,24 @@ class Holder:
             self._selector.unregister(self._sock)
         self._answering = alone
 
-    def _say_unavailable(self) -> None:
-        with contextlib.suppress(OSError):
+    def _say_unavailable(self) -> bool:
+        """Take one connection and answer it from a thread; False when none is waiting."""
+        try:
             caller, _ = self._sock.accept()
-            threading.Thread(target=_unavailable, args=(caller,), daemon=True).start()
+        except OSError:
+            return False
+        refusal = threading.Thread(target=_unavailable, args=(caller,), daemon=True)
+        refusal.start()
+        self._refusals = [*(thread for thread in self._refusals if thread.is_alive()), refusal]
+        return True
+
+
+def _drop_newcomers(sock: socket.socket) -> None:
+    """Have the kernel drop every further packet for this listening socket: nobody new gets in, and is refused once it is closed."""
+    nothing = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))  # classic BPF: return 0, accept no byte of the packet
+    program = struct.pack("HL", 1, ctypes.addressof(nothing))
+    with contextlib.suppress(OSError):  # not Linux: the last few may be reset
+        sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
 
 
 def _unavailable(caller: socket.socket) -> None:

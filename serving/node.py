@@ -40,7 +40,7 @@ class Reload(BaseException):
 
 
 def environment(run: Path, home: Path) -> dict[str, str]:
-    """Return what Ray's daemons and the replicas find in their environment: safe by default, one thread a library, one place for what is cached."""
+    """Return what Ray's daemons and the replicas find in their environment: safe defaults, one thread a library, one place for caches."""
     return {
         # Every daemon on the loopback interface: Ray offers that only through the switch it made for laptops.
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
@@ -150,7 +150,9 @@ class Node:
         if port is None:
             serve.start(proxy_location="Disabled", logging_config={"log_level": "WARNING"})
         else:
-            serve.start(proxy_location="HeadOnly", http_options={"host": "127.0.0.1", "port": port}, logging_config={"log_level": "WARNING"})
+            serve.start(
+                proxy_location="HeadOnly", http_options={"host": "127.0.0.1", "port": port}, logging_config={"log_level": "WARNING"}
+            )
         self._closing.callback(serve.shutdown)
 
 
@@ -181,6 +183,7 @@ def main() -> None:
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        os.dup2(2, 1)  # what Ray says of its own end belongs into the log
         node.close()
     sys.exit(code)
 
@@ -200,9 +203,10 @@ def ready_message(node: Node, seconds: float) -> str:
     from serving.engines import ENGINES
 
     address = f"http://{node.settings.server.host}:{node.port}"
+    logs = node.settings.home / "logs"
     example = msgspec.json.encode(ENGINES[0].example).decode()
     return (
-        f"ready in {seconds:.1f} s: {address}   docs: {address}/docs   metrics: {address}/metrics   logs: {node.settings.home / 'logs'}\ntry:\n"
+        f"ready in {seconds:.1f} s: {address}   docs: {address}/docs   metrics: {address}/metrics   logs: {logs}\ntry:\n"
         f"  curl -s {address}{ENGINES[0].route} -H 'content-type: application/json' -d '{example}'"
     )
 

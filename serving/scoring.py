@@ -80,6 +80,8 @@ class Scoring:
             raise BundleError(f"{task.model} is a model for {loaded.task}, not for {task.name}; name one for {task.name}")
         self._task, self._engine = task, task.engine
         self._scorer = self._engine.load(loaded, task.settings)
+        # No factor reaches the output, and finding them costs five times the score.
+        self._less = {"max_factors": 0} if "max_factors" in self._engine.request.__struct_fields__ else {}
         self._decode = msgspec.json.Decoder(self._engine.request).decode
 
     def __call__(self, chunk: Chunk) -> Scored:
@@ -112,7 +114,7 @@ class Scoring:
             raise TableError(f"{place}: {error}") from None
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise TableError(f"{place}, {_path(str(error))}") from None
-        return request
+        return msgspec.structs.replace(request, **self._less)
 
     def _answers(self, ids: pl.DataFrame, columns: Any) -> pl.DataFrame:
         answers = pl.DataFrame(self._scorer.answers_frame(self._scorer.run(columns)))

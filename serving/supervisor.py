@@ -16,8 +16,8 @@ from typing import Any
 import psutil
 
 from serving import processes
-from serving.node import SETTINGS, run_path
 from serving.errors import SettingsError
+from serving.node import SETTINGS, run_path
 from serving.settings import Settings
 
 TERM_S = 0.5

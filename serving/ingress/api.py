@@ -72,15 +72,15 @@ class App(FastAPI):
             exception_handlers={HTTPException: _http_problem, Exception: _problem},
         )
         self.endpoints = endpoints
-        self._state = state
         self._server = server
         self._engines: list[Engine] = [endpoint.question.engine for endpoint in endpoints.values()]
         self._scoring = {e.question.engine.route: Scoring(e, server.max_body_bytes) for e in endpoints.values()}
         self.router.routes.extend(Route(route, scoring, methods=["POST"]) for route, scoring in self._scoring.items())
+        self._outermost = Draining(Shortcut(super().__call__, self._scoring), state, server.max_connections)
 
-    def build_middleware_stack(self) -> ASGIApp:
-        """Return FastAPI's stack within ours."""
-        return Draining(Shortcut(super().build_middleware_stack(), self._scoring), self._state, self._server.max_connections)
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, through our layers first."""
+        await self._outermost(scope, receive, send)
 
     def openapi(self) -> dict[str, Any]:
         """Return the OpenAPI document: FastAPI's own with every question in it."""

@@ -13,6 +13,7 @@ from serving.ingress.state import State
 
 KEEP_ALIVE_S = 75  # longer than the idle time of the usual clients' pools: it is they who close an idle connection
 SETTLE_S = 0.05
+LAST_S = 1.0  # for answers that are under way when the budget is spent
 
 
 class Listener:
@@ -55,7 +56,7 @@ class Listener:
         )
 
     async def drain(self, budget_s: float) -> int:
-        """Stop accepting, answer what still comes with `Connection: close`, and return how many connections had to be cut.
+        """Stop accepting, answer what still comes with `Connection: close`, and return how many requests had to be cut.
 
         An idle keep-alive connection is left open until its next request or the end of the budget: closing it at once could meet a
         request that is already on its way, which the client would see as a reset.
@@ -66,10 +67,8 @@ class Listener:
         give_up = time.monotonic() + budget_s
         while self._server_state.connections and time.monotonic() < give_up:
             await asyncio.sleep(SETTLE_S)
-        left = list(self._server_state.connections)
-        for connection in left:
+        for connection in list(self._server_state.connections):
             connection.shutdown()  # closes an idle one; one that is being answered closes after its answer
-        busy = sum(1 for connection in left if connection.cycle is not None and not connection.cycle.response_complete)
-        while self._state.in_flight and time.monotonic() < give_up + SETTLE_S * 20:
+        while self._state.in_flight and time.monotonic() < give_up + LAST_S:
             await asyncio.sleep(SETTLE_S)
-        return busy
+        return self._state.in_flight

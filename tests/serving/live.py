@@ -102,7 +102,7 @@ class Live:
 
 
 class Callers:
-    """Threads that ask without pause: half over keep-alive connections, half with a new connection each time. `with` starts and ends them."""
+    """Threads that ask without pause: half over keep-alive connections, half with a new one each time. `with` starts and ends them."""
 
     def __init__(self, port, body=None, threads=4, retries=0):
         self.port = port

@@ -1,6 +1,7 @@
 """The holder: the socket outlives its replicas, and a caller always gets an answer."""
 
 import json
+import select
 import socket
 import urllib.error
 import urllib.request
@@ -28,6 +29,12 @@ def get(port, path):
             return error.code, json.loads(error.read()), error.headers
 
 
+def accept(lease):
+    """Accept as a replica does: whether the socket blocks is a property that it shares with the holder."""
+    assert select.select([lease.sock], [], [], 10)[0]
+    return lease.sock.accept()[0]
+
+
 def until(condition):
     for _ in range(10_000_000):
         if condition():
@@ -48,8 +55,7 @@ def test_a_replica_that_is_ready_accepts_instead_and_hands_back_when_it_leaves_o
     lease.say(READY)
     until(lambda: holder.ready == 1)
     with socket.create_connection(("127.0.0.1", holder.port), timeout=10) as caller:
-        lease.sock.setblocking(True)
-        accepted, _ = lease.sock.accept()
+        accepted = accept(lease)
         accepted.sendall(b"mine")
         assert caller.recv(4) == b"mine"
         accepted.close()
@@ -72,12 +78,31 @@ def test_a_connection_made_while_one_replica_leaves_is_answered_by_the_next(hold
     until(lambda: holder.ready == 2)
     with socket.create_connection(("127.0.0.1", holder.port), timeout=10) as caller:
         first.close()
-        second.sock.setblocking(True)
-        accepted, _ = second.sock.accept()
+        accepted = accept(second)
         accepted.sendall(b"here")
         assert caller.recv(4) == b"here"
         accepted.close()
     second.close()
+
+
+def test_closing_answers_every_connection_that_the_kernel_has_taken(tmp_path):
+    """Half a hundred callers wait in the kernel's queue while a replica has the socket and does not accept; none is reset."""
+    holder = Holder(bind("127.0.0.1", 0), tmp_path / "s")
+    holder.start()
+    lease = Lease(tmp_path / "s")
+    lease.say(READY)
+    until(lambda: holder.ready == 1)
+    callers = [socket.create_connection(("127.0.0.1", holder.port), timeout=10) for _ in range(50)]
+    for caller in callers:
+        caller.sendall(b"GET / HTTP/1.1\r\n\r\n")
+    lease.close()
+    port = holder.port
+    holder.close()
+    for caller in callers:
+        with caller:
+            assert caller.recv(65536).startswith(b"HTTP/1.1 503 ")
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port), timeout=10)
 
 
 def test_a_taken_port_is_said_with_the_way_out(holder):

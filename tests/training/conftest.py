@@ -14,7 +14,7 @@ def silent(what, share):
 
 @pytest.fixture(scope="session")
 def sessions(tmp_path_factory):
-    """A simulated training table as Parquet."""
+    """Return a simulated training table as Parquet."""
     path = tmp_path_factory.mktemp("sessions") / "sessions.parquet"
     shop.simulate(SESSIONS, 3).sessions.write_parquet(path)
     return path
@@ -22,17 +22,17 @@ def sessions(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def small(sessions, tmp_path_factory):
-    """A bundle trained on few simulated sessions."""
+    """Return a bundle trained on few simulated sessions."""
     return MODELS["purchase"].train(sessions, tmp_path_factory.mktemp("small") / "bundle", mapping={}, seed=1, progress=silent)
 
 
 @pytest.fixture(scope="session")
 def published_csv(data_dir):
-    """The published online_shoppers rows."""
+    """Return the path of the published online_shoppers rows."""
     return data_dir / "online_shoppers" / "online_shoppers_intention.csv"
 
 
 @pytest.fixture(scope="session")
 def published(published_csv, tmp_path_factory):
-    """The bundle of the published rows, judged by ten folds."""
+    """Return the bundle of the published rows, judged by ten folds."""
     return MODELS["purchase"].train(published_csv, tmp_path_factory.mktemp("published") / "bundle", mapping={}, seed=0, progress=silent)

@@ -133,6 +133,13 @@ def test_a_harmed_file_is_refused_by_name_with_the_fix(written: Path, name: str,
         bundle.load(written)
 
 
+@pytest.mark.parametrize(("harm", "reason"), [(link, "is a symbolic link"), (pipe, "is not a plain file"), (Path.unlink, "is missing")])
+def test_what_is_no_plain_file_is_never_read(written: Path, harm: Callable[[Path], None], reason: str) -> None:
+    harm(written / "card.md")
+    with pytest.raises(BundleError, match=rf"card\.md {reason}"):
+        bundle.load(written)
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 @given(st.data())
 def test_any_changed_byte_of_any_file_is_noticed(written: Path, data: st.DataObject) -> None:

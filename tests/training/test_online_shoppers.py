@@ -12,13 +12,8 @@ from training import features, frames, session_table
 from training.datasets import online_shoppers
 from training.models.purchase import PurchaseModel
 
-ROW = dict(
-    zip(
-        online_shoppers.COLUMNS,
-        "3,142.5,0,0,12,600.25,0.01,0.025,12.5,0.4,June,2,4,3,20,Returning_Visitor,TRUE,FALSE".split(","),
-        strict=True,
-    )
-)
+CELLS = "3,142.5,0,0,12,600.25,0.01,0.025,12.5,0.4,June,2,4,3,20,Returning_Visitor,TRUE,FALSE"
+ROW = next(csv.DictReader([",".join(online_shoppers.COLUMNS), CELLS]))
 
 
 def decode(row):

@@ -345,6 +345,29 @@ def test_two_registries_share_a_cache_without_mixing_their_models(remote: tuple[
     other.add(trained(tmp_path, "b"), name="a")
     assert registry.fetch("purchase", "a").read("model.ubj") == b"a"
     assert other.fetch("purchase", "a").read("model.ubj") == b"b"
+    assert registry.fetch("purchase", "a").path != other.fetch("purchase", "a").path
+
+
+def test_an_upload_that_breaks_off_is_no_model_and_can_be_done_again(
+    remote: tuple[Registry, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry, url = remote
+    files, _ = fsspec.core.url_to_fs(url)
+    pipe_file = type(files).pipe_file
+
+    def breaking(self: object, path: str, value: bytes) -> None:
+        if path.endswith("model.ubj"):
+            raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
+        pipe_file(self, path, value)
+
+    source = trained(tmp_path, "b")
+    with monkeypatch.context() as broken:
+        broken.setattr(type(files), "pipe_file", breaking)
+        with pytest.raises(RegistryError, match=rf"cannot write {url}/purchase/b/model\.ubj .*reset by peer"):
+            registry.add(source, name="b", alias="champion")
+    assert [entry.name for entry in registry.list()] == ["a"]
+    assert registry.pointer("purchase", "champion") is None
+    assert registry.add(source, name="b", alias="champion").aliases == ("champion",)
 
 
 def test_a_remote_bundle_that_is_broken_or_half_there_leaves_no_copy(remote: tuple[Registry, str], tmp_path: Path) -> None:

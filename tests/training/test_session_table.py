@@ -51,7 +51,13 @@ def test_published_names_feature_names_and_mapped_names_give_one_matrix():
 
 def test_pandas_and_polars_give_one_matrix():
     """The same lines read cuDF, which narwhals treats as it does pandas."""
-    numbers = {"month": [1, 2], "weekend": [True, False], "region": [3.0, float("nan")], "visitorType": ["new", None], "pageViews": [1.5, 2.0]}
+    numbers = {
+        "month": [1, 2],
+        "weekend": [True, False],
+        "region": [3.0, float("nan")],
+        "visitorType": ["new", None],
+        "pageViews": [1.5, 2.0],
+    }
     assert np.array_equal(
         session_table.matrix(pd.DataFrame(numbers), VOCABULARY),
         session_table.matrix(pl.DataFrame(numbers, nan_to_null=True), VOCABULARY),
