@@ -3,6 +3,7 @@
 import os
 import platform
 import subprocess
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,16 @@ from typing import Any
 import psutil
 
 PACKAGES = ("ray", "xgboost-cpu", "xgboost", "numpy", "numba", "msgspec", "fastapi", "uvicorn", "uvloop", "httptools")
+
+
+def describe() -> dict[str, Any]:
+    """Return what every result says of itself: date (UTC), commit, machine and versions."""
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        "commit": commit(),
+        "machine": machine(),
+        "versions": versions(),
+    }
 
 
 def machine() -> dict[str, Any]:
@@ -22,9 +33,9 @@ def machine() -> dict[str, Any]:
     }
 
 
-def commit(root: Path) -> str:
+def commit() -> str:
     """Return the commit of the working tree, with "-dirty" when files differ from it; "unknown" outside a repository."""
-    asked = ["git", "-C", str(root), "describe", "--always", "--abbrev=40", "--dirty", "--exclude", "*"]
+    asked = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=40", "--dirty", "--exclude", "*"]
     found = subprocess.run(asked, capture_output=True, text=True, check=False)
     return found.stdout.strip() or "unknown"
 

@@ -18,14 +18,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from benchmarks import plot, readme_numbers
-from benchmarks.machine import commit, machine, versions
+from benchmarks.machine import describe
 from benchmarks.servers import ROOT
 from benchmarks.workload import Workload, make
 
@@ -134,11 +133,8 @@ def results(options: argparse.Namespace, work: Workload, contestants: dict[str, 
     model = " --model DIR" if options.model else ""
     ours = contestants[OURS]["rate"]["median"]
     return {
-        "date": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
-        "commit": commit(ROOT),
+        **describe(),
         "command": f"python benchmarks/run.py --seconds {options.seconds:g} --repeats {options.repeats}{model}",
-        "machine": machine(),
-        "versions": versions(),
         "workload": {**work.facts, "cache": "off", "connections": CONNECTIONS, "seconds": options.seconds, "repeats": options.repeats},
         "times_the_rate_of": {name: round(ours / contestants[name]["rate"]["median"], 2) for name in CONTESTANTS if name != OURS},
         "contestants": contestants,

@@ -34,9 +34,13 @@ _PLAIN: dict[str, Any] = {"add_completion": False, "rich_markup_mode": None, "pr
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version
+        from importlib import metadata
 
-        typer.echo(f"revenue-engine {version('revenue-engine')}")
+        try:
+            version = metadata.version("revenue-engine")
+        except metadata.PackageNotFoundError:  # run from a checkout
+            version = "(not installed)"
+        typer.echo(f"revenue-engine {version}")
         raise typer.Exit
 
 

@@ -102,7 +102,7 @@ def _holders(run: Path) -> list[int]:
     found = []
     for pid in psutil.pids():
         with contextlib.suppress(OSError):
-            links = (os.readlink(entry.path) for entry in os.scandir(f"/proc/{pid}/fd"))
+            links = [os.readlink(f"/proc/{pid}/fd/{number}") for number in os.listdir(f"/proc/{pid}/fd")]
             if pid != os.getpid() and any(link.startswith(f"{run}/") for link in links):
                 found.append(pid)
     return found

@@ -30,7 +30,7 @@ def scored(task: Task, paths: Sequence[Path], address: str | None) -> Generator[
 
         try:
             for table in _dataset(task, paths, cores).iter_batches(batch_size=None, batch_format="pyarrow"):
-                yield from map(_answer, table.to_pylist())
+                yield from map(answer, table.to_pylist())
         except Failed as error:
             said = str(error).strip().splitlines()
             raise RayError(f"Ray failed while scoring: {said[-1] if said else type(error).__name__}") from error
@@ -45,10 +45,9 @@ def _dataset(task: Task, paths: Sequence[Path], cores: int) -> Any:
     context.print_on_execution_start = False
     context.target_max_block_size = chunks.CHUNK_BYTES  # a chunk is a block
     # The reader takes no core from the actors; other resources than theirs also keep Ray from making one task of both.
-    read = ray.data.from_items([{"files": [str(path) for path in paths]}], override_num_blocks=1).map_batches(
-        _read, batch_format="pyarrow", num_cpus=0
-    )
-    return read.map_batches(Worker, fn_constructor_args=(task,), batch_size=1, batch_format="pyarrow", concurrency=cores, num_cpus=1)
+    inputs = ray.data.from_items([{"files": [str(path) for path in paths]}], override_num_blocks=1)
+    records = inputs.map_batches(read, batch_format="pyarrow", num_cpus=0)
+    return records.map_batches(Worker, fn_constructor_args=(task,), batch_size=1, batch_format="pyarrow", concurrency=cores, num_cpus=1)
 
 
 class Worker:
@@ -68,7 +67,7 @@ class Worker:
             return _row(b"", chunk.share, str(error))
 
 
-def _read(table: "pa.Table") -> "Iterator[pa.Table]":
+def read(table: "pa.Table") -> "Iterator[pa.Table]":
     """Return each chunk of the files as a table of one row."""
     import pyarrow as pa
 
@@ -96,7 +95,8 @@ def _row(answers: bytes, share: float, problem: str) -> "pa.Table":
     return pa.Table.from_pylist([{"answers": answers, "share": share, "problem": problem}], schema)
 
 
-def _answer(row: dict[str, Any]) -> Scored:
+def answer(row: dict[str, Any]) -> Scored:
+    """Return what a worker's row says; raise TableError if that is what is wrong with its chunk."""
     if row["problem"]:
         raise TableError(row["problem"])
     return Scored(unpacked(row["answers"]), row["share"])

@@ -145,6 +145,7 @@ class Node:
             _temp_dir=str(run),
             _node_ip_address="127.0.0.1",
         )
+        _raise_on(signal.SIGTERM, Stop)  # Ray has put its own handler there, which aborts
         self._closing.callback(ray.shutdown)
         port = self.settings.server.ray_http_port
         if port is None:
@@ -168,7 +169,6 @@ def main() -> None:
         _raise_on(signal.SIGTERM, Stop)
         began = time.monotonic()
         node.start()
-        _raise_on(signal.SIGTERM, Stop)  # Ray has put its own handler there
         print(ready_message(node, time.monotonic() - began), flush=True)
         _wait(node)
     except Stop:

@@ -42,13 +42,18 @@ def opened(path: Path) -> Iterator[Write]:
 
 def accepted(path: Path) -> str:
     """Return the output's suffix, "" for a folder. Raises OutputError if nothing can be written there."""
-    name = path.name.lower()
-    suffix = max((known for known in _SINKS if known and name.endswith(known)), key=len, default="")
-    if not suffix and path.suffix:
+    suffix = known_suffix(path)
+    if suffix is None:
         raise OutputError(f"{path}: the suffix {path.suffix} is not known; use {', '.join(filter(None, _SINKS))}, or none for a folder")
     if path.is_dir() and (suffix or any(path.iterdir())):
         raise OutputError(f"{path} is a folder{'' if suffix else ' that is not empty'}; name another output")
     return suffix
+
+
+def known_suffix(path: Path) -> str | None:
+    """Return the suffix that says what is written, "" for a folder, None for one that says nothing."""
+    found = max((suffix for suffix in _SINKS if path.name.lower().endswith(suffix)), key=len)
+    return None if path.suffix and not found else found
 
 
 @contextmanager

@@ -14,8 +14,7 @@ from serving.engines import ENGINES, Engine
 from serving.errors import InvalidRequestError, TooLargeError
 from serving.settings import Settings
 from training import bundle, frames
-from training.errors import BundleError, TableError
-from training.frames import CellError
+from training.errors import BundleError, CellError, TableError
 from training.models import MODELS
 
 IDS = {"sessionId": "session_id", "customerId": "customer_id"}  # passed through: the column, and the field of a request
@@ -52,13 +51,15 @@ class Task:
     def of_input(self, first: Chunk) -> "Task":
         """Return the task for the input that begins with this chunk. Raises TableError when its columns are not those of the task."""
         if first.kind not in _TABLES:
+            if self.mapping:
+                raise TableError(f"{first.file}: --map names columns, and requests have none; leave it out")
             return replace(self, ids=tuple(IDS))
         columns = columns_of(first)
         try:
             ignored = MODELS[self.name].table.resolve(columns, self.mapping).ignored
         except TableError as error:
             raise TableError(f"{first.file}: {error}") from None
-        ids = tuple(name for name in IDS if name in columns)
+        ids = tuple(name for name in IDS if name in columns and name not in self.mapping.values())
         return replace(self, columns=columns, ids=ids, ignored=tuple(name for name in ignored if name not in ids))
 
     def table(self, chunk: Chunk) -> pl.DataFrame:

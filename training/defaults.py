@@ -8,7 +8,7 @@ from pathlib import Path
 from training.models import MODELS
 from training.registry import Registry
 
-SESSIONS = 20_000
+SESSIONS = 5_000
 SEED = 0
 
 

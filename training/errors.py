@@ -13,6 +13,18 @@ class TableError(TrainingError):
     code = "table"
 
 
+class CellError(TableError):
+    """A cell does not hold what its column needs. `row` counts from 0 in the table that was read; `at` tells where that is in the file."""
+
+    def __init__(self, row: int, column: str, value: object, fix: str, place: str = "") -> None:
+        self.row, self.column, self.value, self.fix = row, column, value, fix
+        super().__init__(f"{place or f'row {row + 1}'}, column {column}: {value!r} {fix}")
+
+    def at(self, place: str) -> "CellError":
+        """Return the error with its place, such as `sessions.csv, line 17`."""
+        return CellError(self.row, self.column, self.value, self.fix, place)
+
+
 class BundleError(TrainingError):
     """A bundle is missing, corrupted or does not match this code."""
 

@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training import features
+from training.csv_text import BLANK
 from training.datasets import online_shoppers
-from training.errors import TableError
+from training.errors import CellError, TableError
 from training.features import Vocabulary
-from training.frames import BLANK, CellError
 
 LABEL, ORDER_VALUE, CURRENCY = "purchased", "orderValue", "currency"
 PUBLISHED = {field: column for column, field in online_shoppers.COLUMNS.items()}

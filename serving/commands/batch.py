@@ -52,11 +52,14 @@ def batch(
     from serving.engines import ENGINES
 
     one_of(task, tuple(engine.name for engine in ENGINES), "task")
+    from serving import outputs
     from serving.commands import fields
 
     if column_help:
         return fields.described(task)
     model, source, output = require(model, "--model"), require(source, "--input"), require(output, "--output")
+    if outputs.known_suffix(output) is None:
+        raise typer.BadParameter(f"--output {output}: the suffix {output.suffix} is not known. {_OUTPUT}")
     columns = fields.mapping(maps, task, source)
     return _run(task, model, source, output, columns, url, ray_address, chosen.quiet or chosen.as_json)
 

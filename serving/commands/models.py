@@ -1,18 +1,16 @@
 """`revenue-engine models ...`: the registry."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from serving.commands.options import Command, Json, Quiet, RegistryUrl, Report, Seed, Task, aligned, choices, registry
+from serving.commands.options import Command, Json, Quiet, RegistryUrl, Report, Seed, Task, aligned, choices, headline, one_of, registry
 
 if TYPE_CHECKING:
     from training.registry import Entry
 
 CHAMPION = "champion"
-_HEADLINE = 4  # metrics in a line of the list
 Ref = Annotated[str, typer.Argument(metavar="MODEL", help="TASK/NAME, TASK@ALIAS, or a NAME that is unique.", show_default=False)]
 Alias = Annotated[str, typer.Option("--alias", help="The alias that is moved.")]
 
@@ -27,10 +25,11 @@ def list_(
 ) -> Report:
     """List the models with their aliases, newest last."""
     choices(ctx, seed, as_json, quiet)
-    found = registry(url)
-    entries = found.list(task)
+    from training.models import MODELS
+
+    entries = registry(url).list(None if task is None else one_of(task, tuple(MODELS), "task"))
     header = ("TASK", "NAME", "CREATED", "ALIASES", "METRICS")
-    rows = [(e.task, e.name, e.created_at, ",".join(e.aliases) or "-", e.problem or _headline(e.metrics)) for e in entries]
+    rows = [(e.task, e.name, e.created_at, ",".join(e.aliases) or "-", e.problem or headline(e.metrics)) for e in entries]
     lines = aligned([header, *rows]) if rows else []
     return Report(f"listed {len(entries)} models", lines=lines, data={"models": [_data(entry) for entry in entries]})
 
@@ -93,7 +92,9 @@ def rollback(
 ) -> Report:
     """Point an alias back by one model."""
     choices(ctx, seed, as_json, quiet)
-    entry = registry(url).rollback(task, alias)
+    from training.models import MODELS
+
+    entry = registry(url).rollback(one_of(task, tuple(MODELS), "task"), alias)
     return Report(f"{entry.task}@{alias} is {entry.name} again", data=_data(entry))
 
 
@@ -110,8 +111,3 @@ def _data(entry: "Entry") -> dict[str, Any]:
         "metrics": dict(entry.metrics),
         **({"problem": entry.problem} if entry.problem else {}),
     }
-
-
-def _headline(metrics: Mapping[str, float]) -> str:
-    """Return the first few metrics in a line."""
-    return " ".join(f"{name}={value:.4g}" for name, value in list(metrics.items())[:_HEADLINE])

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_HEADLINE = 5  # metrics in a line
+
 Seed = Annotated[int | None, typer.Option("--seed", min=0, help="The same seed gives the same result. [default: 0]")]
 Config = Annotated[Path | None, typer.Option("--config", help="Settings that differ from configs/base.yaml.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object to standard output, and nothing else there.")]
@@ -103,6 +105,12 @@ def aligned(rows: Sequence[Sequence[object]]) -> list[str]:
     """Return rows as lines, in columns as wide as their widest cell."""
     widths = [max(len(str(cell)) for cell in column) for column in zip(*rows, strict=True)]
     return ["  ".join(str(cell).ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def headline(metrics: Mapping[str, Any]) -> str:
+    """Return the first few metrics that are numbers in a line."""
+    numbers = {name: value for name, value in metrics.items() if isinstance(value, float)}
+    return " ".join(f"{name}={value:.4g}" for name, value in list(numbers.items())[:_HEADLINE])
 
 
 def registry(url: str | None) -> "Registry":

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from serving.commands.options import ColumnHelp, Json, Maps, Quiet, Report, Seed, Task, choices, one_of, require
+from serving.commands.options import ColumnHelp, Json, Maps, Quiet, Report, Seed, Task, choices, headline, one_of, require
 from serving.progress import shown
 
 
@@ -39,6 +39,6 @@ def train(
     metrics = bundle.json("metrics.json")
     return Report(
         f"trained {bundle.version} into {out}",
-        [f"to serve it: revenue-engine models add {out} --alias champion"],
+        [headline(metrics), f"all figures: {out / 'metrics.json'}", f"to serve it: revenue-engine models add {out} --alias champion"],
         data={"task": task, "version": bundle.version, "out": str(out), "metrics": metrics},
     )

@@ -44,13 +44,14 @@ class Live:
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(command, env=environment, stdout=output, stderr=output, process_group=0)
 
-    def wait_ready(self):
+    def wait_ready(self, said=True):
+        """Wait until it is ready; `said`: and has said so, which it does once every replica accepts."""
         end = time.monotonic() + START_S
         while time.monotonic() < end:
             if self.process.poll() is not None:
                 break
             try:
-                if self.get("/health/ready")[0] == 200 and "ready in" in self.log.read_text():
+                if self.get("/health/ready")[0] == 200 and (not said or "ready in" in self.log.read_text()):
                     return self
             except OSError:
                 pass

@@ -116,6 +116,11 @@ def test_a_stop_answers_every_request_and_leaves_no_process(tmp_path, registry, 
     assert (code, live.left, unanswered) == (0, [], [])
 
 
+def test_a_stop_the_moment_the_first_replica_is_warm_is_as_clean(tmp_path, registry, registry_url):
+    live = Live(tmp_path, registry_url, "--replicas", "2").wait_ready(said=False)
+    assert (live.stop(signal.SIGTERM, group=True), live.left) == (0, [])
+
+
 def test_a_second_signal_ends_at_once_and_a_killed_run_is_cleared_by_the_next(tmp_path, registry, registry_url):
     live = Live(tmp_path, registry_url).wait_ready()
     family = live.family()

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.optimize import minimize
@@ -51,6 +51,7 @@ def test_what_is_written_is_what_is_read():
     assert Platt.read(platt.content()) == platt
 
 
+@settings(deadline=None)
 @given(arrays(np.float64, st.integers(1, 40), elements=st.floats(-1e6, 1e6)))
 def test_a_probability_alone_is_the_same_to_the_bit_as_among_others(margin):
     among = probability(margin)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from training import evaluate
@@ -12,6 +12,7 @@ outcomes = st.lists(st.tuples(st.booleans(), st.sampled_from([0.01, 0.1, 0.2, 0.
 )
 
 
+@settings(deadline=None, max_examples=50)
 @given(outcomes)
 def test_auc_is_the_share_of_pairs_in_order(rows):
     y, p = np.array(rows, float).T
@@ -19,6 +20,7 @@ def test_auc_is_the_share_of_pairs_in_order(rows):
     assert evaluate.figures(y, p)["auc"] == pytest.approx(np.mean(pairs))
 
 
+@settings(deadline=None, max_examples=50)
 @given(outcomes)
 def test_log_loss_and_brier_are_means_over_the_rows(rows):
     y, p = np.array(rows, float).T
@@ -41,6 +43,7 @@ def test_true_probabilities_have_little_error_and_shifted_ones_as_much_as_they_a
     assert evaluate.ece(y, p + 0.1) == pytest.approx(0.1, abs=0.005)
 
 
+@settings(deadline=None, max_examples=50)
 @given(outcomes)
 def test_the_bins_hold_every_row_once_in_order(rows):
     y, p = np.array(rows, float).T

@@ -11,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from training import frames
-from training.errors import TableError
-from training.frames import CellError
+from training.errors import CellError, TableError
 
 TEXT = b"count,name\n1,a\n2.5,b\n"
 NUMBERS = {"count"}
@@ -156,3 +155,10 @@ def test_whatever_a_csv_writer_writes_is_read_back(records):
     lines = content.decode().split("\n")
     for row, (name, _, _) in enumerate(records):
         assert lines[frames.line(content, row) - 1].replace('""', '"').lstrip('"').startswith(name.split("\n")[0].lstrip('"'))
+
+
+def test_lines_are_counted_right_in_a_chunk_whose_header_takes_two():
+    text = b'"count",na\n'.replace(b"na", b'"a\nb"') + b"1,x\nmany,y\n"
+    assert frames.line(text, 1, 1000) == 1001
+    with pytest.raises(CellError, match=r"big\.csv, line 1001, column count"):
+        frames.parse(text, NUMBERS, file="big.csv", line=1000)

@@ -1,7 +1,7 @@
 """Blocks of features are known or not, row by row."""
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from training.features import INDEX, NAMES
@@ -14,6 +14,7 @@ def known(rows=50, seed=0):
     return np.random.default_rng(seed).random((rows, len(NAMES))).astype(np.float32)
 
 
+@settings(deadline=None)
 @given(st.integers(0, ALL))
 def test_a_row_without_blocks_is_at_the_level_that_lacks_them(level):
     X = known()

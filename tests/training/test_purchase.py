@@ -200,7 +200,9 @@ def test_mapped_columns_and_progress_reach_the_model(tmp_path):
     )
     assert heard == sorted(heard)
     assert heard[-1] == 1.0
-    assert bundle.manifest["trainingData"]["ignored"] == ["note"]
+    data = bundle.manifest["trainingData"]
+    assert data["ignored"] == ["note"]
+    assert set(data["absent"]) == set(NAMES) - {"productCount"}
     model = PurchaseModel.load(bundles.load(tmp_path / "out"))
     assert (model.order_value, model.currency) == (1.0, "XXX")
     X = features.given(2).astype(np.float32)

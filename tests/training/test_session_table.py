@@ -6,9 +6,8 @@ import polars as pl
 import pytest
 
 from training import features, session_table
-from training.errors import TableError
+from training.errors import CellError, TableError
 from training.features import INDEX, Vocabulary
-from training.frames import CellError
 
 VOCABULARY = Vocabulary({"region": {"1": 0.0, "3": 1.0}, "visitorType": {"new": 0.0, "returning": 1.0}, "deviceType": {"mobile": 0.0}})
 PUBLISHED = {

@@ -15,9 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training import card, features, frames, session_table
-from training.errors import TableError
+from training.errors import CellError, TableError
 from training.features import Vocabulary
-from training.frames import CellError
 from training.models import fitted, purchase, trees, validation
 from training.models.fitted import Fitted
 
@@ -106,6 +105,7 @@ def _meta(rows: Rows, model: Fitted, seed: int) -> dict[str, Any]:
             "sha256": _fingerprint(rows.path),
             "labelRate": float(rows.y.mean()),
             "columns": dict(rows.columns.of),
+            "absent": list(rows.columns.absent),
             "ignored": [column for column in rows.columns.ignored if column not in rows.columns.of.values()],
         },
         "parameters": {**trees.PARAMETERS, "rounds": trees.ROUNDS, "seed": seed},
