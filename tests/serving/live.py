@@ -1,6 +1,7 @@
 """A real server in a process of its own, and callers that count what they get."""
 
 import http.client
+import itertools
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ import psutil
 
 from serving.engines import ENGINES
 
+_runs = itertools.count()
 START_S = 120
 STOP_S = 40
 PURCHASE = ENGINES[0]
@@ -33,7 +35,7 @@ class Live:
 
     def __init__(self, home, registry, *arguments, port=None):
         self.port = port or free_port()
-        self.log = Path(home) / f"serve-{self.port}.log"
+        self.log = Path(home) / f"serve-{next(_runs)}.log"
         self.home = home
         environment = {
             **os.environ,
