@@ -32,13 +32,14 @@ def connected(home: Path, address: str | None = None) -> Iterator[int]:
     cluster there is used and left as it is. Raises RayError if it does not come up.
     """
     if address is not None:
-        with _environment({"RAY_USAGE_STATS_ENABLED": "0"}):
+        with _environment({"RAY_USAGE_STATS_ENABLED": "0", **_HUSH}):
             yield from _init(address=address)
         return
-    from serving.node import environment, run_folder
+    from serving.node import environment, only_what_is_needed, run_folder
 
     clear()
     with run_folder(f"{_JOB}{os.getpid()}-{secrets.token_hex(2)}") as run, _environment({**environment(run, home), **_HUSH}):
+        only_what_is_needed()
         try:
             yield from _init(
                 address="local",
@@ -87,7 +88,9 @@ def _init(**options: Any) -> Iterator[int]:
         with _hushed():
             ray.init(log_to_driver=False, logging_level=logging.CRITICAL, **options)
     except Exception as error:  # whatever Ray has to say
-        raise RayError(f"Ray does not start: {error}; see revenue-engine doctor") from error
+        where = options["address"]
+        fix = "see revenue-engine doctor" if where == "local" else "if that cluster asks for a token, set RAY_AUTH_MODE=token"
+        raise RayError(f"Ray ({where}) does not start or answer: {str(error).strip()}; {fix}") from error
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, on_term)  # Ray has put its own there
     try:

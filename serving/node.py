@@ -76,6 +76,18 @@ def run_folder(node_id: str) -> Iterator[Path]:
         shutil.rmtree(run, ignore_errors=True)
 
 
+def only_what_is_needed() -> None:
+    """Have a local Ray start without its dashboard, cluster autoscaler and log monitor: call before `ray.init`.
+
+    One machine needs none of them, `include_dashboard=False` starts a dashboard without pages all the same, and the three take more than
+    half of the time that Ray takes to start, and three ports.
+    """
+    from ray._private.node import Node
+
+    for start in ("start_api_server", "start_monitor", "start_log_monitor"):
+        setattr(Node, start, lambda self, **_: None)
+
+
 class Node:
     """Starts everything a node needs, in order; `close` ends it in reverse."""
 
@@ -135,6 +147,7 @@ class Node:
         import ray
         from ray import serve
 
+        only_what_is_needed()
         ray.init(
             address="local",
             include_dashboard=False,
