@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from serving.commands.options import Json, Quiet, Report, Seed, choices
+from serving.errors import OutputError
 from serving.progress import shown
 
 
@@ -24,6 +25,8 @@ def simulate(
     chosen = choices(ctx, seed, as_json, quiet)
     from training.datasets import shop
 
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):  # before the work, not after it
+        raise OutputError(f"{out} exists and is not an empty folder; name one that is empty or does not exist")
     with shown(chosen.quiet or chosen.as_json) as progress:
         simulated = shop.simulate(sessions, chosen.seed or 0, progress)
         shop.write(simulated, out)

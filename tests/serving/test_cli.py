@@ -102,12 +102,14 @@ def test_a_mapped_column_that_the_table_lacks_is_wrong_usage(asked, tmp_path):
     [
         ("train purchase --data {tmp}/nosuch.csv --out {tmp}/o", "table", "nosuch.csv: no such file"),
         ("batch purchase --model {tmp}/nosuch --input i --output o.csv", "bundle", "nosuch"),
+        ("simulate --sessions 9 --out {tmp}", "output", "not an empty folder"),
         ("models show nosuch --registry {tmp}", "registry", "nosuch"),
         ("serve --config {tmp}/nosuch.yaml", "settings", "nosuch.yaml"),
         ("doctor --config {tmp}/nosuch.yaml", "settings", "nosuch.yaml"),
     ],
 )
 def test_a_failure_exits_with_1_in_words_or_as_json(asked, answer, tmp_path, words, code, said):
+    (tmp_path / "in.txt").touch()
     words = words.format(tmp=tmp_path).split()
     exit_code, out, err = asked(*words)
     assert (exit_code, out) == (1, "")
