@@ -21,7 +21,7 @@ from typing import TextIO
 
 import msgspec
 
-from serving import embedded, processes
+from serving import device, embedded, processes
 from serving.errors import RevenueEngineError
 from serving.holder import ENVIRONMENT, Holder, bind
 from serving.settings import Settings
@@ -100,6 +100,7 @@ class Node:
     def start(self) -> None:
         """Bind, start what is embedded, make sure there are models, start Ray and the replicas."""
         settings = self.settings
+        self._say(f"device: {device.resolve(settings.device)}")
         settings.home.mkdir(parents=True, exist_ok=True)
         run = self._closing.enter_context(run_folder(self.node_id))
         os.environ.pop("RAY_ADDRESS", None)  # never join a cluster that happens to be there

@@ -106,6 +106,13 @@ def test_every_replica_takes_a_promotion_without_a_failed_request(server, regist
     registry.rollback("purchase")
 
 
+def test_a_second_server_on_the_same_port_is_refused_and_takes_no_traffic(server, tmp_path, registry_url):
+    other = Live(tmp_path, registry_url, port=server.port)
+    assert other.process.wait(60) == 1
+    assert f"cannot listen on 127.0.0.1:{server.port}" in other.log.read_text()
+    assert server.get("/health/ready")[0] == 200
+
+
 @pytest.mark.parametrize(("number", "group"), [(signal.SIGTERM, False), (signal.SIGINT, True)])
 def test_a_stop_answers_every_request_and_leaves_no_process(tmp_path, registry, registry_url, number, group):
     live = Live(tmp_path, registry_url).wait_ready()
