@@ -89,4 +89,4 @@ def _text(x: float, y: float, text: str, attributes: str) -> str:
 
 
 if __name__ == "__main__":
-    print(svg(json.loads(readme_numbers.RESULTS.read_text())), end="")
+    print(svg(json.loads((readme_numbers.RESULTS / "purchase_endpoint.json").read_text())), end="")

@@ -140,7 +140,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=8.0, help="of each run (%(default)s)")
     parser.add_argument("--repeats", type=int, default=3, help="of each contestant (%(default)s)")
     parser.add_argument("--quick", action="store_true", help="one short run of each, to see that it works; use --out, it is no result")
-    parser.add_argument("--out", type=Path, default=readme_numbers.RESULTS, help="the JSON to write; the plot goes beside it")
+    parser.add_argument(
+        "--out", type=Path, default=readme_numbers.RESULTS / "purchase_endpoint.json", help="the JSON to write; the plot goes beside it"
+    )
     options = parser.parse_args()
     if options.quick:
         vars(options).update(QUICK)
@@ -171,7 +173,7 @@ def main() -> None:
     options.out.write_text(json.dumps(found, indent=1) + "\n")
     options.out.with_suffix(".svg").write_text(plot.svg(found))
     say(f"wrote {options.out.name} and {options.out.with_suffix('.svg').name}")
-    print(readme_numbers.markdown(found))
+    print("\n".join(readme_numbers.endpoint(found)))
 
 
 if __name__ == "__main__":

@@ -6,8 +6,15 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from benchmarks import plot
-from benchmarks.readme_numbers import BEGIN, END, markdown, rewrite, stages
+from benchmarks.readme_numbers import README, endpoint, rewrite, right, stages
 from benchmarks.workload import INTERACTIONS, twenty
+
+NAME = "purchase_endpoint"
+BEGIN, END = f"<!-- {NAME}:begin -->", f"<!-- {NAME}:end -->"
+
+
+def markdown(results):
+    return "\n".join(endpoint(results))
 
 
 def contestant(label, rate):
@@ -40,6 +47,11 @@ def test_the_numbers_in_the_readme_are_those_of_the_results(results):
     assert markdown(other) != text
 
 
+def test_the_readme_shows_the_numbers_of_the_results_in_the_repository():
+    text = README.read_text()
+    assert text == right(text)
+
+
 def test_the_stages_and_the_rest_add_up_to_the_round_trip(results):
     assert [stage.name for stage in stages(results)][:2] == ["parse", "model"]
     assert sum(stage.mean_us for stage in stages(results)) == pytest.approx(1000)
@@ -47,17 +59,17 @@ def test_the_stages_and_the_rest_add_up_to_the_round_trip(results):
 
 def test_only_what_is_between_the_markers_is_rewritten(results):
     text = f"# Title\n{BEGIN}\nold\n{END}\nThe rest.\n"
-    once = rewrite(text, results)
+    once = rewrite(text, NAME, results)
     assert once.startswith(f"# Title\n{BEGIN}\n| server")
     assert once.endswith(f"{END}\nThe rest.\n")
     assert "old" not in once
-    assert rewrite(once, results) == once
+    assert rewrite(once, NAME, results) == once
 
 
 @pytest.mark.parametrize("text", ["", BEGIN, END + BEGIN, f"{BEGIN}{END}{BEGIN}{END}"])
 def test_a_readme_without_its_markers_is_refused(results, text):
-    with pytest.raises(ValueError, match="one <!-- numbers:begin -->"):
-        rewrite(text, results)
+    with pytest.raises(ValueError, match=f"one {BEGIN}"):
+        rewrite(text, NAME, results)
 
 
 def test_the_plot_is_xml_that_names_every_contestant_stage_and_axis(results):
