@@ -49,7 +49,7 @@ def _count(live: Live, updates: int) -> dict[str, object]:
         for update in range(updates):
             before = {process.pid for process in live.replicas()}
             os.kill(live.process.pid, signal.SIGHUP)
-            while before & {process.pid for process in live.replicas()}:
+            while before & (now := {process.pid for process in live.replicas()}) or len(now) != REPLICAS:
                 callers.wait_for(20)
             _say(f"update {update + 1} of {updates}: {callers.counts['answered']:,} answered, {callers.counts['failed']} failed")
         callers.wait_for(100)

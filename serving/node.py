@@ -4,6 +4,7 @@
 SIGHUP replaces the replicas one by one (settings are read anew), and the death of the supervisor counts as SIGTERM.
 """
 
+import itertools
 import logging
 import os
 import secrets
@@ -16,6 +17,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from queue import SimpleQueue
 from types import FrameType
 from typing import TextIO
 
@@ -33,10 +35,6 @@ OBJECT_STORE_BYTES = 80 * 1024 * 1024  # scoring puts nothing into it; Ray's lea
 
 class Stop(BaseException):
     """SIGTERM came: unwind whatever is being done and close it."""
-
-
-class Reload(BaseException):
-    """SIGHUP came: replace the replicas."""
 
 
 def environment(run: Path, home: Path) -> dict[str, str]:
@@ -175,7 +173,8 @@ def main() -> None:
     """Run a node until SIGTERM. Exit code 0 after a drain, 1 when something could not be started."""
     settings = Settings.model_validate_json(os.environ.pop(SETTINGS))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C is the supervisor's to hear
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # there is nothing to replace yet
+    asked: SimpleQueue[None] = SimpleQueue()  # may be put into from a signal's handler, unlike an Event
+    signal.signal(signal.SIGHUP, lambda *_: asked.put(None))
     complain = _log_to(settings.home / "logs" / "node.log")
     node = Node(settings, lambda line: print(line, flush=True))
     code = 0
@@ -184,7 +183,7 @@ def main() -> None:
         began = time.monotonic()
         node.start()
         print(ready_message(node, time.monotonic() - began), flush=True)
-        _wait(node)
+        _wait(node, asked)
     except Stop:
         print("draining: every request that is here is answered", flush=True)
     except (RevenueEngineError, TrainingError) as error:
@@ -225,18 +224,14 @@ def ready_message(node: Node, seconds: float) -> str:
     )
 
 
-def _wait(node: Node) -> None:
-    updates = 1
-    while True:
-        try:
-            _raise_on(signal.SIGHUP, Reload)
-            while True:
-                signal.pause()
-        except Reload:
-            signal.signal(signal.SIGHUP, signal.SIG_IGN)
-            updates += 1
-            node.deploy(str(updates))
-            print(f"replicas replaced (update {updates})", flush=True)
+def _wait(node: Node, asked: "SimpleQueue[None]") -> None:
+    """Replace the replicas whenever SIGHUP asks for it, one update after the other, until Stop is raised."""
+    for update in itertools.count(2):
+        asked.get()
+        while not asked.empty():
+            asked.get()
+        node.deploy(str(update))
+        print(f"replicas replaced (update {update})", flush=True)
 
 
 def _raise_on(number: signal.Signals, kind: type[BaseException]) -> None:
