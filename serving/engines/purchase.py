@@ -255,7 +255,7 @@ EXAMPLE: Mapping[str, Any] = {
         "deviceType": "mobile",
         "timeOfDay": 20.1,
         "dayOfWeek": 5,
-        "location": {"country": "NL", "region": "1"},
+        "location": {"country": "DE", "region": "DE-BE"},
         "visitorType": "returning",
     },
 }

@@ -29,4 +29,4 @@ class Model:
         return import_module(self.table_module)
 
 
-MODELS: Mapping[str, Model] = {"purchase": Model("training.models.purchase", "training.session_table")}
+MODELS: Mapping[str, Model] = {"purchase": Model("training.models.purchase_training", "training.session_table")}

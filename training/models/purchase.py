@@ -7,15 +7,13 @@ metrics.json      how well all that does on rows it never saw (`validation`)
 card.md           the same for people (`training.card`)
 """
 
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 import xgboost as xgb
 from numpy.typing import NDArray
 
-from training import bundle as bundles
 from training import features, session_table
 from training.bundle import Bundle
 from training.errors import BundleError
@@ -93,23 +91,3 @@ class PurchaseModel:
 def table_matrix(frame: Any, vocabulary: Vocabulary) -> NDArray[np.float32]:
     """Return the float32 [rows, features] matrix of a table whose mapped columns bear their field's name already."""
     return session_table.matrix(frame, vocabulary)
-
-
-def train(data: Path, out: Path, *, mapping: Mapping[str, str], seed: int, progress: Callable[[str, float], None]) -> Bundle:
-    """Fit on the table in `data`, judge by cross-validation, write the bundle into `out` (new or empty) and return it.
-
-    data: .csv, .csv.gz, .parquet, a folder of them, or a folder that `revenue-engine simulate` wrote. mapping: FIELD to COLUMN.
-    Raises TableError for a wrong or insufficient table, BundleError when `out` is taken.
-    """
-    from training.models import purchase_training
-
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):  # before the work, not after it
-        raise BundleError(f"{out} exists and is not an empty folder: choose another folder, or empty it")
-    progress("reading", 0.0)
-    rows = purchase_training.read(data, mapping)
-    fitted, metrics = purchase_training.fit(rows, seed, lambda share: progress("fitting and judging", 0.02 + 0.96 * share))
-    progress("writing", 0.98)
-    files, meta = purchase_training.contents(rows, fitted, metrics, seed)
-    bundle = bundles.write(out, task=TASK, files=files, meta=meta)
-    progress("done", 1.0)
-    return bundle

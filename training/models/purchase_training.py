@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from training import bundle as bundles
 from training import card, features, frames, session_table
-from training.errors import CellError, TableError
+from training.bundle import Bundle
+from training.errors import BundleError, CellError, TableError
 from training.features import Vocabulary
 from training.models import fitted, purchase, trees, validation
 from training.models.fitted import Fitted
@@ -39,6 +41,24 @@ class Rows:
     columns: session_table.Columns
     order_value: tuple[float, str] | None
     path: Path
+
+
+def train(data: Path, out: Path, *, mapping: Mapping[str, str], seed: int, progress: Callable[[str, float], None]) -> Bundle:
+    """Fit on the table in `data`, judge by cross-validation, write the bundle into `out` (new or empty) and return it.
+
+    data: .csv, .csv.gz, .parquet, a folder of them, or a folder that `revenue-engine simulate` wrote. mapping: FIELD to COLUMN.
+    Raises TableError for a wrong or insufficient table, BundleError when `out` is taken.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):  # before the work, not after it
+        raise BundleError(f"{out} exists and is not an empty folder: choose another folder, or empty it")
+    progress("reading", 0.0)
+    rows = read(data, mapping)
+    model, metrics = fit(rows, seed, lambda share: progress("fitting and judging", 0.02 + 0.96 * share))
+    progress("writing", 0.98)
+    files, meta = contents(rows, model, metrics, seed)
+    bundle = bundles.write(out, task=purchase.TASK, files=files, meta=meta)
+    progress("done", 1.0)
+    return bundle
 
 
 def read(data: Path, mapping: Mapping[str, str]) -> Rows:
