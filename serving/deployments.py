@@ -29,6 +29,7 @@ class Scorer:
 
     def __init__(self, values: dict[str, Any]) -> None:
         self._settings = Settings.model_validate(values)
+        _log_to(self._settings.home / "logs" / "replica.log")
         if processes.MARK in os.environ:
             _keep_local()
         self._application: Application | None = None
@@ -103,6 +104,17 @@ class Scorer:
         if self._application is not None:
             await self._application.__aexit__(None, None, None)
             self._application = None
+
+
+def _log_to(path: Path) -> None:
+    """Have what this project logs also written where the server said: Ray keeps a worker's output in a folder that goes with the node."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(path)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"))
+    for room in ("serving", "training"):
+        logger = logging.getLogger(room)
+        logger.setLevel(logging.INFO)
+        logger.addHandler(handler)
 
 
 def _keep_local() -> None:

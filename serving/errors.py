@@ -46,6 +46,18 @@ class TooLargeError(RevenueEngineError):
         super().__init__(detail)
 
 
+class MalformedRequestError(RevenueEngineError):
+    """The bytes on the connection are not HTTP."""
+
+    code = "malformed-request"
+
+
+class HeadTooLargeError(RevenueEngineError):
+    """The request line and headers exceed their bound."""
+
+    code = "head-too-large"
+
+
 class UnsupportedMediaTypeError(RevenueEngineError):
     """The content type is not application/json."""
 

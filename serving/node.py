@@ -184,7 +184,7 @@ def main() -> None:
         node.start()
         print(ready_message(node, time.monotonic() - began), flush=True)
         _wait(node, asked)
-    except Stop:
+    except (Stop, SystemExit):  # while Ray starts, its own handler answers SIGTERM, by SystemExit
         print("draining: every request that is here is answered", flush=True)
     except (RevenueEngineError, TrainingError) as error:
         print(f"error: {error}", file=complain, flush=True)
@@ -207,6 +207,7 @@ def _log_to(path: Path) -> TextIO:
     terminal = os.fdopen(os.dup(2), "w", buffering=1)
     with path.open("ab") as log:
         os.dup2(log.fileno(), 2)
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)  # it would name the port of a proxy that is not there
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     return terminal
 

@@ -26,7 +26,7 @@ class Server(_Part):
     max_body_bytes: int = Field(4 * 1024 * 1024, ge=1024)
     max_items: int = Field(1000, ge=1)
     max_connections: int = Field(10_000, ge=1)
-    default_timeout_ms: int = Field(1000, ge=1)
+    default_timeout_ms: int = Field(1000, ge=1)  # of a request that states none; a list gets it anew for every 100 items
     drain_s: float = Field(10.0, gt=0, le=20)
     own_socket: bool = True  # False: only Ray's own HTTP proxy and handles reach the replicas
     ray_http_port: int | None = Field(None, ge=1, le=65535)
@@ -36,7 +36,7 @@ class Batcher(_Part):
     """How many rows may wait, and how many are scored in one call."""
 
     max_queued: int = Field(4096, ge=1)
-    max_batch: int = Field(256, ge=1)
+    max_batch: int = Field(64, ge=1)
 
 
 class Cache(_Part):
@@ -76,15 +76,18 @@ class _Environment(BaseSettings, Settings):
 
 
 def _merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    both = {k: _merge(under[k], v) if isinstance(v, dict) and isinstance(under.get(k), dict) else v for k, v in over.items()}
+    both = {k: _merge(under[k], v) if isinstance(v, dict) and isinstance(under.get(k), dict) else v for k, v in over.items() if v != {}}
     return {**under, **both}
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (OSError, yaml.YAMLError) as error:
+        found = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise SettingsError(f"cannot read settings from {path}: {error}") from error
+    if not isinstance(found, dict):
+        raise SettingsError(f"cannot read settings from {path}: it holds {type(found).__name__}, not names with values")
+    return found
 
 
 def load(config: Path | None = None, **overrides: Any) -> Settings:

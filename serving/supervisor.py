@@ -35,18 +35,26 @@ class Supervisor:
             registry = str(Path(registry).resolve())
         self.settings = settings.model_copy(update={"home": home, "models": settings.models.model_copy(update={"registry": registry})})
         self.node_id = secrets.token_hex(8)
-        self._record = home / "run" / f"{settings.server.host}-{settings.server.port}.json"
+        self._record = home / "run" / f"{settings.server.host}-{settings.server.port or self.node_id}.json"
         self._signals = 0
         self._node: subprocess.Popen[bytes] | None = None
 
     def run(self) -> int:
         """Clear what an earlier run left, start the node, wait for it, and end whatever is left of it."""
+        try:
+            self._record.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SettingsError(f"cannot write into home {self.settings.home}: {error.strerror}; set REVENUE_ENGINE_HOME") from error
         self._clear()
         previous = {number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
         try:
             self._node = self._start()
             self._write_record(self._node.pid)
-            return self._wait()
+            if self._signals:  # it came before there was a node to tell
+                self._pass_on(signal.SIGTERM)
+            code = self._wait()
+            # Asked to stop before it could listen to signals, the node just ends.
+            return 0 if self._signals == 1 and code == -signal.SIGTERM else code
         finally:
             _end(self.node_id, self._node.pid if self._node is not None else None)
             self._record.unlink(missing_ok=True)
@@ -104,7 +112,6 @@ class Supervisor:
         return None
 
     def _write_record(self, session: int) -> None:
-        self._record.parent.mkdir(parents=True, exist_ok=True)
         record = {"pid": os.getpid(), "started": psutil.Process().create_time(), "node": self.node_id, "session": session}
         self._record.write_text(json.dumps(record))
 

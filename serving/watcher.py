@@ -8,7 +8,7 @@ from concurrent.futures import Executor
 from serving.engines import Engine, Scorer
 from serving.service import Question, score
 from serving.settings import Settings
-from training.errors import TrainingError
+from training.errors import BundleError
 from training.registry import Registry
 
 log = logging.getLogger(__name__)
@@ -24,7 +24,7 @@ def warm(engine: Engine, scorer: Scorer) -> None:
 
 
 class Watcher:
-    """One engine's eye on the registry. `failed` counts bundles that were refused; the live model stays."""
+    """One engine's eye on the registry. `failed` counts what was refused, once each; the live model stays."""
 
     def __init__(self, question: Question, registry: Registry, settings: Settings, executor: Executor) -> None:
         self._question = question
@@ -32,6 +32,7 @@ class Watcher:
         self._settings = settings
         self._executor = executor
         self._seen: str | None = None
+        self._complaint = ""
         self.failed = 0
         self.switched = 0
 
@@ -52,20 +53,28 @@ class Watcher:
         name = self._registry.pointer(self.task, self._settings.models.alias)
         if name is None or name == self._seen:
             return None
-        self._seen = name  # a bundle that is refused is not tried again until the alias moves
-        return self.load(name)
+        try:
+            scorer = self.load(name)
+        except BundleError:
+            self._seen = name  # what is not whole is not tried again until the alias moves; a fault that may pass is, at the next look
+            raise
+        self._seen = name
+        return scorer
 
     async def once(self) -> bool:
         """Look, load off the event loop, switch; True when the live model changed."""
         loop = asyncio.get_running_loop()
         try:
             scorer = await loop.run_in_executor(self._executor, self.look)
-        except (TrainingError, OSError) as error:
-            self.failed += 1
-            log.error("%s@%s not taken, %s stays: %s", self.task, self._settings.models.alias, self._question.version, error)
+        except Exception as error:  # whatever it is, the live model goes on and so does the watching
+            if repr(error) != self._complaint:
+                self._complaint = repr(error)
+                self.failed += 1
+                log.error("%s@%s not taken, %s stays: %s", self.task, self._settings.models.alias, self._question.version, error)
             return False
         if scorer is None:
             return False
+        self._complaint = ""
         self._question.switch(scorer)
         self.switched += 1
         log.info("%s@%s is now %s", self.task, self._settings.models.alias, scorer.version)

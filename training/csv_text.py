@@ -67,6 +67,8 @@ def _header(source: Source, file: str) -> Record:
     if first is None:
         raise TableError(f"{file}: is empty; its first line must name the columns")
     names = first.cells
+    if _ends_in_carriage_returns(source):
+        raise TableError(f"{file}: its lines end in a carriage return alone; write it again with line feeds (\\n, or \\r\\n)")
     if len(names) == 1 and (other := next((mark for mark in ";\t|" if mark in names[0]), "")):
         raise TableError(f"{file}, line 1: the columns are separated by {other!r}; separate them by commas")
     if all(_is_number(name) for name in names):
@@ -75,6 +77,12 @@ def _header(source: Source, file: str) -> Record:
         if not name.strip() or names.count(name) > 1:
             raise TableError(f"{file}, line 1: {f'column {name!r} is there twice' if name.strip() else 'a column has no name'}; rename it")
     return first
+
+
+def _ends_in_carriage_returns(source: Source) -> bool:
+    with _opened(source) as text:
+        head = text.read(MAX_CELL)
+    return "\r" in head and "\n" not in head
 
 
 def _slowly(source: Source, file: str, names: list[str], floats: Collection[str], shift: int) -> pl.DataFrame:

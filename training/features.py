@@ -51,7 +51,7 @@ class Feature:
     unit: str
     source: str
     low: float = 0.0
-    high: float = float("inf")
+    high: float = 1e9  # far beyond any shop, and far within float32
     kind: Literal["number", "category"] = "number"
     counted: bool = False
 
@@ -86,7 +86,7 @@ FEATURES: tuple[Feature, ...] = (
     # Only ever given.
     Feature("bounceRate", "fraction", "behaviorData.aggregates", high=1),
     Feature("exitRate", "fraction", "behaviorData.aggregates", high=1),
-    Feature("pageValue", "money a page", "behaviorData.aggregates"),
+    Feature("pageValue", "money a page", "behaviorData.aggregates", high=1e12),
     Feature("pageViews", "pages", "behaviorData.pageViews"),
     Feature("timeOnSite", "s", "behaviorData.timeOnSite"),
     Feature("timeOfDay", "h, local, [0, 24)", "contextData.timeOfDay", high=24),

@@ -222,12 +222,19 @@ def _text(value: float) -> str:
 
 def _month(text: str) -> float:
     number = online_shoppers.MONTHS.get(text.lower())
-    return float(text) if number is None else float(number)
+    return _whole(text) if number is None else float(number)
 
 
 def _truth(text: str) -> float:
     word = WORDS.get(text.lower())
-    return float(text) if word is None else word
+    return _whole(text) if word is None else word
+
+
+def _whole(text: str) -> float:
+    number = float(text)
+    if number % 1 != 0:
+        raise ValueError(text)
+    return number
 
 
 def _weekend(given: NDArray[np.float64]) -> None:

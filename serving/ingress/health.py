@@ -86,7 +86,7 @@ class Health:
     async def problem(self, request: Request) -> Response:
         """Return what a problem's `type` means."""
         code = request.path_params["code"]
-        for cls, kind in problems.KINDS.items():
+        for cls, kind in problems.ALL.items():
             if getattr(cls, "code", RevenueEngineError.code) == code:
                 return _json({"type": f"/problems/{code}", "title": kind.title, "status": kind.status, "advice": kind.advice})
         return refusal(request, NotFoundError(f"there is no problem of type {code[:100]}"))

@@ -6,9 +6,9 @@ import time
 from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from serving.ingress.protocol import Protocol
 from serving.ingress.state import State
 
 KEEP_ALIVE_S = 75  # longer than the idle time of the usual clients' pools: it is they who close an idle connection
@@ -23,7 +23,7 @@ class Listener:
         self._state = state
         self._config = uvicorn.Config(
             app,
-            http=HttpToolsProtocol,
+            http=Protocol,
             ws="none",
             lifespan="off",
             access_log=False,
@@ -51,9 +51,7 @@ class Listener:
         """Begin to accept on `sock`, which is already bound and listening."""
         sock.setblocking(False)
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(
-            lambda: HttpToolsProtocol(self._config, self._server_state, {}), sock=sock, start_serving=True
-        )
+        self._server = await loop.create_server(lambda: Protocol(self._config, self._server_state, {}), sock=sock, start_serving=True)
 
     async def drain(self, budget_s: float) -> int:
         """Stop accepting, answer what still comes with `Connection: close`, and return how many requests had to be cut.

@@ -11,7 +11,9 @@ from msgspec import Meta
 from serving.errors import (
     DeadlineExceededError,
     FieldProblem,
+    HeadTooLargeError,
     InvalidRequestError,
+    MalformedRequestError,
     MethodNotAllowedError,
     NotFoundError,
     NotJSONError,
@@ -58,6 +60,13 @@ KINDS: Mapping[type[Exception], Kind] = {
     DeadlineExceededError: Kind(504, "Deadline exceeded", "The answer was not ready within X-Request-Timeout-Ms: allow more."),
 }
 
+# What never gets as far as a path, and so is in no document of one.
+UNPARSED: Mapping[type[Exception], Kind] = {
+    MalformedRequestError: Kind(400, "Malformed request", "Send HTTP/1.1 with one Content-Length, or chunks that add up."),
+    HeadTooLargeError: Kind(431, "Headers too large", "Send fewer or shorter headers; the detail names the bound."),
+}
+ALL: Mapping[type[Exception], Kind] = {**KINDS, **UNPARSED}
+
 
 class WrongField(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     """One wrong field of a request."""
@@ -84,8 +93,8 @@ class Problem(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, k
 def kind(error: BaseException) -> tuple[str, Kind]:
     """Return the code and the kind of an error."""
     for cls in type(error).__mro__:
-        if cls in KINDS:
-            return getattr(cls, "code", RevenueEngineError.code), KINDS[cls]
+        if cls in ALL:
+            return getattr(cls, "code", RevenueEngineError.code), ALL[cls]
     return RevenueEngineError.code, KINDS[Exception]
 
 

@@ -57,6 +57,28 @@ async def test_a_corrupted_bundle_is_refused_and_the_live_model_stays(watcher, o
     assert watcher.failed == 1
 
 
+class Moody(Registry):
+    """A registry that fails in turn: out of reach, then with an error that nobody foresaw."""
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.moods = [OSError("timed out"), OSError("timed out"), ZeroDivisionError("a bug")]
+
+    def fetch(self, task, name):
+        if self.moods:
+            raise self.moods.pop(0)
+        return super().fetch(task, name)
+
+
+async def test_a_fault_that_passes_is_tried_again_and_counted_once_and_no_fault_ends_the_watching(own, bundle, tmp_path):
+    with ThreadPoolExecutor(1) as executor:
+        settings = Settings()
+        moody = Moody(str(tmp_path / "models"), tmp_path / "fetched")
+        watcher = Watcher(Question(PURCHASE, settings, executor), moody, settings, executor)
+        assert [await watcher.once() for _ in range(5)] == [False, False, False, True, False]
+    assert (watcher._question.version, watcher.failed) == (bundle.version, 2)
+
+
 async def test_a_registry_that_cannot_be_reached_leaves_the_live_model_alone(watcher, bundle, tmp_path):
     await watcher.once()
     shutil.rmtree(tmp_path / "models")
