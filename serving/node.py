@@ -1,10 +1,9 @@
 """One node: its listening socket, its embedded engines, its Ray and its replicas, in a session of their own.
 
-`python -m serving.node`, started by `serving.supervisor`. SIGTERM drains the replicas and ends everything,
-SIGHUP replaces the replicas one by one (settings are read anew), and the death of the supervisor counts as SIGTERM.
+`python -m serving.node`, started by `serving.supervisor`. SIGTERM drains the replicas and ends everything. SIGHUP adds or removes replicas
+where `server.replicas` has changed, and replaces them one by one where it has not. The death of the supervisor counts as SIGTERM.
 """
 
-import itertools
 import logging
 import os
 import secrets
@@ -19,18 +18,30 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from queue import SimpleQueue
 from types import FrameType
-from typing import TextIO
+from typing import Any, TextIO
 
 import msgspec
 
-from serving import device, embedded, processes
-from serving.errors import RevenueEngineError
+from serving import device, embedded, processes, settings
+from serving.errors import RevenueEngineError, SettingsError
 from serving.holder import ENVIRONMENT, Holder, bind
 from serving.settings import Settings
 from training.errors import TrainingError
 
 SETTINGS = "REVENUE_ENGINE_SETTINGS"  # where the supervisor puts them: an environment is private to its user, an argument is not
 OBJECT_STORE_BYTES = 80 * 1024 * 1024  # scoring puts nothing into it; Ray's least is 75 MiB
+
+
+class Launch(msgspec.Struct, frozen=True):
+    """What a supervisor tells its node: the settings, and the file and the command line that they came from."""
+
+    settings: dict[str, Any]
+    config: str | None
+    overrides: dict[str, Any]
+
+    def replicas(self) -> int:
+        """Return how many replicas the settings ask for now. Raises SettingsError when they have become wrong."""
+        return settings.load(Path(self.config) if self.config else None, **self.overrides).server.replicas
 
 
 class Stop(BaseException):
@@ -93,6 +104,7 @@ class Node:
         self.settings = settings
         self.node_id = os.environ[processes.MARK]
         self._say = say
+        self._version = 1
         self._closing = ExitStack()
 
     def start(self) -> None:
@@ -110,19 +122,27 @@ class Node:
         self._start_valkey()
         self._require_models()
         self._start_ray(run)
-        self.deploy("1")
+        self._deploy()
 
     def close(self) -> None:
         """Drain the replicas, then end everything that was started."""
         self._closing.close()
 
-    def deploy(self, version: str) -> None:
-        """Run the replicas; another `version` than the running one replaces them, each only when its successor accepts."""
+    def update(self, replicas: int) -> str:
+        """Add or remove replicas where their number has changed, else replace each when its successor accepts; return what was done."""
+        before = self.settings.server.replicas
+        if replicas == before:
+            self._version += 1
+        self.settings = self.settings.model_copy(update={"server": self.settings.server.model_copy(update={"replicas": replicas})})
+        self._deploy()
+        return f"{before} replicas are now {replicas}" if replicas != before else f"replicas replaced (update {self._version})"
+
+    def _deploy(self) -> None:
         from ray import serve
 
         from serving import deployments
 
-        serve.run(deployments.application(self.settings, version), name=deployments.APPLICATION, route_prefix="/")
+        serve.run(deployments.application(self.settings, str(self._version)), name=deployments.APPLICATION, route_prefix="/")
 
     def _start_valkey(self) -> None:
         cache = self.settings.cache
@@ -171,26 +191,27 @@ class Node:
 
 def main() -> None:
     """Run a node until SIGTERM. Exit code 0 after a drain, 1 when something could not be started."""
-    settings = Settings.model_validate_json(os.environ.pop(SETTINGS))
+    launch = msgspec.json.decode(os.environ.pop(SETTINGS), type=Launch)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C is the supervisor's to hear
     asked: SimpleQueue[None] = SimpleQueue()  # may be put into from a signal's handler, unlike an Event
     signal.signal(signal.SIGHUP, lambda *_: asked.put(None))
-    complain = _log_to(settings.home / "logs" / "node.log")
-    node = Node(settings, lambda line: print(line, flush=True))
+    node = Node(Settings.model_validate(launch.settings), lambda line: print(line, flush=True))
+    logs = node.settings.home / "logs"
+    complain = _log_to(logs / "node.log")
     code = 0
     try:
         _raise_on(signal.SIGTERM, Stop)
         began = time.monotonic()
         node.start()
         print(ready_message(node, time.monotonic() - began), flush=True)
-        _wait(node, asked)
+        _wait(node, launch, asked)
     except (Stop, SystemExit):  # while Ray starts, its own handler answers SIGTERM, by SystemExit
         print("draining: every request that is here is answered", flush=True)
     except (RevenueEngineError, TrainingError) as error:
         print(f"error: {error}", file=complain, flush=True)
         code = 1
     except Exception:
-        print(f"error: the node could not run; see {settings.home / 'logs' / 'node.log'}", file=complain, flush=True)
+        print(f"error: the node could not run; see {logs / 'node.log'}", file=complain, flush=True)
         traceback.print_exc()
         code = 1
     finally:
@@ -225,14 +246,16 @@ def ready_message(node: Node, seconds: float) -> str:
     )
 
 
-def _wait(node: Node, asked: "SimpleQueue[None]") -> None:
-    """Replace the replicas whenever SIGHUP asks for it, one update after the other, until Stop is raised."""
-    for update in itertools.count(2):
+def _wait(node: Node, launch: Launch, asked: "SimpleQueue[None]") -> None:
+    """Rescale or replace the replicas whenever SIGHUP asks for it, one update after the other, until Stop is raised."""
+    while True:
         asked.get()
         while not asked.empty():
             asked.get()
-        node.deploy(str(update))
-        print(f"replicas replaced (update {update})", flush=True)
+        try:
+            print(node.update(launch.replicas()), flush=True)
+        except SettingsError as error:
+            print(f"nothing changed: {error}", flush=True)
 
 
 def _raise_on(number: signal.Signals, kind: type[BaseException]) -> None:

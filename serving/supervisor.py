@@ -9,15 +9,17 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import msgspec
 import psutil
 
 from serving import processes
 from serving.errors import SettingsError
-from serving.node import SETTINGS, run_path
+from serving.node import SETTINGS, Launch, run_path
 from serving.settings import Settings
 
 TERM_S = 0.5
@@ -27,13 +29,15 @@ STOP_S = 28.0  # drain, Ray's own shutdown and the embedded engines; then whatev
 class Supervisor:
     """One run of the server. `run` returns its exit code."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, config: Path | None = None, overrides: Mapping[str, Any] | None = None) -> None:
+        """Take the settings, and where they came from: the file and the command line, which SIGHUP has the node read again."""
         # Replicas start in folders of Ray's: every path must be absolute before it travels.
         home = settings.home.resolve()
         registry = settings.models.registry
         if "://" not in registry:
             registry = str(Path(registry).resolve())
         self.settings = settings.model_copy(update={"home": home, "models": settings.models.model_copy(update={"registry": registry})})
+        self._launch = Launch(self.settings.model_dump(mode="json"), str(config.resolve()) if config else None, dict(overrides or {}))
         self.node_id = secrets.token_hex(8)
         self._record = home / "run" / f"{settings.server.host}-{settings.server.port or self.node_id}.json"
         self._signals = 0
@@ -62,7 +66,7 @@ class Supervisor:
                 signal.signal(number, handler)
 
     def _start(self) -> "subprocess.Popen[bytes]":
-        environment = {**os.environ, SETTINGS: self.settings.model_dump_json(), "PYTHONUNBUFFERED": "1"}
+        environment = {**os.environ, SETTINGS: msgspec.json.encode(self._launch).decode(), "PYTHONUNBUFFERED": "1"}
         command = [sys.executable, "-m", "serving.node"]
         return processes.spawn(command, self.node_id, env=environment, die_with_parent=True)
 

@@ -29,7 +29,7 @@ def serve(
 
     given = {"port": port, "host": host, "replicas": replicas}
     server: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    supervisor = Supervisor(settings.load(config, server=server))
+    supervisor = Supervisor(settings.load(config, server=server), config, {"server": server})
     # The node writes to descriptor 1, which is not ours to fill when a machine reads it.
     result = os.dup(1)
     if chosen.as_json or chosen.quiet:

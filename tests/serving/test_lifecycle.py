@@ -113,6 +113,25 @@ def test_a_second_server_on_the_same_port_is_refused_and_takes_no_traffic(server
     assert server.get("/health/ready")[0] == 200
 
 
+def test_scaling_up_and_down_resets_no_connection(tmp_path, registry, registry_url):
+    config = tmp_path / "mine.yaml"
+    config.write_text("server: {replicas: 1}")
+    live = Live(tmp_path, registry_url, "--config", str(config)).wait_ready()
+    with Callers(live.port) as callers:
+        for wanted in (2, 1):
+            callers.wait_for(30)
+            config.write_text(f"server: {{replicas: {wanted}}}")
+            os.kill(live.process.pid, signal.SIGHUP)
+            end = time.monotonic() + 120
+            while len(live.replicas()) != wanted:
+                assert time.monotonic() < end, live.log.read_text()
+                callers.wait_for(20)
+        callers.wait_for(30)
+    assert callers.failures == []
+    assert "1 replicas are now 2" in live.log.read_text()
+    assert live.stop() == 0
+
+
 @pytest.mark.parametrize(("number", "group"), [(signal.SIGTERM, False), (signal.SIGINT, True)])
 def test_a_stop_answers_every_request_and_leaves_no_process(tmp_path, registry, registry_url, number, group):
     live = Live(tmp_path, registry_url).wait_ready()
