@@ -69,7 +69,7 @@ def test_every_caller_gets_its_own_answer_whoever_else_goes_away(values, gone, l
             else:
                 assert answer.body == str(2 * value).encode()
         assert all(len(batch) <= largest for batch in gate.batches)
-        while batcher.depth:  # callers that went away last are passed over at the next turn
+        while batcher._busy:  # those who went away are answered to nobody, a turn or a batch later
             await asyncio.sleep(0)
         assert batcher.batches == len(gate.batches)
 
