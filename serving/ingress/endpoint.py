@@ -11,7 +11,7 @@ from serving.engines import Engine
 from serving.errors import TooLargeError
 from serving.ingress import problems
 from serving.ingress.answer import Answer
-from serving.ingress.headers import Headers, fresh, require_json, timeout_ms
+from serving.ingress.headers import Headers, fresh, require_json, states_timeout, timeout_ms
 from serving.ingress.headers import request_id as identity
 from serving.ingress.validation import REFUSED, Decoder, is_list
 from serving.metrics import Metrics
@@ -23,7 +23,6 @@ T = TypeVar("T")
 # What needs more than a plain decode of a larger body is done in a thread, so that nobody else waits for it.
 INLINE_BYTES = 64 * 1024
 ITEMS_A_TIMEOUT = 100
-TIMEOUT = b"x-request-timeout-ms"
 LARGE = 2
 
 _encode = msgspec.json.Encoder().encode
@@ -67,7 +66,7 @@ class Endpoint:
         try:
             deadline = self._admit(headers, body)
             if is_list(body):
-                spare_s = 0.0 if TIMEOUT in headers else self._server.default_timeout_ms / 1000
+                spare_s = 0.0 if states_timeout(headers) else self._server.default_timeout_ms / 1000
                 answer = await self._many(body, deadline, spare_s, fresh(headers), request_id)
             else:
                 answer = await self._one(body, deadline, fresh(headers), request_id)

@@ -10,6 +10,7 @@ Headers = Mapping[bytes, bytes]  # names in lower case
 
 MAX_TIMEOUT_MS = 60_000
 TIMEOUT = "X-Request-Timeout-Ms"
+_TIMEOUT = TIMEOUT.lower().encode()
 
 _SANE_ID = re.compile(rb"[!-~](?:[ -~]{0,126}[!-~])?").fullmatch
 _JSON = re.compile(rb'application/json\s*(?:;\s*charset\s*=\s*"?utf-?8"?\s*)?', re.IGNORECASE).fullmatch
@@ -38,12 +39,17 @@ def require_json(headers: Headers) -> None:
 
 def timeout_ms(headers: Headers, default: int) -> int:
     """Return how long the caller waits, in milliseconds. Raises InvalidRequestError when the header is no sensible number."""
-    given = headers.get(b"x-request-timeout-ms")
+    given = headers.get(_TIMEOUT)
     if given is None:
         return default
     if given.isdigit() and len(given) <= 9 and 1 <= int(given) <= MAX_TIMEOUT_MS:
         return int(given)
     raise InvalidRequestError([FieldProblem(TIMEOUT, f"Expected a whole number of milliseconds from 1 to {MAX_TIMEOUT_MS}")])
+
+
+def states_timeout(headers: Headers) -> bool:
+    """Return whether the caller says how long it waits."""
+    return _TIMEOUT in headers
 
 
 def fresh(headers: Headers) -> bool:

@@ -42,11 +42,6 @@ class Listener:
         """Whether new connections are accepted."""
         return self._server is not None and self._server.is_serving()
 
-    @property
-    def connections(self) -> int:
-        """How many connections are open."""
-        return len(self._server_state.connections)
-
     async def open(self, sock: socket.socket) -> None:
         """Begin to accept on `sock`, which is already bound and listening."""
         sock.setblocking(False)
