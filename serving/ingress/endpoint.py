@@ -59,6 +59,12 @@ class Endpoint:
         self._meter = metrics.meter(engine.name)
         self._large = asyncio.Semaphore(LARGE)
 
+    def begin(self, headers: Headers, body: bytes, reply: Callable[[Answer], None]) -> Callable[[], None]:
+        """Begin to answer; `reply` gets the whole Answer, once, perhaps before this returns. Call what it returns when the caller has gone."""
+        task = asyncio.get_running_loop().create_task(self.answer(headers, body))
+        task.add_done_callback(lambda done: None if done.cancelled() else reply(done.result()))
+        return task.cancel
+
     async def answer(self, headers: Headers, body: bytes) -> Answer:
         """Return the response to one request. `headers` have names in lower case."""
         began = time.perf_counter()
