@@ -38,10 +38,14 @@ class Entry(NamedTuple):
 
 
 class Memory:
-    """Entries in this process, at most `max_bytes` of them with keys and overhead; the least recently used make room. One event loop."""
+    """Entries in this process, at most `max_bytes` of them with keys and overhead; the least recently used make room. One event loop.
 
-    def __init__(self, max_bytes: int) -> None:
+    `keep_s`: how long after its expiry an entry stays for `stale`, which alone gives it then.
+    """
+
+    def __init__(self, max_bytes: int, keep_s: float = 0.0) -> None:
         self.max_bytes = max_bytes
+        self.keep_s = keep_s
         self.bytes = 0
         self.evictions = 0
         self._entries: OrderedDict[bytes, Entry] = OrderedDict()
@@ -50,15 +54,21 @@ class Memory:
         return len(self._entries)
 
     def get(self, key: bytes, now: float) -> Entry | None:
-        """Return the entry when it is there and fresh; one that is not is removed."""
+        """Return the entry when it is there and fresh; one that is of no use any more is removed."""
         entry = self._entries.get(key)
         if entry is None:
             return None
         if not entry.fresh(now):
-            self._remove(key)
+            if not self._useful(entry, now):
+                self._remove(key)
             return None
         self._entries.move_to_end(key)
         return entry
+
+    def stale(self, key: bytes, now: float) -> Entry | None:
+        """Return the entry when it is there, fresh or expired less than `keep_s` ago."""
+        entry = self._entries.get(key)
+        return entry if entry is not None and self._useful(entry, now) else None
 
     def put(self, key: bytes, entry: Entry, now: float) -> None:
         """Keep `entry` when it is fresh and fits; what must go for it goes."""
@@ -77,9 +87,12 @@ class Memory:
     def _sweep(self, now: float) -> None:
         for _ in range(min(_SWEEP, len(self._entries))):
             oldest = next(iter(self._entries))
-            if self._entries[oldest].fresh(now):
+            if self._useful(self._entries[oldest], now):
                 return
             self._remove(oldest)
+
+    def _useful(self, entry: Entry, now: float) -> bool:
+        return entry.computed_at <= now < entry.expires_at + self.keep_s
 
     def _remove(self, key: bytes) -> None:
         self.bytes -= _size(key, self._entries.pop(key))

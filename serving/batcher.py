@@ -1,4 +1,10 @@
-"""Micro-batches without waiting: whatever is queued when the model frees is scored in one call, nearest deadline first, bounded."""
+"""Micro-batches without waiting: whatever is queued when the model frees is scored in one call, nearest deadline first, bounded.
+
+A request is taken only when it can be answered in time: the batcher learns what a batch costs (`serving.cost`) and refuses at once what
+would come too late, with the seconds after which there will be room. Where leaving something out (the lean rung) makes it fit, that is
+what is done until the queue is short again. So under any load those who are accepted keep their deadlines (Gujarati et al. 2020,
+Clockwork: a refusal now is worth more than an answer too late).
+"""
 
 import asyncio
 import heapq
@@ -6,13 +12,18 @@ import itertools
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from serving.cost import Cost
 from serving.errors import DeadlineExceededError, OverloadedError
 
-INLINE_S = 0.002  # a batch expected to take less than this runs on the event loop: a thread costs more than it saves
-SMOOTHING = 0.1  # of the newest batch in the running cost of a row
+INLINE_S = 0.005  # a batch expected to take less than this runs on the event loop: a thread costs more than it saves
+SAFETY = 1.25  # a queue is taken to last so much longer than it should
+RECOVERED = 0.5  # of the time that is left: what the queue must fit into, nothing left out, before nothing is left out again
+PRIORITIES = 8  # urgency of RFC 9218: 0 first, 7 last
+NORMAL = 3
+
+Done = Callable[["Scored | Exception"], None]
 
 
 class Scored(NamedTuple):
@@ -23,6 +34,7 @@ class Scored(NamedTuple):
     features_s: float
     model_s: float
     encode_s: float
+    lean: bool = False
 
 
 class Stages(NamedTuple):
@@ -34,124 +46,226 @@ class Stages(NamedTuple):
     encode_s: float
 
 
-@dataclass(order=True, slots=True)
-class _Waiting:
-    deadline: float
-    number: int  # first come, first served among equal deadlines
-    since: float = field(compare=False)
-    request: Any = field(compare=False)
-    answer: "asyncio.Future[Scored]" = field(compare=False)
+class Job:
+    """One request in the queue. `gone`: nobody waits for its answer any more."""
+
+    __slots__ = ("deadline", "done", "gone", "request", "since")
+
+    def __init__(self, request: Any, deadline: float, done: Done, since: float) -> None:
+        self.request, self.deadline, self.done, self.since = request, deadline, done, since
+        self.gone = False
+
+    def cancel(self) -> None:
+        """Say that the caller has gone: the request is skipped, or its answer dropped."""
+        self.gone = True
 
 
 class Batcher:
-    """The queue before one model. `score` takes a list of requests and is run by one batch at a time.
+    """The queue before one model. `score` takes a list of requests, and whether to leave out what can be; one batch at a time runs it.
 
-    Everything but `score` itself happens on the event loop, so there is no lock.
+    Everything but `score` itself happens on the event loop, so there is no lock. Times are of `time.monotonic()`.
     """
 
-    def __init__(self, score: Callable[[list[Any]], Stages], executor: Executor, *, max_queued: int, max_batch: int) -> None:
+    def __init__(
+        self, score: Callable[[list[Any], bool], Stages], executor: Executor, *, max_queued: int, max_batch: int, lean: bool = False
+    ) -> None:
         self._score = score
         self._executor = executor
         self._max_queued = max_queued
         self._max_batch = max_batch
-        self._waiting: list[_Waiting] = []
+        self._may_lean = lean
+        self._waiting: list[tuple[int, float, int, Job]] = []  # a heap: priority, deadline, number; first come, first served among equals
+        self._queued = [0] * PRIORITIES
+        self._latest = 0.0  # no deadline that waits is later
         self._numbers = itertools.count()
         self._busy = False
-        self._row_s = 0.0  # running cost of a row; 0 until the first batch
+        self._leaning = False
+        self._turn = 0.0  # when the last batch ended with others waiting
+        self.full, self.lean = Cost(), Cost()
         self.batches = 0
         self.rows = 0
+        self.lean_rows = 0
         self.skipped = 0  # callers that went away before their turn
+        self.refused = 0
 
     @property
     def depth(self) -> int:
         """How many requests wait."""
         return len(self._waiting)
 
-    async def submit(self, request: Any, deadline: float) -> Scored:
-        """Return the scored answer; `deadline` is a time of `time.monotonic()`.
-
-        Raises OverloadedError at once when the queue is full, DeadlineExceededError when the answer is not ready in time.
-        """
-        if len(self._waiting) >= self._max_queued:
-            wait_s = len(self._waiting) * self._row_s
-            raise OverloadedError(f"{len(self._waiting)} requests wait already (batcher.max_queued={self._max_queued})", wait_s)
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Scored] = loop.create_future()
-        heapq.heappush(self._waiting, _Waiting(deadline, next(self._numbers), time.monotonic(), request, answer))
+    def put(self, request: Any, deadline: float, done: Done, priority: int = NORMAL) -> Job:
+        """Queue a request; `done` gets its answer, once, or why there is none. Raises OverloadedError at once when it cannot be in time."""
+        now = time.monotonic()
+        error = self.refusal(deadline, priority, now)
+        if error is not None:
+            self.refused += 1
+            raise error
+        job = Job(request, deadline, done, now)
+        heapq.heappush(self._waiting, (priority, deadline, next(self._numbers), job))
+        self._queued[priority] += 1
+        if deadline > self._latest:
+            self._latest = deadline
         if not self._busy:
             self._busy = True
             # After the loop has read every socket that is ready: what arrives together is scored together.
-            loop.call_soon(self._next)
-        return await answer
+            asyncio.get_running_loop().call_soon(self._next)
+        return job
 
-    def _take(self) -> list[_Waiting]:
+    def submit(self, request: Any, deadline: float, priority: int = NORMAL) -> "asyncio.Future[Scored]":
+        """Return the scored answer to come. It raises OverloadedError, DeadlineExceededError or what `score` raises."""
+        answer: asyncio.Future[Scored] = asyncio.get_running_loop().create_future()
+        try:
+            job = self.put(request, deadline, lambda outcome: _tell(answer, outcome), priority)
+        except OverloadedError as error:
+            answer.set_exception(error)
+        else:
+            answer.add_done_callback(lambda done: job.cancel() if done.cancelled() else None)
+        return answer
+
+    def refusal(self, deadline: float, priority: int = NORMAL, now: float | None = None) -> OverloadedError | None:
+        """Return why a request would not be taken now, None when it would."""
+        waiting = len(self._waiting)
+        if not waiting:
+            return None
+        now = time.monotonic() if now is None else now
+        if waiting >= self._max_queued:
+            wait_s = self._cost().drain(waiting, self._max_batch)
+            return OverloadedError(f"{waiting} requests wait already (batcher.max_queued={self._max_queued})", wait_s)
+        if self._leaning and self._recovered(now):
+            self._leaning = False
+        if not self._leaning:
+            if self._fits(self.full, deadline, priority, now):
+                return None
+            if not self._may_lean or not self._fits(self._lean_cost(), deadline, priority, now):
+                return self._too_late(self.full, deadline, now)
+            self._leaning = True
+            return None
+        cost = self._lean_cost()
+        return None if self._fits(cost, deadline, priority, now) else self._too_late(cost, deadline, now)
+
+    def _fits(self, cost: Cost, deadline: float, priority: int, now: float) -> bool:
+        """Return whether a newcomer would be answered in time, and nobody too late for its sake."""
+        ahead = sum(self._queued[: priority + 1])
+        all_s = SAFETY * cost.drain(ahead + 1, self._max_batch)
+        if now + all_s <= deadline:
+            return True  # after all of them, so those behind, whose deadlines are later, are in time too
+        if deadline >= self._latest:
+            return False
+        before, soonest = 0, float("inf")
+        for other, due, _, _ in self._waiting:
+            if other < priority or (other == priority and due <= deadline):
+                before += 1
+            elif other == priority and due < soonest:
+                soonest = due
+        return now + SAFETY * cost.drain(before + 1, self._max_batch) <= deadline and now + all_s <= soonest
+
+    def _recovered(self, now: float) -> bool:
+        """Return whether what waits fits easily with nothing left out."""
+        return SAFETY * self.full.drain(len(self._waiting) + 1, self._max_batch) <= RECOVERED * (self._latest - now)
+
+    def _cost(self) -> Cost:
+        return self._lean_cost() if self._leaning else self.full
+
+    def _lean_cost(self) -> Cost:
+        return self.lean if self.lean.known else self.full
+
+    def _too_late(self, cost: Cost, deadline: float, now: float) -> OverloadedError:
+        wait_s = SAFETY * cost.drain(len(self._waiting) + 1, self._max_batch)
+        return OverloadedError(
+            f"{len(self._waiting)} requests wait already: the answer would come after {wait_s * 1000:.0f} ms, the caller waits "
+            f"{max(0.0, deadline - now) * 1000:.0f} ms",
+            wait_s,
+        )
+
+    def _take(self, most: int) -> list[Job]:
         """Pop the next batch; a caller that went away is skipped, one whose deadline has passed is told so."""
-        batch: list[_Waiting] = []
+        batch: list[Job] = []
         now = time.monotonic()
-        while self._waiting and len(batch) < self._max_batch:
-            entry = heapq.heappop(self._waiting)
-            if entry.answer.done():
+        while self._waiting and len(batch) < most:
+            priority, deadline, _, job = heapq.heappop(self._waiting)
+            self._queued[priority] -= 1
+            if job.gone:
                 self.skipped += 1
-            elif entry.deadline <= now:
-                entry.answer.set_exception(_late(entry, now))
+            elif deadline <= now:
+                job.done(_late(deadline, now))
             else:
-                batch.append(entry)
+                batch.append(job)
+        if not self._waiting:
+            self._latest = 0.0
         return batch
 
     def _next(self) -> None:
-        batch = self._take()
+        lean = self._leaning
+        inline = self._cost().fitting(INLINE_S)
+        batch = self._take(min(inline, self._max_batch) if inline else self._max_batch)
         if not batch:
-            self._busy = False
+            self._idle()
             return
-        requests = [entry.request for entry in batch]
+        requests = [job.request for job in batch]
         began = time.monotonic()
-        if len(batch) * self._row_s < INLINE_S:
+        if inline:
             try:
-                stages = self._score(requests)
+                stages = self._score(requests, lean)
             except Exception as error:  # the batch fails, the server goes on
                 self._fail(batch, error)
             else:
-                self._finish(batch, stages, began)
+                self._finish(batch, stages, began, lean)
         else:
-            work = asyncio.get_running_loop().run_in_executor(self._executor, self._score, requests)
-            work.add_done_callback(lambda done: self._done(batch, done, began))
+            work = asyncio.get_running_loop().run_in_executor(self._executor, self._score, requests, lean)
+            work.add_done_callback(lambda done: self._done(batch, done, began, lean))
 
-    def _done(self, batch: list[_Waiting], work: "asyncio.Future[Stages]", began: float) -> None:
+    def _done(self, batch: list[Job], work: "asyncio.Future[Stages]", began: float, lean: bool) -> None:
         if work.cancelled():
             self._fail(batch, DeadlineExceededError("the server is stopping"))
         elif (error := work.exception()) is not None:
-            self._fail(batch, error)
+            self._fail(batch, error if isinstance(error, Exception) else RuntimeError(str(error)))
         else:
-            self._finish(batch, work.result(), began)
+            self._finish(batch, work.result(), began, lean)
 
-    def _finish(self, batch: list[_Waiting], stages: Stages, began: float) -> None:
+    def _finish(self, batch: list[Job], stages: Stages, began: float, lean: bool) -> None:
         now = time.monotonic()
-        row_s = (now - began) / len(batch)
-        self._row_s = row_s if self._row_s == 0 else (1 - SMOOTHING) * self._row_s + SMOOTHING * row_s
         self.batches += 1
         self.rows += len(batch)
-        for entry, body in zip(batch, stages.bodies, strict=True):
-            if entry.answer.done():
+        self.lean_rows += len(batch) if lean else 0
+        _, features_s, model_s, encode_s = stages
+        for job, body in zip(batch, stages.bodies, strict=True):
+            if job.gone:
                 self.skipped += 1
-            elif entry.deadline < now:
-                entry.answer.set_exception(_late(entry, now))
+            elif job.deadline < now:
+                job.done(_late(job.deadline, now))
             else:
-                timing = (began - entry.since, stages.features_s, stages.model_s, stages.encode_s)
-                entry.answer.set_result(Scored(body, *timing))
-        self._go_on()
+                job.done(Scored(body, began - job.since, features_s, model_s, encode_s, lean))
+        # Under load a batch costs what passes from the end of the last one to its own: reading, refusing and replying too.
+        end = time.monotonic()
+        (self.lean if lean else self.full).learn(len(batch), end - (self._turn or began))
+        self._go_on(end)
 
-    def _fail(self, batch: list[_Waiting], error: BaseException) -> None:
-        for entry in batch:
-            if not entry.answer.done():
-                entry.answer.set_exception(error)
-        self._go_on()
+    def _fail(self, batch: list[Job], error: Exception) -> None:
+        for job in batch:
+            if not job.gone:
+                job.done(error)
+        self._go_on(0.0)
 
-    def _go_on(self) -> None:
+    def _go_on(self, now: float) -> None:
         if self._waiting:
+            self._turn = now
             asyncio.get_running_loop().call_soon(self._next)
         else:
-            self._busy = False
+            self._idle()
+
+    def _idle(self) -> None:
+        self._busy = self._leaning = False
+        self._turn = 0.0
 
 
-def _late(entry: _Waiting, now: float) -> DeadlineExceededError:
-    return DeadlineExceededError(f"the answer would have come {(now - entry.deadline) * 1000:.1f} ms or more after the deadline")
+def _late(deadline: float, now: float) -> DeadlineExceededError:
+    return DeadlineExceededError(f"the answer would have come {(now - deadline) * 1000:.1f} ms or more after the deadline")
+
+
+def _tell(answer: "asyncio.Future[Scored]", outcome: "Scored | Exception") -> None:
+    if answer.done():  # whoever asked may have gone
+        return
+    if isinstance(outcome, Exception):
+        answer.set_exception(outcome)
+    else:
+        answer.set_result(outcome)

@@ -19,7 +19,7 @@ from serving.shared import Shared, measure_shared, shared_pays
 
 __all__ = ["Cache", "Cached", "Entry", "Memory", "Shared", "key", "measure_shared", "shared_pays"]
 
-State = Literal["hit", "hit-shared", "miss", "joined"]
+State = Literal["hit", "hit-shared", "miss", "joined", "stale"]
 Compute = Callable[[], Awaitable[bytes]]
 _Task = asyncio.Task[tuple[Entry, State]]
 
@@ -71,18 +71,30 @@ class Cache:
         """What went wrong with the shared store."""
         return self.shared.errors if self.shared is not None else 0
 
+    def peek(self, key: bytes) -> Cached | None:
+        """Return the answer for `key` if this process has it."""
+        now = self._clock()
+        entry = self.memory.get(key, now)
+        if entry is None:
+            return None
+        self.hits += 1
+        self.saved_s += entry.cost_s
+        return Cached(entry.value, "hit", now - entry.computed_at)
+
+    def stale(self, key: bytes) -> Cached | None:
+        """Return the answer for `key` that this process has or had until a while ago (`Memory.keep_s`), however old."""
+        now = self._clock()
+        entry = self.memory.stale(key, now)
+        return None if entry is None else Cached(entry.value, "stale", now - entry.computed_at)
+
     async def get(self, key: bytes, compute: Compute, *, use_shared: bool) -> Cached:
         """Return the answer for `key`, by `compute` where nobody has it. What `compute` raises reaches all who wait and is never kept.
 
         A caller that is cancelled takes nothing from the others; when all are, so is the computation. A deadline that passed is the
         deadline of whoever started the computation: who only joined tries again.
         """
-        now = self._clock()
-        entry = self.memory.get(key, now)
-        if entry is not None:
-            self.hits += 1
-            self.saved_s += entry.cost_s
-            return Cached(entry.value, "hit", now - entry.computed_at)
+        if (hit := self.peek(key)) is not None:
+            return hit
         for _ in range(_JOINS):
             flight = self._flights.get(key)
             if flight is None:

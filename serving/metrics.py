@@ -50,6 +50,7 @@ class Meter:
         self._requests: list[tuple[int, float]] = []
         self._parsed: list[float] = []
         self._answers: list[tuple[Any, ...]] = []
+        self._refused: Tally[str] = Tally()
         self._latency = metrics.child("request_seconds", engine)
         self._stages = [metrics.child("stage_seconds", engine, stage) for stage in STAGES]
 
@@ -69,7 +70,7 @@ class Meter:
 
     def refused(self, code: str) -> None:
         """Note an object or a request that got a problem instead of an answer."""
-        self._metrics.child("refused_total", self._engine, code).inc()
+        self._refused[code] += 1
 
     def unknown(self, fields: Mapping[str, int]) -> None:
         """Note unknown fields, by path without indexes; beyond the first MAX_FIELDS names they are counted together."""
@@ -91,10 +92,15 @@ class Meter:
             answers, self._answers = self._answers, []
             for state, times in Tally(answer[0] for answer in answers).items():
                 self._metrics.child("answers_total", self._engine, state).inc(times)
-            computed = [answer[2:] for answer in answers if answer[0] in COMPUTED]
+            for rung, times in Tally(answer[-1] for answer in answers).items():
+                self._metrics.child("rungs_total", self._engine, rung).inc(times)
+            computed = [answer[2:-1] for answer in answers if answer[0] in COMPUTED and answer[-1] != "base-rate"]
             if computed:
                 for stage, seconds in zip(self._stages[1:], zip(*computed, strict=True), strict=True):
                     observe(stage, seconds)
+        refused, self._refused = self._refused, Tally()
+        for code, times in refused.items():
+            self._metrics.child("refused_total", self._engine, code).inc(times)
         if self._parsed:
             parsed, self._parsed = self._parsed, []
             observe(self._stages[0], parsed)

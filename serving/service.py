@@ -1,5 +1,6 @@
-"""One question in one replica: its live model, the batcher before it and the cache before that."""
+"""One question in one replica: its live model, the batcher before it, the cache before that, and what is answered when there is no time."""
 
+import asyncio
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -8,19 +9,24 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from serving import cache as caching
-from serving.batcher import Batcher, Scored, Stages
+from serving.batcher import NORMAL, Batcher, Scored, Stages
 from serving.cache import Cache
 from serving.engines import Engine, Scorer
-from serving.errors import NotReadyError
+from serving.errors import NotReadyError, OverloadedError
 from serving.settings import Settings
 
 _encode = msgspec.json.Encoder().encode
 
-CacheState = Literal["hit", "hit-shared", "miss", "joined", "bypass", "off"]
+CacheState = Literal["hit", "hit-shared", "miss", "joined", "bypass", "off", "stale"]
+Rung = Literal["full", "no-factors", "stale", "base-rate"]
+RUNGS: tuple[Rung, ...] = ("full", "no-factors", "stale", "base-rate")
+
+# How a rung stands in an answer's JSON. A text of the caller's cannot look like it: quotes in a JSON string are escaped.
+_FULL, _STALE = b'"rung":"full"', b'"rung":"stale"'
 
 
 class Asked(NamedTuple):
-    """One answer: the encoded object, where it came from, its age, and the seconds of each stage (zero for a cached one)."""
+    """One answer: the encoded object, where it came from, its age, the seconds of each stage (zero for a cached one), and its rung."""
 
     body: bytes
     state: CacheState
@@ -29,10 +35,22 @@ class Asked(NamedTuple):
     queue_s: float = 0.0
     model_s: float = 0.0
     encode_s: float = 0.0
+    rung: Rung = "full"
+
+
+Done = Callable[["Asked | Exception"], None]
+Cancel = Callable[[], object]
 
 
 class _SwitchedError(Exception):
     """The model was switched between asking the cache and scoring: a right answer, but not under the key that was asked for."""
+
+    def __init__(self, scored: Scored) -> None:
+        self.scored = scored
+
+
+class _LeanError(Exception):
+    """The answer lacks something for want of time: it is right, but not what the cache should keep."""
 
     def __init__(self, scored: Scored) -> None:
         self.scored = scored
@@ -46,8 +64,16 @@ class Question:
         self.use_shared = False
         self._live: Scorer | None = None
         self._cache = cache if settings.cache.enabled else None
+        self._degrade = settings.degrade
+        self._spare = Spare(settings.degrade.base_rate_share if settings.degrade.allows("base-rate") else 0.0)
         limits = settings.batcher
-        self.batcher = Batcher(self._score, executor, max_queued=limits.max_queued, max_batch=limits.max_batch)
+        self.batcher = Batcher(
+            self._score,
+            executor,
+            max_queued=limits.max_queued,
+            max_batch=limits.max_batch,
+            lean=settings.degrade.allows("no-factors"),
+        )
 
     @property
     def ready(self) -> bool:
@@ -68,45 +94,136 @@ class Question:
         """Make `scorer`, loaded and warm, the live model: one reference, so every batch is scored by one model."""
         self._live = scorer
 
-    async def ask(self, request: msgspec.Struct, *, deadline: float, fresh: bool = False) -> Asked:
-        """Return the answer to one request by `deadline` (time.monotonic()); `fresh` does not look into the cache.
+    def refusal(self, deadline: float, priority: int = NORMAL) -> OverloadedError | None:
+        """Return why nothing that is asked now will be answered in time, whatever it is; None when it may be."""
+        error = self.batcher.refusal(deadline, priority)
+        if error is None or self._cache is not None or self._spare.left():
+            return None
+        self.batcher.refused += 1
+        return error
 
-        Raises NotReadyError while no model is live, OverloadedError and DeadlineExceededError as the batcher does.
+    def begin(self, request: msgspec.Struct, done: Done, *, deadline: float, fresh: bool = False, priority: int = NORMAL) -> Cancel | None:
+        """Begin to answer by `deadline` (time.monotonic()): `done` gets the answer, once, or why there is none; maybe at once.
+
+        Call what it returns, if anything, when nobody waits for the answer any more. `fresh` does not look into the cache.
         """
-        if self._live is None:
-            raise NotReadyError(f"no model for {self.engine.name} is loaded yet")
-        if self._cache is None or fresh:
-            scored = await self.batcher.submit(request, deadline)
-            return _asked(scored, "off" if self._cache is None else "bypass")
-        asked_for = self._live
+        live, cache = self._live, self._cache
+        if live is None:
+            done(NotReadyError(f"no model for {self.engine.name} is loaded yet"))
+            return None
+        key = b""
+        if cache is not None and not fresh:
+            key = caching.key(self.engine.name, live.version, request)
+            hit = cache.peek(key)
+            if hit is not None:
+                done(Asked(hit.value, hit.state, hit.age_s))
+                return None
+            if self.batcher.refusal(deadline, priority) is None:
+                return self._share(key, live, request, deadline, priority, done)
+        state: CacheState = "off" if cache is None else "bypass"
+        try:
+            return self.batcher.put(request, deadline, lambda outcome: done(_asked(outcome, state)), priority).cancel
+        except OverloadedError as error:
+            done(self._instead(key, live, request) or error)
+            return None
+
+    def ask(self, request: msgspec.Struct, *, deadline: float, fresh: bool = False, priority: int = NORMAL) -> "asyncio.Future[Asked]":
+        """Return the answer to come, as `begin` gives it; it raises NotReadyError, OverloadedError, DeadlineExceededError."""
+        answer: asyncio.Future[Asked] = asyncio.get_running_loop().create_future()
+        cancel = self.begin(request, lambda outcome: _tell(answer, outcome), deadline=deadline, fresh=fresh, priority=priority)
+        if cancel is not None:
+            answer.add_done_callback(lambda future: cancel() if future.cancelled() else None)
+        return answer
+
+    def _share(self, key: bytes, live: Scorer, request: msgspec.Struct, deadline: float, priority: int, done: Done) -> Cancel:
+        """Compute the answer once for all who ask the same meanwhile."""
+        task = asyncio.get_running_loop().create_task(self._shared(key, live, request, deadline, priority))
+
+        def ended(task: "asyncio.Task[Asked]") -> None:
+            if not task.cancelled():
+                error = task.exception()
+                done(task.result() if error is None else error if isinstance(error, Exception) else RuntimeError(str(error)))
+
+        task.add_done_callback(ended)
+        return task.cancel
+
+    async def _shared(self, key: bytes, live: Scorer, request: msgspec.Struct, deadline: float, priority: int) -> Asked:
+        assert self._cache is not None, "a shared answer without a cache; this is a bug"
         scored_here: list[Scored] = []
 
         async def compute() -> bytes:
-            scored = await self.batcher.submit(request, deadline)
-            if self._live is not asked_for:
+            scored = await self.batcher.submit(request, deadline, priority)
+            if self._live is not live:
                 raise _SwitchedError(scored)  # what is raised is not kept
+            if scored.lean:
+                raise _LeanError(scored)
             scored_here.append(scored)
             return scored.body
 
-        key = caching.key(self.engine.name, asked_for.version, request)
         try:
             cached = await self._cache.get(key, compute, use_shared=self.use_shared)
-        except _SwitchedError as switched:
-            return _asked(switched.scored, "miss")
+        except (_SwitchedError, _LeanError) as error:
+            return _answered(error.scored, "miss")
+        except OverloadedError as error:
+            instead = self._instead(key, live, request)
+            if instead is None:
+                raise error
+            return instead
         if scored_here:
-            return _asked(scored_here[0], cached.state)
+            return _answered(scored_here[0], cached.state)
         return Asked(cached.value, cached.state, cached.age_s)
 
-    def _score(self, requests: list[Any]) -> Stages:
+    def _instead(self, key: bytes, live: Scorer, request: msgspec.Struct) -> Asked | None:
+        """Return what can be said without scoring: an old answer, or the base rate; None when neither may or can be given."""
+        if self._cache is not None and key and self._degrade.allows("stale"):
+            old = self._cache.stale(key)
+            if old is not None:
+                return Asked(old.value.replace(_FULL, _STALE, 1), "stale", old.age_s, rung="stale")
+        if not self._spare.left():
+            return None
+        began = time.perf_counter()
+        row = live.base_rate(request)
+        if row is None:
+            return None
+        body = _encode(row)
+        # Reading and replying are paid for too: a row under load costs at least them.
+        self._spare.spend(max(time.perf_counter() - began, self.batcher.full.row_s))
+        return Asked(body, "off" if self._cache is None else "bypass", 0.0, rung="base-rate")
+
+    def _score(self, requests: list[Any], lean: bool) -> Stages:
         live = self._live
         assert live is not None, "a batch without a live model; this is a bug"
-        return score(live, requests)
+        return score(live, requests, lean)
 
 
-def score(scorer: Scorer, requests: list[Any], clock: Callable[[], float] = time.perf_counter) -> Stages:
-    """Return the encoded answers of one batch: rows become columns, columns are scored, answers become rows again."""
+class Spare:
+    """The share of the time that may go to answers that are better than none: a budget that fills as time passes, up to a second's."""
+
+    def __init__(self, share: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._share, self._clock = share, clock
+        self._seconds, self._seen = share, clock()
+
+    def left(self) -> bool:
+        """Return whether there is something to spend."""
+        now = self._clock()
+        self._seconds = min(self._share, self._seconds + self._share * (now - self._seen))
+        self._seen = now
+        return self._seconds > 0
+
+    def spend(self, seconds: float) -> None:
+        """Take what an answer took."""
+        self._seconds -= seconds
+
+
+def score(scorer: Scorer, requests: list[Any], lean: bool = False, clock: Callable[[], float] = time.perf_counter) -> Stages:
+    """Return the encoded answers of one batch: rows become columns, columns are scored, answers become rows again.
+
+    `lean` leaves out what the engine can leave out.
+    """
     t0 = clock()
     columns = scorer.columns(requests)
+    if lean:
+        columns = scorer.lean(columns)
     t1 = clock()
     answers = scorer.run(columns)
     t2 = clock()
@@ -114,5 +231,19 @@ def score(scorer: Scorer, requests: list[Any], clock: Callable[[], float] = time
     return Stages(bodies, t1 - t0, t2 - t1, clock() - t2)
 
 
-def _asked(scored: Scored, state: CacheState) -> Asked:
-    return Asked(scored.body, state, 0.0, scored.features_s, scored.queue_s, scored.model_s, scored.encode_s)
+def _answered(scored: Scored, state: CacheState) -> Asked:
+    rung: Rung = "no-factors" if scored.lean else "full"
+    return Asked(scored.body, state, 0.0, scored.features_s, scored.queue_s, scored.model_s, scored.encode_s, rung)
+
+
+def _asked(outcome: Scored | Exception, state: CacheState) -> Asked | Exception:
+    return outcome if isinstance(outcome, Exception) else _answered(outcome, state)
+
+
+def _tell(answer: "asyncio.Future[Asked]", outcome: Asked | Exception) -> None:
+    if answer.done():  # whoever asked may have gone
+        return
+    if isinstance(outcome, Exception):
+        answer.set_exception(outcome)
+    else:
+        answer.set_result(outcome)

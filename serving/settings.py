@@ -50,6 +50,19 @@ class Cache(_Part):
     redis_timeout_ms: float = Field(5.0, gt=0)
 
 
+class Degrade(_Part):
+    """What an answer may do without when there is no time for a full one, in the order in which it is given up."""
+
+    enabled: bool = True
+    rungs: tuple[Literal["no-factors", "stale", "base-rate"], ...] = ("no-factors", "stale", "base-rate")
+    max_stale_s: float = Field(300.0, ge=0)  # how long after its time to live a cached answer may still be given
+    base_rate_share: float = Field(0.03, ge=0, le=1)  # of a replica's time that base rates may take: what they take is lost to real scores
+
+    def allows(self, rung: str) -> bool:
+        """Return whether answers may be of this rung."""
+        return self.enabled and rung in self.rungs
+
+
 class Models(_Part):
     """Where the models are: any fsspec URL. `poll_s`: how often a replica looks for a promotion."""
 
@@ -66,6 +79,7 @@ class Settings(_Part):
     server: Server = Server()
     batcher: Batcher = Batcher()
     cache: Cache = Cache()
+    degrade: Degrade = Degrade()
     models: Models = Models()
 
 

@@ -23,6 +23,12 @@ class Scorer(Protocol):
     def columns(self, requests: Sequence[Any]) -> Any:
         """Return the requests' features as columns: rows end here."""
 
+    def lean(self, columns: Any) -> Any:
+        """Return the columns of an answer that leaves out what takes long and is not the score; as they are where nothing can be."""
+
+    def base_rate(self, request: Any) -> Any | None:
+        """Return the response that is best without a look at the model, or None where there is none."""
+
     def run(self, columns: Any) -> Any:
         """Return the answers as columns; row i depends on row i alone, bit for bit."""
 

@@ -15,7 +15,7 @@ from serving.engines.actions import Rules
 from serving.engines.engine import Engine
 from serving.engines.factors import FactorList
 from serving.engines.session import BehaviorData, ContextData, SessionColumns, problems
-from serving.engines.types import Fraction, Id, Moment, PredictionFactor, RecommendedAction, Wire
+from serving.engines.types import Fraction, Id, Moment, PredictionFactor, RecommendedAction, Wire, epoch_ms
 from serving.errors import InvalidRequestError
 from serving.settings import CONFIGS, Settings
 from training import features
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from training.bundle import Bundle
 
 DEFAULT_FACTORS = 5
+_OF_A_BASE_RATE = ("deviceType", "timeOfDay")
 
 
 class PurchasePredictionRequest(Wire, frozen=True, kw_only=True):
@@ -63,6 +64,13 @@ class PurchasePredictionResponse(Wire, frozen=True, kw_only=True):
     ]
     bias: Annotated[float, Meta(description="The model's average margin, in log-odds.")]
     margin: Annotated[float, Meta(description="Log-odds: purchaseProbability = 1 / (1 + exp(-margin)).")]
+    rung: Annotated[
+        Literal["full", "no-factors", "stale", "base-rate"],
+        Meta(
+            description="What there was time for under load: everything; a score without factors; an answer of a while ago (Age); "
+            "how often sessions on this device at this hour buy."
+        ),
+    ]
     horizon: Annotated[Literal["session"], Meta(description="The probability is for this session, not for later ones.")]
     as_of: Annotated[datetime, Meta(tz=True, description="The moment the score is for.")]
     model_version: str
@@ -105,6 +113,9 @@ class Model(Protocol):
     def currency(self) -> str:
         """Return the ISO 4217 code."""
 
+    def base_rate(self, device: str | None, hour: float) -> tuple[float, float]:
+        """Return how often sessions on this device at this hour buy, and the confidence of saying so."""
+
     def score(self, X: NDArray[np.float32]) -> Scores:
         """Return the scores of float32 [n, features]."""
 
@@ -118,6 +129,7 @@ class Columns(NamedTuple):
     X: NDArray[np.float32]
     as_of_ms: Sequence[float]
     most: Sequence[int]
+    rung: Literal["full", "no-factors"] = "full"
 
 
 class Answers(NamedTuple):
@@ -149,6 +161,35 @@ class PurchaseScorer:
         """Return the requests' features as columns."""
         X, as_of_ms = self._session.matrix(requests)
         return Columns(X, as_of_ms, [DEFAULT_FACTORS if r.max_factors is None else r.max_factors for r in requests])
+
+    def lean(self, columns: Columns) -> Columns:
+        """Return the columns of answers that list no factors."""
+        return columns._replace(most=[0] * len(columns.most), rung="no-factors")
+
+    def base_rate(self, request: PurchasePredictionRequest) -> PurchasePredictionResponse:
+        """Return how often such sessions buy, known by device and hour alone; nothing is recommended."""
+        model, context = self._model, request.context_data
+        probability, confidence = model.base_rate(context.device_type, context.time_of_day)
+        margin = math.log(probability / (1 - probability))
+        now = datetime.fromtimestamp(self._clock(), UTC)
+        return PurchasePredictionResponse(
+            customer_id=request.customer_id,
+            session_id=request.session_id,
+            purchase_probability=probability,
+            confidence_score=confidence,
+            recommended_actions=[],
+            predicted_value=probability * model.order_value,
+            currency=model.currency,
+            factors=[],
+            bias=margin,
+            margin=margin,
+            rung="base-rate",
+            horizon="session",
+            as_of=now if request.as_of is None else _moment(epoch_ms(request.as_of)),
+            model_version=model.version,
+            missing_features=[name for name in features.NAMES if name not in _OF_A_BASE_RATE],
+            timestamp=now,
+        )
 
     def run(self, columns: Columns) -> Answers:
         """Return scores, SHAP values and fired rules as columns."""
@@ -183,8 +224,9 @@ class PurchaseScorer:
                 factors=factors,
                 bias=self._bias,
                 margin=margin,
+                rung=columns.rung,
                 horizon="session",
-                as_of=now if as_of_ms != as_of_ms else datetime.fromtimestamp(as_of_ms / 1000, UTC),
+                as_of=now if as_of_ms != as_of_ms else _moment(as_of_ms),
                 model_version=model.version,
                 missing_features=missing,
                 timestamp=now,
@@ -217,6 +259,10 @@ class PurchaseScorer:
         if wanted.any():
             shares[wanted] = self._model.factors(columns.X[wanted])[0]
         return shares
+
+
+def _moment(epoch_ms: float) -> datetime:
+    return datetime.fromtimestamp(epoch_ms / 1000, UTC)
 
 
 def check(request: PurchasePredictionRequest) -> None:

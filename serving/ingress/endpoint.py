@@ -2,20 +2,21 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
+from serving.batcher import NORMAL
 from serving.engines import Engine
-from serving.errors import TooLargeError
+from serving.errors import OverloadedError, TooLargeError
 from serving.ingress import problems
 from serving.ingress.answer import Answer
-from serving.ingress.headers import Headers, fresh, require_json, states_timeout, timeout_ms
+from serving.ingress.headers import Headers, fresh, priority, require_json, states_timeout, timeout_ms
 from serving.ingress.headers import request_id as identity
 from serving.ingress.validation import REFUSED, Decoder, is_list
 from serving.metrics import Metrics
-from serving.service import Asked
+from serving.service import Asked, Cancel, Done
 from serving.settings import Server
 
 T = TypeVar("T")
@@ -24,6 +25,8 @@ T = TypeVar("T")
 INLINE_BYTES = 64 * 1024
 ITEMS_A_TIMEOUT = 100
 LARGE = 2
+AGED = ("hit", "hit-shared", "stale", "mixed")
+AFTER_SINGLE = NORMAL + 1  # the priority of a list that states none
 
 _encode = msgspec.json.Encoder().encode
 _JSON = (b"content-type", b"application/json")
@@ -44,8 +47,43 @@ class Question(Protocol):
     def version(self) -> str | None:
         """Return the live model's version."""
 
-    async def ask(self, request: msgspec.Struct, *, deadline: float, fresh: bool = False) -> Asked:
-        """Return the answer by `deadline` (time.monotonic()), or raise why there is none."""
+    def refusal(self, deadline: float, priority: int = NORMAL) -> OverloadedError | None:
+        """Return why nothing asked now will be answered in time."""
+
+    def begin(self, request: msgspec.Struct, done: Done, *, deadline: float, fresh: bool = False, priority: int = NORMAL) -> Cancel | None:
+        """Begin to answer by `deadline` (time.monotonic()): `done` gets the answer or why there is none, maybe at once."""
+
+    def ask(self, request: msgspec.Struct, *, deadline: float, fresh: bool = False, priority: int = NORMAL) -> "asyncio.Future[Asked]":
+        """Return the answer to come."""
+
+
+class _Call:
+    """One request that is being answered."""
+
+    __slots__ = ("began", "endpoint", "parse_s", "reply", "request_id")
+
+    def __init__(self, endpoint: "Endpoint", request_id: str, reply: Callable[[Answer], None]) -> None:
+        self.endpoint, self.request_id, self.reply = endpoint, request_id, reply
+        self.began = time.perf_counter()
+        self.parse_s = 0.0
+
+    def done(self, outcome: Asked | Exception) -> None:
+        """Reply with what the question said."""
+        if isinstance(outcome, Exception):
+            self.refuse(outcome)
+            return
+        self.endpoint.meter.answered(outcome)
+        self.end(Answer(200, _headers(self.parse_s, outcome, outcome.state, self.request_id), outcome.body))
+
+    def refuse(self, error: Exception) -> None:
+        """Reply with the problem that an error is."""
+        self.endpoint.meter.refused(problems.kind(error)[0])
+        self.end(problems.answer(error, self.request_id))
+
+    def end(self, answer: Answer) -> None:
+        """Reply."""
+        self.endpoint.meter.request(answer.status, time.perf_counter() - self.began)
+        self.reply(answer)
 
 
 class Endpoint:
@@ -56,35 +94,44 @@ class Endpoint:
         self.question = question
         self._server = server
         self._decoder: Decoder[msgspec.Struct] = Decoder(engine.request, engine.check, server.max_items)
-        self._meter = metrics.meter(engine.name)
+        self.meter = metrics.meter(engine.name)
         self._large = asyncio.Semaphore(LARGE)
 
-    def begin(self, headers: Headers, body: bytes, reply: Callable[[Answer], None]) -> Callable[[], None]:
-        """Begin to answer; `reply` gets the whole Answer, once, perhaps before this returns. Call what it returns when the caller has gone."""
-        task = asyncio.get_running_loop().create_task(self.answer(headers, body))
-        task.add_done_callback(lambda done: None if done.cancelled() else reply(done.result()))
-        return task.cancel
-
-    async def answer(self, headers: Headers, body: bytes) -> Answer:
-        """Return the response to one request. `headers` have names in lower case."""
-        began = time.perf_counter()
-        request_id = identity(headers)
+    def begin(self, headers: Headers, body: bytes, reply: Callable[[Answer], None]) -> Cancel:
+        """Begin to answer; `reply` gets the whole Answer, once, maybe before this returns. Call what it returns when the caller has gone."""
+        call = _Call(self, identity(headers), reply)
         try:
             deadline = self._admit(headers, body)
             if is_list(body):
-                spare_s = 0.0 if states_timeout(headers) else self._server.default_timeout_ms / 1000
-                answer = await self._many(body, deadline, spare_s, fresh(headers), request_id)
-            else:
-                answer = await self._one(body, deadline, fresh(headers), request_id)
+                return self._aside_from_here(call, self._many(headers, body, deadline, call.request_id))
+            urgency = priority(headers, NORMAL)
+            error = self.question.refusal(deadline, urgency)
+            if error is not None:
+                call.refuse(error)
+                return _nothing
+            began = time.perf_counter()
+            request = self._decoder.read(body)
+            call.parse_s = time.perf_counter() - began
+        except REFUSED:
+            return self._aside_from_here(call, self._reread(headers, body, deadline, call.request_id))
         except Exception as error:
-            answer = self._refused(error, request_id)
-        self._meter.request(answer.status, time.perf_counter() - began)
+            call.refuse(error)
+            return _nothing
+        self.meter.parsed(call.parse_s)
+        return self.question.begin(request, call.done, deadline=deadline, fresh=fresh(headers), priority=urgency) or _nothing
+
+    def answer(self, headers: Headers, body: bytes) -> "asyncio.Future[Answer]":
+        """Return the response to come. `headers` have names in lower case."""
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        cancel = self.begin(headers, body, lambda made: None if answer.done() else answer.set_result(made))
+        answer.add_done_callback(lambda future: cancel() if future.cancelled() else None)
         return answer
 
     def refuse(self, headers: Headers, error: Exception) -> Answer:
         """Return the response to a request whose body did not arrive as it should."""
-        answer = self._refused(error, identity(headers))
-        self._meter.request(answer.status, 0.0)
+        self.meter.refused(problems.kind(error)[0])
+        answer = problems.answer(error, identity(headers))
+        self.meter.request(answer.status, 0.0)
         return answer
 
     def _admit(self, headers: Headers, body: bytes) -> float:
@@ -94,35 +141,48 @@ class Endpoint:
             raise TooLargeError(f"the body has {len(body)} bytes, more than server.max_body_bytes={self._server.max_body_bytes}")
         return time.monotonic() + timeout_ms(headers, self._server.default_timeout_ms) / 1000
 
-    def _refused(self, error: BaseException, request_id: str) -> Answer:
-        self._meter.refused(problems.kind(error)[0])
-        return problems.answer(error, request_id)
+    def _aside_from_here(self, call: _Call, answering: Coroutine[Any, Any, Answer]) -> Cancel:
+        """Answer in a task, for what takes more than one step."""
+        task = asyncio.get_running_loop().create_task(answering)
 
-    async def _one(self, body: bytes, deadline: float, is_fresh: bool, request_id: str) -> Answer:
+        def ended(task: "asyncio.Task[Answer]") -> None:
+            if task.cancelled():
+                return
+            error = task.exception()
+            if error is None:
+                call.end(task.result())
+            else:
+                call.refuse(error if isinstance(error, Exception) else RuntimeError(str(error)))
+
+        task.add_done_callback(ended)
+        return task.cancel
+
+    async def _reread(self, headers: Headers, body: bytes, deadline: float, request_id: str) -> Answer:
+        """Answer a request that the plain decoder refused: with every wrong field, or as if its unknown fields were not there."""
         began = time.perf_counter()
-        try:
-            request = self._decoder.read(body)
-        except REFUSED:
-            request, unknown = await self._aside(self._decoder.reread, body)
-            self._meter.unknown(unknown)
+        request, unknown = await self._aside(self._decoder.reread, body)
+        self.meter.unknown(unknown)
         parse_s = time.perf_counter() - began
-        self._meter.parsed(parse_s)
-        asked = await self.question.ask(request, deadline=deadline, fresh=is_fresh)
-        self._meter.answered(asked)
+        self.meter.parsed(parse_s)
+        asked = await self.question.ask(request, deadline=deadline, fresh=fresh(headers), priority=priority(headers, NORMAL))
+        self.meter.answered(asked)
         return Answer(200, _headers(parse_s, asked, asked.state, request_id), asked.body)
 
-    async def _many(self, body: bytes, deadline: float, spare_s: float, is_fresh: bool, request_id: str) -> Answer:
+    async def _many(self, headers: Headers, body: bytes, deadline: float, request_id: str) -> Answer:
         """Ask all items at once, so that they end up in one batch; each is answered or refused on its own.
 
-        `spare_s` is added to the deadline for every ITEMS_A_TIMEOUT items. Single requests beside it have nearer deadlines and go first.
+        Without a time-out of the caller's the deadline is later for every ITEMS_A_TIMEOUT items, and without a priority of the caller's
+        single requests go first.
         """
         began = time.perf_counter()
         items, unknown = await self._aside(self._decoder.items, body)
-        self._meter.unknown(unknown)
-        deadline += len(items) // ITEMS_A_TIMEOUT * spare_s
+        self.meter.unknown(unknown)
+        if not states_timeout(headers):
+            deadline += len(items) // ITEMS_A_TIMEOUT * self._server.default_timeout_ms / 1000
         parse_s = time.perf_counter() - began
-        self._meter.parsed(parse_s)
-        asking = [self.question.ask(item, deadline=deadline, fresh=is_fresh) for item in items if isinstance(item, msgspec.Struct)]
+        self.meter.parsed(parse_s)
+        how: dict[str, Any] = {"deadline": deadline, "fresh": fresh(headers), "priority": priority(headers, AFTER_SINGLE)}
+        asking = [self.question.ask(item, **how) for item in items if isinstance(item, msgspec.Struct)]
         results = iter(await asyncio.gather(*asking, return_exceptions=True))
         outcomes = [next(results) if isinstance(item, msgspec.Struct) else item for item in items]
         bodies = [self._item(outcome, request_id) for outcome in outcomes]
@@ -138,10 +198,14 @@ class Endpoint:
 
     def _item(self, outcome: Asked | BaseException, request_id: str) -> bytes:
         if isinstance(outcome, BaseException):
-            self._meter.refused(problems.kind(outcome)[0])
+            self.meter.refused(problems.kind(outcome)[0])
             return _encode(problems.problem(outcome, request_id))
-        self._meter.answered(outcome)
+        self.meter.answered(outcome)
         return outcome.body
+
+
+def _nothing() -> None:
+    """Cancel nothing: the answer is out."""
 
 
 def _whole(asked: Sequence[Asked]) -> tuple[Asked, str]:
@@ -149,7 +213,7 @@ def _whole(asked: Sequence[Asked]) -> tuple[Asked, str]:
     if not asked:
         return Asked(b"", "off", 0.0), "none"
     states = {one.state for one in asked}
-    greatest = map(max, zip(*(one[2:] for one in asked), strict=True))
+    greatest = map(max, zip(*(one[2:7] for one in asked), strict=True))
     return Asked(b"", asked[0].state, *greatest), states.pop() if len(states) == 1 else "mixed"
 
 
@@ -161,6 +225,6 @@ def _headers(parse_s: float, asked: Asked, state: str, request_id: str) -> list[
         (b"x-cache", state.encode()),
         (b"x-request-id", request_id.encode()),
     ]
-    if state in ("hit", "hit-shared", "mixed"):
+    if state in AGED:
         headers.append((b"age", b"%d" % asked.age_s))
     return headers

@@ -13,6 +13,7 @@ TIMEOUT = "X-Request-Timeout-Ms"
 _TIMEOUT = TIMEOUT.lower().encode()
 
 _SANE_ID = re.compile(rb"[!-~](?:[ -~]{0,126}[!-~])?").fullmatch
+_URGENCY = re.compile(rb"(?:^|,)\s*u=([0-7])\s*(?:,|$)").search
 _JSON = re.compile(rb'application/json\s*(?:;\s*charset\s*=\s*"?utf-?8"?\s*)?', re.IGNORECASE).fullmatch
 
 
@@ -45,6 +46,15 @@ def timeout_ms(headers: Headers, default: int) -> int:
     if given.isdigit() and len(given) <= 9 and 1 <= int(given) <= MAX_TIMEOUT_MS:
         return int(given)
     raise InvalidRequestError([FieldProblem(TIMEOUT, f"Expected a whole number of milliseconds from 1 to {MAX_TIMEOUT_MS}")])
+
+
+def priority(headers: Headers, default: int) -> int:
+    """Return the urgency that the caller states, 0 first to 7 last (RFC 9218, `Priority: u=1`); one that makes no sense says nothing."""
+    given = headers.get(b"priority")
+    if given is None:
+        return default
+    found = _URGENCY(given)
+    return int(found[1]) if found else default
 
 
 def states_timeout(headers: Headers) -> bool:

@@ -19,7 +19,7 @@ from serving.ingress.api import App, build
 from serving.ingress.endpoint import Endpoint
 from serving.ingress.state import State
 from serving.metrics import Metrics
-from serving.service import Asked, Question
+from serving.service import Asked, Cancel, Done, Question
 from serving.settings import Settings
 
 ROUTE = "/v1/greeting"
@@ -87,6 +87,12 @@ class Counting:
             raise self.broken
         return [len(request.behavior_data.interactions) for request in requests]
 
+    def lean(self, columns: list[int]) -> list[int]:
+        return columns
+
+    def base_rate(self, request: Greeting) -> Greeted | None:
+        return None
+
     def run(self, columns: list[int]) -> list[int]:
         return columns
 
@@ -130,13 +136,22 @@ class Scripted:
         self._outcomes = list(outcomes)
         self.asked: list[tuple[Any, float, bool]] = []
 
-    async def ask(self, request: Struct, *, deadline: float, fresh: bool = False) -> Asked:
+    def refusal(self, deadline: float, priority: int = 0) -> None:
+        return None
+
+    def begin(self, request: Struct, done: Done, *, deadline: float, fresh: bool = False, priority: int = 0) -> Cancel:
         self.asked.append((request, deadline, fresh))
         outcome = self._outcomes[min(len(self.asked), len(self._outcomes)) - 1]
-        await asyncio.sleep(0)
-        if isinstance(outcome, Exception):
-            raise outcome
-        return outcome
+        return asyncio.get_running_loop().call_soon(done, outcome).cancel
+
+    def ask(self, request: Struct, *, deadline: float, fresh: bool = False, priority: int = 0) -> "asyncio.Future[Asked]":
+        answer: asyncio.Future[Asked] = asyncio.get_running_loop().create_future()
+
+        def done(outcome: Asked | Exception) -> None:
+            answer.set_exception(outcome) if isinstance(outcome, Exception) else answer.set_result(outcome)
+
+        self.begin(request, done, deadline=deadline, fresh=fresh, priority=priority)
+        return answer
 
 
 def configured(**server: Any) -> Settings:

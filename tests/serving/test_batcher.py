@@ -19,7 +19,7 @@ def in_time() -> float:
     return time.monotonic() + FAR
 
 
-def double(requests):
+def double(requests, lean=False):
     return Stages([str(2 * r).encode() for r in requests], 0.0, 0.0, 0.0)
 
 
@@ -31,7 +31,7 @@ class Gate:
         self.started = threading.Event()
         self.batches = []
 
-    def __call__(self, requests):
+    def __call__(self, requests, lean=False):
         self.started.set()
         assert self.open.wait(FAR)
         self.batches.append(list(requests))
@@ -46,7 +46,7 @@ def executor():
 
 def slow(batcher):
     """Make the batcher believe that a row is dear, so that it scores in the thread."""
-    batcher._row_s = 1.0
+    batcher.full.learn(1, 1.0)
     return batcher
 
 
@@ -56,7 +56,7 @@ def test_every_caller_gets_its_own_answer_whoever_else_goes_away(values, gone, l
     async def run(executor):
         gate = Gate()
         batcher = slow(Batcher(gate, executor, max_queued=100, max_batch=largest))
-        tasks = [asyncio.create_task(batcher.submit(v, in_time())) for v in values]
+        tasks = [batcher.submit(v, in_time()) for v in values]
         await asyncio.to_thread(gate.started.wait, FAR)
         for i in gone:
             if i < len(tasks):
@@ -80,7 +80,7 @@ def test_every_caller_gets_its_own_answer_whoever_else_goes_away(values, gone, l
 async def test_what_arrives_together_is_scored_together(executor):
     sizes = []
 
-    def score(requests):
+    def score(requests, lean=False):
         sizes.append(len(requests))
         return double(requests)
 
@@ -92,9 +92,9 @@ async def test_what_arrives_together_is_scored_together(executor):
 async def test_the_nearest_deadline_is_scored_first(executor):
     gate = Gate()
     batcher = slow(Batcher(gate, executor, max_queued=100, max_batch=1))
-    first = asyncio.create_task(batcher.submit(0, in_time()))
+    first = batcher.submit(0, in_time())
     await asyncio.to_thread(gate.started.wait, FAR)
-    rest = [asyncio.create_task(batcher.submit(i, in_time() + 10 - i)) for i in range(1, 5)]
+    rest = [batcher.submit(i, in_time() + 10 - i) for i in range(1, 5)]
     await asyncio.sleep(0)
     gate.open.set()
     await asyncio.gather(first, *rest)
@@ -104,9 +104,9 @@ async def test_the_nearest_deadline_is_scored_first(executor):
 async def test_a_full_queue_refuses_at_once_and_says_when_to_come_back(executor):
     gate = Gate()
     batcher = slow(Batcher(gate, executor, max_queued=3, max_batch=1))
-    first = asyncio.create_task(batcher.submit(0, in_time()))
+    first = batcher.submit(0, in_time())
     await asyncio.to_thread(gate.started.wait, FAR)
-    waiting = [asyncio.create_task(batcher.submit(i, in_time())) for i in range(3)]
+    waiting = [batcher.submit(i, in_time()) for i in range(3)]
     await asyncio.sleep(0)
     with pytest.raises(OverloadedError, match="max_queued=3") as refused:
         await batcher.submit(9, in_time())
@@ -123,7 +123,7 @@ async def test_a_request_past_its_deadline_is_not_scored(executor):
 
 
 async def test_a_failing_batch_fails_its_callers_and_not_the_next_ones(executor):
-    def score(requests):
+    def score(requests, lean=False):
         if 13 in requests:
             raise ValueError("thirteen")
         return double(requests)

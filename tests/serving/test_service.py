@@ -35,6 +35,12 @@ class Doubler:
     def columns(self, requests):
         return [request.number for request in requests]
 
+    def lean(self, columns):
+        return columns
+
+    def base_rate(self, request):
+        return None
+
     def run(self, columns):
         self.calls += 1
         self.meanwhile()

@@ -3,6 +3,7 @@
 model.ubj         the trees (`trees`)
 calibration.json  the line from their margin to log-odds (`calibration`)
 confidence.json   what confidenceScore is read from (`confidence`)
+base_rate.json    what is said of a session when there is no time to look at it (`base_rate`); older bundles have none
 metrics.json      how well all that does on rows it never saw (`validation`)
 card.md           the same for people (`training.card`)
 """
@@ -18,12 +19,14 @@ from training import features, session_table
 from training.bundle import Bundle
 from training.errors import BundleError
 from training.features import Vocabulary
+from training.models.base_rate import ANY, HOURS, BaseRate
 from training.models.calibration import Platt, probability
 from training.models.confidence import Confidence
 from training.models.trees import margin
 
 TASK = "purchase"
-MODEL, CALIBRATION, CONFIDENCE, METRICS, CARD = "model.ubj", "calibration.json", "confidence.json", "metrics.json", "card.md"
+MODEL, CALIBRATION, CONFIDENCE, BASE_RATE = "model.ubj", "calibration.json", "confidence.json", "base_rate.json"
+METRICS, CARD = "metrics.json", "card.md"
 
 
 class Scores(NamedTuple):
@@ -37,12 +40,20 @@ class Scores(NamedTuple):
 class PurchaseModel:
     """A loaded purchase model. Row i of an answer depends on row i of X alone, bit for bit, whatever else is in the batch."""
 
-    def __init__(self, booster: xgb.Booster, platt: Platt, confidence: Confidence, meta: Mapping[str, Any], version: str) -> None:
+    def __init__(
+        self,
+        booster: xgb.Booster,
+        platt: Platt,
+        confidence: Confidence,
+        base_rate: BaseRate,
+        meta: Mapping[str, Any],
+        version: str,
+    ) -> None:
         self.version = version
         self.vocabulary = Vocabulary(meta["vocabulary"])
         self.order_value = float(meta["orderValue"]["amount"])
         self.currency = str(meta["orderValue"]["currency"])
-        self._booster, self._platt, self._confidence = booster, platt, confidence
+        self._booster, self._platt, self._confidence, self._base_rate = booster, platt, confidence, base_rate
         self._bias = self._shares(features.given(1).astype(np.float32))[1]
 
     @classmethod
@@ -62,9 +73,14 @@ class PurchaseModel:
             if booster.num_features() != len(features.NAMES):
                 raise ValueError(f"the trees know {booster.num_features()} features, not {len(features.NAMES)}")
             booster.set_param({"nthread": 1, "device": "cpu"})  # once, before anyone else can hold it: never while serving
-            return cls(booster, platt, confidence, bundle.manifest, bundle.version)
+            return cls(booster, platt, confidence, _base_rate(bundle), bundle.manifest, bundle.version)
         except (xgb.core.XGBoostError, KeyError, TypeError, ValueError) as error:
             raise BundleError(f"bundle {bundle.path} cannot be loaded: {str(error).splitlines()[0]}; train it again") from error
+
+    def base_rate(self, device: str | None, hour: float) -> tuple[float, float]:
+        """Return how often sessions on this device at this hour of the day buy, and the confidence of a score that knows nothing else."""
+        rate = self._base_rate.of(device, hour)
+        return rate, float(self._confidence.at(0, np.array(rate)))
 
     def score(self, X: NDArray[np.float32]) -> Scores:
         """Return the scores of X float32 [n, features]."""
@@ -86,6 +102,13 @@ class PurchaseModel:
         data = xgb.DMatrix(np.ascontiguousarray(X, np.float32), nthread=1)
         raw = self._booster.predict(data, pred_contribs=True, validate_features=False).astype(np.float64)
         return self._platt.slope * raw[:, :-1], float(self._platt.slope * raw[0, -1] + self._platt.intercept)
+
+
+def _base_rate(bundle: Bundle) -> BaseRate:
+    """Return the base rates of a bundle; of one from before there were any, its training data's at every hour."""
+    if BASE_RATE in bundle.manifest["files"]:
+        return BaseRate.read(bundle.json(BASE_RATE))
+    return BaseRate({ANY: [float(bundle.manifest["trainingData"]["labelRate"])] * HOURS})
 
 
 def table_matrix(frame: Any, vocabulary: Vocabulary) -> NDArray[np.float32]:

@@ -20,6 +20,7 @@ from training.bundle import Bundle
 from training.errors import BundleError, CellError, TableError
 from training.features import Vocabulary
 from training.models import fitted, purchase, trees, validation
+from training.models.base_rate import BaseRate
 from training.models.fitted import Fitted
 
 LEAST_ROWS = 200
@@ -98,6 +99,7 @@ def contents(rows: Rows, model: Fitted, metrics: Mapping[str, Any], seed: int) -
         purchase.MODEL: bytes(model.trees.booster.save_raw("ubj")),
         purchase.CALIBRATION: _json({**model.platt.content(), "rows": len(rows.y), "folds": fitted.FOLDS}),
         purchase.CONFIDENCE: _json(model.confidence.content()),
+        purchase.BASE_RATE: _json(BaseRate.learn(rows.X, rows.y, rows.keys.get("deviceType", ())).content()),
         purchase.METRICS: _json(metrics),
         purchase.CARD: card.purchase(meta, metrics).encode(),
     }
