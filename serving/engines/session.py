@@ -28,6 +28,7 @@ from serving.engines.types import (
     Wire,
     epoch_ms,
     is_sane,
+    odd,
 )
 from serving.errors import FieldProblem, TooLargeError
 from training import features
@@ -106,8 +107,8 @@ def problems(request: SessionRequest) -> list[FieldProblem]:
             f"behaviorData.interactions has {len(events):,} events, at most {MAX_INTERACTIONS:,} are taken; send the latest ones",
             "behaviorData.interactions",
         )
-    stamps = enumerate([event.timestamp for event in events])
-    wrong = [f"behaviorData.interactions[{i}].timestamp" for i, stamp in stamps if not is_sane(stamp)]
+    stamps = [event.timestamp for event in events]
+    wrong = [f"behaviorData.interactions[{i}].timestamp" for i, stamp in enumerate(stamps) if not is_sane(stamp)] if odd(stamps) else []
     if request.as_of is not None and not is_sane(request.as_of):
         wrong.append("asOf")
     return [FieldProblem(field, "expected a moment in the years 2000 to 2099") for field in wrong]

@@ -39,6 +39,15 @@ def is_sane(moment: datetime | float) -> bool:
     return not isinstance(moment, datetime) or FIRST_YEAR <= moment.year <= LAST_YEAR
 
 
+def odd(moments: list[datetime | float]) -> bool:
+    """Return whether some of the moments may not be sane: a quick look, one number among datetimes is odd enough."""
+    try:
+        years = [moment.year for moment in moments]  # type: ignore[union-attr]
+    except AttributeError:
+        return True
+    return bool(years) and not (FIRST_YEAR <= min(years) and max(years) <= LAST_YEAR)
+
+
 def epoch_ms(moment: datetime | float) -> float:
     """Return the moment in milliseconds since 1970-01-01 UTC."""
     return moment.timestamp() * 1000.0 if isinstance(moment, datetime) else moment

@@ -98,7 +98,7 @@ class Endpoint:
         self._large = asyncio.Semaphore(LARGE)
 
     def begin(self, headers: Headers, body: bytes, reply: Callable[[Answer], None]) -> Cancel:
-        """Begin to answer; `reply` gets the whole Answer, once, maybe before this returns. Call what it returns when the caller has gone."""
+        """Begin to answer; `reply` gets the whole Answer, once, maybe at once. Call what it returns when the caller has gone."""
         call = _Call(self, identity(headers), reply)
         try:
             deadline = self._admit(headers, body)
