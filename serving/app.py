@@ -80,7 +80,9 @@ class Application:
         behind = None
         if wanted.redis_url is not None and wanted.shared != "never":
             behind = Shared(wanted.redis_url, timeout_s=wanted.redis_timeout_ms / 1000)
-        cache = Cache(Memory(wanted.max_bytes), behind, wanted.ttl_s)
+        degrade = self.settings.degrade
+        memory = Memory(wanted.max_bytes, degrade.max_stale_s if degrade.allows("stale") else 0.0)
+        cache = Cache(memory, behind, wanted.ttl_s)
         self._closing.push_async_callback(cache.aclose)
         return cache
 

@@ -4,7 +4,7 @@ import math
 from array import array
 from collections.abc import Sequence
 from datetime import datetime
-from itertools import accumulate, chain
+from itertools import accumulate, chain, pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -95,4 +95,4 @@ def _kept(
 
 def _latest(offsets: NDArray[np.int64], ms: NDArray[np.float64]) -> list[float]:
     ends = offsets.tolist()
-    return [float(ms[end - 1]) if end > start else math.nan for start, end in zip(ends, ends[1:], strict=False)]
+    return [float(ms[end - 1]) if end > start else math.nan for start, end in pairwise(ends)]

@@ -45,7 +45,7 @@ def odd(moments: list[datetime | float]) -> bool:
         years = [moment.year for moment in moments]  # type: ignore[union-attr]
     except AttributeError:
         return True
-    return bool(years) and not (FIRST_YEAR <= min(years) and max(years) <= LAST_YEAR)
+    return bool(years) and (min(years) < FIRST_YEAR or max(years) > LAST_YEAR)
 
 
 def epoch_ms(moment: datetime | float) -> float:

@@ -111,6 +111,7 @@ async def test_a_full_queue_refuses_at_once_and_says_when_to_come_back(executor)
     with pytest.raises(OverloadedError, match="max_queued=3") as refused:
         await batcher.submit(9, in_time())
     assert refused.value.retry_after_s == pytest.approx(3.0)  # three rows at one second each
+    assert batcher.refused == 1
     gate.open.set()
     await asyncio.gather(first, *waiting)
 
@@ -133,3 +134,126 @@ async def test_a_failing_batch_fails_its_callers_and_not_the_next_ones(executor)
         with pytest.raises(ValueError, match="thirteen"):
             await batcher.submit(13, in_time())
         assert (await batcher.submit(2, in_time())).body == b"4"
+
+
+async def test_what_cannot_be_in_time_is_refused_at_once_and_the_accepted_keep_their_place(executor):
+    gate = Gate()
+    batcher = slow(Batcher(gate, executor, max_queued=100, max_batch=1))  # a second a row
+    first = batcher.submit(0, in_time())
+    await asyncio.to_thread(gate.started.wait, FAR)
+    accepted = [batcher.submit(i, time.monotonic() + 10) for i in range(1, 8)]
+    with pytest.raises(OverloadedError, match="would come after 10000 ms") as refused:
+        await batcher.submit(8, time.monotonic() + 9.9)  # eight rows of a second each, taken to last a quarter longer
+    assert refused.value.retry_after_s == pytest.approx(10.0)
+    gate.open.set()
+    assert [scored.body for scored in await asyncio.gather(first, *accepted)] == [str(2 * i).encode() for i in range(8)]
+
+
+async def test_a_near_deadline_goes_before_far_ones_that_can_wait_but_not_before_those_that_cannot(executor):
+    for patience, fits in ((60.0, True), (3.0, False)):
+        gate = Gate()
+        batcher = slow(Batcher(gate, executor, max_queued=100, max_batch=1))
+        first = batcher.submit(0, in_time())
+        await asyncio.to_thread(gate.started.wait, FAR)
+        waiting = [batcher.submit(i, time.monotonic() + patience) for i in (1, 2)]
+        near = batcher.submit(3, time.monotonic() + 2.9)  # alone it fits, after the two others it does not
+        gate.open.set()
+        await asyncio.gather(first, *waiting)
+        if fits:
+            await near
+            assert gate.batches == [[0], [3], [1], [2]]
+        else:
+            with pytest.raises(OverloadedError):
+                await near
+            assert gate.batches == [[0], [1], [2]]
+
+
+async def test_the_more_urgent_go_first_whatever_their_deadlines(executor):
+    gate = Gate()
+    batcher = slow(Batcher(gate, executor, max_queued=100, max_batch=1))
+    first = batcher.submit(0, in_time())
+    await asyncio.to_thread(gate.started.wait, FAR)
+    rest = [batcher.submit(i, in_time() + i, priority) for i, priority in ((1, 7), (2, 3), (3, 0), (4, 3))]
+    gate.open.set()
+    await asyncio.gather(first, *rest)
+    assert gate.batches == [[0], [3], [2], [4], [1]]
+
+
+async def test_who_waits_in_a_lower_class_does_not_count_against_a_more_urgent_one(executor):
+    gate = Gate()
+    batcher = slow(Batcher(gate, executor, max_queued=100, max_batch=1))
+    first = batcher.submit(0, in_time())
+    await asyncio.to_thread(gate.started.wait, FAR)
+    bulk = [batcher.submit(i, in_time(), 7) for i in range(1, 20)]
+    urgent = batcher.submit(99, time.monotonic() + 5, 0)
+    with pytest.raises(OverloadedError):
+        await batcher.submit(98, time.monotonic() + 2, 7)  # after the urgent one: two and a half seconds
+    gate.open.set()
+    await asyncio.gather(first, urgent, *bulk)
+    assert gate.batches[1] == [99]
+
+
+class Sheddable(Gate):
+    """A model that remembers whether it was to leave something out."""
+
+    def __call__(self, requests, lean=False):
+        self.batches.append((list(requests), lean))
+        return double(requests)
+
+
+async def test_when_only_leaving_out_makes_it_fit_that_is_done_until_the_queue_is_short_again(executor):
+    model = Sheddable()
+    batcher = Batcher(model, executor, max_queued=100, max_batch=1, lean=True)
+    batcher.full.learn(1, 10.0)
+    batcher.lean.learn(1, 1.0)
+    asked = [batcher.submit(i, time.monotonic() + 20 if i == 4 else in_time()) for i in range(5)]
+    scored = await asyncio.gather(*asked)
+    assert all(lean for _, lean in model.batches)
+    assert [one.lean for one in scored] == [True] * 5
+    assert batcher.lean_rows == 5
+    assert not (await batcher.submit(9, in_time())).lean
+
+
+async def test_without_the_lean_rung_the_same_is_refused(executor):
+    batcher = Batcher(Sheddable(), executor, max_queued=100, max_batch=1, lean=False)
+    batcher.full.learn(1, 10.0)
+    asked = [batcher.submit(i, in_time()) for i in range(4)]
+    with pytest.raises(OverloadedError):
+        await batcher.submit(4, time.monotonic() + 20)
+    assert not any(one.lean for one in await asyncio.gather(*asked))
+
+
+callers = st.lists(st.tuples(st.sampled_from([-1.0, 0.001, 20.0, 60.0, 90.0]), st.integers(0, 7), st.booleans()), min_size=1, max_size=25)
+
+
+@given(callers=callers, largest=st.integers(1, 5))
+@settings(max_examples=60, deadline=None)
+def test_no_answer_ever_reaches_the_wrong_hands_whatever_happens_in_the_middle(callers, largest):
+    """Callers come in turns with any patience and priority, go away, run out of time in a batch; each hears its own answer or an error."""
+
+    async def run(executor):
+        gate = Gate()
+        batcher = slow(Batcher(gate, executor, max_queued=12, max_batch=largest))
+        heard = {number: [] for number in range(len(callers))}
+        silent = set()
+        for number, (patience, priority, goes) in enumerate(callers):
+            try:
+                job = batcher.put(number, time.monotonic() + patience, heard[number].append, priority)
+            except OverloadedError as error:
+                heard[number].append(error)
+            else:
+                if goes:
+                    job.cancel()
+                    silent.add(number)
+            if number % 3 == 0:
+                await asyncio.sleep(0)
+        gate.open.set()
+        while batcher._busy:
+            await asyncio.sleep(0)
+        for number, outcomes in heard.items():
+            assert len(outcomes) == (number not in silent)
+            for outcome in outcomes:
+                assert isinstance(outcome, DeadlineExceededError | OverloadedError) or outcome.body == str(2 * number).encode()
+
+    with ThreadPoolExecutor(1) as executor:
+        asyncio.run(run(executor))
