@@ -1,10 +1,11 @@
 """The launch of a row formula on CUDA. Imported at the first launch: importing numba.cuda takes a tenth of a second that few need."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 from numba import cuda
+from numpy.typing import NDArray
 
 THREADS_PER_BLOCK = 128
 
@@ -33,3 +34,13 @@ def launch(kernel: Any, rows: int, arrays: tuple[Any, ...]) -> None:
     cuda.synchronize()
     if isinstance(arrays[-1], np.ndarray):
         there[-1].copy_to_host(arrays[-1])
+
+
+def on_device(arrays: Iterable[NDArray[Any]]) -> tuple[Any, ...]:
+    """Return the arrays copied to the device."""
+    return tuple(cuda.to_device(array) for array in arrays)
+
+
+def empty_beside(array: Any, size: int) -> Any:
+    """Return room for `size` float32 where `array` is: on the host beside a host array, else on the device."""
+    return np.empty(size, np.float32) if isinstance(array, np.ndarray) else cuda.device_array(size, np.float32)

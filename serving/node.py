@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 import traceback
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -241,9 +242,20 @@ def ready_message(node: Node, seconds: float) -> str:
     logs = node.settings.home / "logs"
     example = msgspec.json.encode(ENGINES[0].example).decode()
     return (
-        f"ready in {seconds:.1f} s: {address}   docs: {address}/docs   metrics: {address}/metrics   logs: {logs}\ntry:\n"
+        f"ready in {seconds:.1f} s: {address}   docs: {address}/docs   metrics: {address}/metrics   logs: {logs}\n"
+        f"{''.join(f'{choice}{chr(10)}' for choice in _choices(address))}try:\n"
         f"  curl -s {address}{ENGINES[0].route} -H 'content-type: application/json' -d '{example}'"
     )
+
+
+def _choices(address: str) -> list[str]:
+    """Return what the replicas chose for this machine, and why, as they say it."""
+    try:
+        with urllib.request.urlopen(f"{address}/health/ready", timeout=5) as reply:
+            said = msgspec.json.decode(reply.read())
+    except OSError:  # a replica that has gone again already: the next one will say it
+        return []
+    return [f"{name}: {choice}" for name, choices in said["choices"].items() for choice in choices]
 
 
 def _wait(node: Node, launch: Launch, asked: "SimpleQueue[None]") -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from typing import Any, Literal, NamedTuple
 
@@ -62,6 +62,7 @@ class Question:
     def __init__(self, engine: Engine, settings: Settings, executor: Executor, cache: Cache | None = None) -> None:
         self.engine = engine
         self.use_shared = False
+        self.choices: Sequence[str] = ()
         self._live: Scorer | None = None
         self._cache = cache if settings.cache.enabled else None
         self._degrade = settings.degrade
@@ -90,9 +91,16 @@ class Question:
         """The version of the live model, None while there is none."""
         return None if self._live is None else self._live.version
 
-    def switch(self, scorer: Scorer) -> None:
-        """Make `scorer`, loaded and warm, the live model: one reference, so every batch is scored by one model."""
+    def switch(self, scorer: Scorer, choices: Sequence[str] = (), costs: Sequence[tuple[int, bool, float]] = ()) -> None:
+        """Make `scorer`, loaded and warm, the live model: one reference, so every batch is scored by one model.
+
+        `choices`: what it chose for this machine; `costs`: (rows, lean, seconds) of batches, for a batcher that knows nothing yet.
+        """
+        self.choices = choices
         self._live = scorer
+        if not self.batcher.full.known:
+            for rows, lean, seconds in costs:
+                (self.batcher.lean if lean else self.batcher.full).learn(rows, seconds)
 
     def refusal(self, deadline: float, priority: int = NORMAL) -> OverloadedError | None:
         """Return why nothing that is asked now will be answered in time, whatever it is; None when it may be."""

@@ -2,8 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
+from typing import Any, NamedTuple
 
 from serving.engines import Engine, Scorer
 from serving.service import Question, score
@@ -14,13 +16,36 @@ from training.registry import Registry
 log = logging.getLogger(__name__)
 
 WARM_ROWS = (1, 2, 8, 64)
+WARM_RUNS = 5
 
 
-def warm(engine: Engine, scorer: Scorer) -> None:
-    """Score the engine's example at every batch size that matters, so that no caller meets a first call."""
+class Warm(NamedTuple):
+    """A scorer that has made every first call, what it chose for this machine, and what batches took: (rows, lean, seconds) each."""
+
+    scorer: Scorer
+    choices: Sequence[str]
+    costs: Sequence[tuple[int, bool, float]]
+
+
+def warm(engine: Engine, scorer: Scorer) -> Warm:
+    """Return the scorer after every kind of call at every batch size that matters, so that no caller meets a first one."""
     request = engine.decode_example()
+    choices = scorer.tune()
+    scorer.base_rate(request)
     for rows in WARM_ROWS:
-        score(scorer, [request] * rows)
+        score(scorer, [request] * rows, lean=True)
+    costs = [(rows, lean, _seconds(scorer, [request] * rows, lean)) for lean in (False, True) for rows in WARM_ROWS]
+    return Warm(scorer, choices, costs)
+
+
+def _seconds(scorer: Scorer, requests: list[Any], lean: bool) -> float:
+    """Return the least seconds that scoring took."""
+    times = []
+    for _ in range(WARM_RUNS):
+        began = time.perf_counter()
+        score(scorer, requests, lean)
+        times.append(time.perf_counter() - began)
+    return min(times)
 
 
 class Watcher:
@@ -41,43 +66,44 @@ class Watcher:
         """The task whose alias is followed."""
         return self._question.engine.name
 
-    def load(self, name: str) -> Scorer:
+    def load(self, name: str) -> Warm:
         """Return the warm scorer of the bundle `name`. Raises TrainingError when it is corrupted or does not match."""
         bundle = self._registry.fetch(self.task, name)
         scorer = self._question.engine.load(bundle, self._settings)
-        warm(self._question.engine, scorer)
-        return scorer
+        return warm(self._question.engine, scorer)
 
-    def look(self) -> Scorer | None:
+    def look(self) -> Warm | None:
         """Return a new scorer when the alias points elsewhere than at the last look, else None."""
         name = self._registry.pointer(self.task, self._settings.models.alias)
         if name is None or name == self._seen:
             return None
         try:
-            scorer = self.load(name)
+            loaded = self.load(name)
         except BundleError:
             self._seen = name  # what is not whole is not tried again until the alias moves; a fault that may pass is, at the next look
             raise
         self._seen = name
-        return scorer
+        return loaded
 
     async def once(self) -> bool:
         """Look, load off the event loop, switch; True when the live model changed."""
         loop = asyncio.get_running_loop()
         try:
-            scorer = await loop.run_in_executor(self._executor, self.look)
+            loaded = await loop.run_in_executor(self._executor, self.look)
         except Exception as error:  # whatever it is, the live model goes on and so does the watching
             if repr(error) != self._complaint:
                 self._complaint = repr(error)
                 self.failed += 1
                 log.error("%s@%s not taken, %s stays: %s", self.task, self._settings.models.alias, self._question.version, error)
             return False
-        if scorer is None:
+        if loaded is None:
             return False
         self._complaint = ""
-        self._question.switch(scorer)
+        self._question.switch(loaded.scorer, loaded.choices, loaded.costs)
         self.switched += 1
-        log.info("%s@%s is now %s", self.task, self._settings.models.alias, scorer.version)
+        log.info("%s@%s is now %s", self.task, self._settings.models.alias, loaded.scorer.version)
+        for choice in loaded.choices:
+            log.info("%s: %s", self.task, choice)
         return True
 
     async def follow(self, sleep: Callable[[float], "asyncio.Future[None]"] | None = None) -> None:

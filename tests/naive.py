@@ -1,7 +1,9 @@
 """Slow, obvious twins of the kernels: plain Python over one thing at a time, written from the definitions and not from the kernels."""
 
 import math
-from collections.abc import Mapping, Sequence
+import struct
+from collections.abc import Mapping, Sequence, Set
+from itertools import combinations
 from typing import NamedTuple
 
 GROUP_OF_PAGE = {
@@ -90,3 +92,90 @@ def _group(visit: Event) -> str | None:
     if visit.page == "unknown" and visit.kind == "product_view":
         return "product"
     return GROUP_OF_PAGE.get(visit.page)
+
+
+class Leaf(NamedTuple):
+    """The end of a tree: what it adds to the margin, and its cover."""
+
+    value: float
+    cover: float
+
+
+class Split(NamedTuple):
+    """A test of a column: a row goes left when its value is less than the threshold."""
+
+    column: int
+    threshold: float
+    missing_left: bool
+    left: "Split | Leaf"
+    right: "Split | Leaf"
+
+
+def margins(base: Sequence[float], trees: Sequence[tuple[int, Split | Leaf]], row: Sequence[float]) -> list[float]:
+    """Return a row's margin of each group: its base, then tree by tree what the row's leaf adds to the group, in single precision."""
+    sums = list(base)
+    for group, tree in trees:
+        sums[group] = _single(sums[group] + reached(tree, row).value)
+    return sums
+
+
+def reached(tree: Split | Leaf, row: Sequence[float]) -> Leaf:
+    """Return the leaf that a row comes to."""
+    if isinstance(tree, Leaf):
+        return tree
+    value = row[tree.column]
+    goes_left = tree.missing_left if math.isnan(value) else value < tree.threshold
+    return reached(tree.left if goes_left else tree.right, row)
+
+
+def sigmoid(margin: float) -> float:
+    """Return the probability of a margin."""
+    return 1 / (1 + math.exp(-margin))
+
+
+def exponential(margin: float) -> float:
+    """Return the exponential of a margin."""
+    return math.exp(margin)
+
+
+def softmax(margins: Sequence[float]) -> list[float]:
+    """Return the probabilities of the margins of all classes."""
+    parts = [math.exp(margin - max(margins)) for margin in margins]
+    return [part / sum(parts) for part in parts]
+
+
+def _single(value: float) -> float:
+    """Return the nearest number of 32 bits."""
+    (nearest,) = struct.unpack("f", struct.pack("f", value))
+    return float(nearest)
+
+
+def factors(tree: Split | Leaf, row: Sequence[float]) -> list[float]:
+    """Return the Shapley value of each column of a row: what it adds to what is expected of a tree, over the others known before."""
+    return [sum(_added(tree, row, column, before) for before in range(len(row))) for column in range(len(row))]
+
+
+def expected(tree: Split | Leaf, row: Sequence[float], known: Set[int]) -> float:
+    """Return the mean of a tree's leaves when only some columns are known (Lundberg et al. 2020, algorithm 1)."""
+    if isinstance(tree, Leaf):
+        return tree.value
+    left, right = (expected(child, row, known) for child in (tree.left, tree.right))
+    if tree.column in known:
+        value = row[tree.column]
+        return left if (tree.missing_left if math.isnan(value) else value < tree.threshold) else right
+    covers = [cover(tree.left), cover(tree.right)]
+    share = covers[0] / sum(covers) if sum(covers) > 0 else 0.5
+    return share * left + (1 - share) * right
+
+
+def cover(tree: Split | Leaf) -> float:
+    """Return the cover of all leaves together."""
+    return tree.cover if isinstance(tree, Leaf) else cover(tree.left) + cover(tree.right)
+
+
+def _added(tree: Split | Leaf, row: Sequence[float], column: int, before: int) -> float:
+    """Return what a column adds to all sets of so many others, each by the part of the orders of columns in which it comes before."""
+    others = [other for other in range(len(row)) if other != column]
+    part = 1 / (len(row) * math.comb(len(row) - 1, before))
+    sets = [set(known) for known in combinations(others, before)]
+    return part * sum(expected(tree, row, {*known, column}) - expected(tree, row, known) for known in sets)

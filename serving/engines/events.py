@@ -5,7 +5,7 @@ from array import array
 from collections.abc import Sequence
 from datetime import datetime
 from itertools import accumulate, chain, pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,7 +47,7 @@ def flatten(sessions: Sequence[Sequence[InteractionEvent]], until_ms: Sequence[f
     ms = _milliseconds([event.timestamp for event in events])
     kind = np.array(list(map(_kind_of, [event.type for event in events])), np.int8)
     offsets = np.array(list(accumulate(map(len, sessions), initial=0)), np.int64)
-    columns = (
+    columns: tuple[NDArray[Any], ...] = (
         kind,
         np.array(list(map(_page_of, [event.page_kind for event in events])), np.int8),
         np.rint(ms).astype(np.int64),

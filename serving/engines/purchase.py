@@ -113,6 +113,9 @@ class Model(Protocol):
     def currency(self) -> str:
         """Return the ISO 4217 code."""
 
+    def tune(self) -> Sequence[str]:
+        """Choose what is fastest on this machine, and return what was chosen and why."""
+
     def base_rate(self, device: str | None, hour: float) -> tuple[float, float]:
         """Return how often sessions on this device at this hour buy, and the confidence of saying so."""
 
@@ -156,6 +159,10 @@ class PurchaseScorer:
     def version(self) -> str:
         """Return the version of the model."""
         return self._model.version
+
+    def tune(self) -> Sequence[str]:
+        """Choose what is fastest on this machine, and return what was chosen and why."""
+        return self._model.tune()
 
     def columns(self, requests: Sequence[PurchasePredictionRequest]) -> Columns:
         """Return the requests' features as columns."""

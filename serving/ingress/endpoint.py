@@ -47,6 +47,10 @@ class Question(Protocol):
     def version(self) -> str | None:
         """Return the live model's version."""
 
+    @property
+    def choices(self) -> Sequence[str]:
+        """Return what the live model chose for this machine, and why."""
+
     def refusal(self, deadline: float, priority: int = NORMAL) -> OverloadedError | None:
         """Return why nothing asked now will be answered in time."""
 

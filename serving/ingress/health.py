@@ -75,7 +75,9 @@ class Health:
             return refusal(request, NotReadyError(f"no model is live yet for {', '.join(missing)}"))
         if not self._state.ready:
             return refusal(request, NotReadyError("the server is starting"))
-        return _json({"status": "ready", "models": {question.engine.name: question.version for question in self._questions}})
+        models = {question.engine.name: question.version for question in self._questions}
+        choices = {question.engine.name: list(question.choices) for question in self._questions}
+        return _json({"status": "ready", "models": models, "choices": choices})
 
     async def page(self, request: Request) -> Response:
         """Return the metrics of the whole node; reading its files must not hold up anybody's answer."""

@@ -37,6 +37,12 @@ REQUEST_HEADERS: Sequence[Json] = (
         "schema": {"type": "string"},
     },
     {
+        "name": "Priority",
+        "in": "header",
+        "description": "RFC 9218: u=0 is scored first, u=7 last; u=3 without it, and u=4 for a list.",
+        "schema": {"type": "string", "examples": ["u=1"]},
+    },
+    {
         "name": "Cache-Control",
         "in": "header",
         "description": "no-cache: compute the answer even where a cached one is at hand.",
@@ -52,8 +58,9 @@ HEADERS: Mapping[str, Json] = {
     },
     "X-Cache": {
         "description": "hit: from this process. hit-shared: from the shared cache. joined: another caller's computation. miss, bypass "
-        "(no-cache asked for), off: computed. Of a list: the same if it holds for all its answers, else mixed; none without any.",
-        "schema": {"type": "string", "enum": ["hit", "hit-shared", "joined", "miss", "bypass", "off", "mixed", "none"]},
+        "(no-cache asked for), off: computed. stale: expired, for want of time (rung). "
+        "Of a list: the same if it holds for all its answers, else mixed; none without any.",
+        "schema": {"type": "string", "enum": ["hit", "hit-shared", "joined", "miss", "bypass", "off", "stale", "mixed", "none"]},
     },
     "Age": {
         "description": "Seconds since a cached answer was computed; of a list the greatest.",

@@ -87,6 +87,9 @@ class Counting:
             raise self.broken
         return [len(request.behavior_data.interactions) for request in requests]
 
+    def tune(self) -> list[str]:
+        return ["one row at a time: there is nothing to choose"]
+
     def lean(self, columns: list[int]) -> list[int]:
         return columns
 
@@ -131,6 +134,7 @@ class Scripted:
     engine = GREETING
     ready = True
     version = "greeting-0"
+    choices = ()
 
     def __init__(self, *outcomes: Asked | Exception) -> None:
         self._outcomes = list(outcomes)

@@ -57,7 +57,8 @@ def test_every_reference_leads_somewhere() -> None:
 def test_a_question_documents_its_statuses_headers_and_bounds() -> None:
     operation = DOCUMENT["paths"]["/v1/greeting"]["post"]
     assert set(operation["responses"]) == {"200", "400", "408", "413", "415", "422", "429", "500", "503", "504"}
-    assert {parameter["name"] for parameter in operation["parameters"]} == {"X-Request-Timeout-Ms", "X-Request-Id", "Cache-Control"}
+    named = {parameter["name"] for parameter in operation["parameters"]}
+    assert named == {"X-Request-Timeout-Ms", "X-Request-Id", "Priority", "Cache-Control"}
     assert {"Server-Timing", "X-Cache", "Age", "X-Request-Id"} <= operation["responses"]["200"]["headers"].keys()
     one, many = operation["requestBody"]["content"]["application/json"]["schema"]["oneOf"]
     assert many == {"type": "array", "items": one, "maxItems": 1000}

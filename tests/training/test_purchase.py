@@ -98,7 +98,14 @@ def test_the_manifest_says_what_the_model_was_made_of(small, sessions):
     assert (data["rows"], data["labelRate"]) == (table.height, table["purchased"].mean())
     assert {"sessionId", "customerId"} <= set(data["ignored"])
     assert manifest["orderValue"] == {"amount": pytest.approx(table["orderValue"].mean()), "currency": "EUR"}
-    assert set(manifest["files"]) == {"model.ubj", "calibration.json", "confidence.json", "metrics.json", "card.md"}
+    assert set(manifest["files"]) == {
+        "model.ubj",
+        "calibration.json",
+        "confidence.json",
+        "base_rate.json",
+        "metrics.json",
+        "card.md",
+    }
     assert manifest["software"]["xgboost"][0].isdigit()
 
 

@@ -1,0 +1,56 @@
+"""Four lanes are, compiled, what they are in plain Python."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from kernels.compile import on_cpu
+from kernels.lanes import LANES, load, splat, store
+
+Values = NDArray[np.float64]
+
+numbers = st.floats(allow_subnormal=False) | st.sampled_from([0.1, -0.0, math.inf, math.nan])
+
+
+@on_cpu
+def reckon(one: Values, two: Values, number: float, out: Values) -> None:
+    """Write every operation of lanes into `out`: float64 [8, LANES] as one row."""
+    for start in range(0, len(one), LANES):
+        a, b = load(one, start), load(two, start)
+        store(out, 0, a + b)
+        store(out, 4, a - b)
+        store(out, 8, a * b)
+        store(out, 12, a * b + splat(number))
+        store(out, 16, number - a)
+        store(out, 20, b * number)
+        store(out, 24, number + a * number)
+        store(out, 28, splat(number))
+
+
+@settings(deadline=None)
+@given(st.lists(numbers, min_size=LANES, max_size=LANES), st.lists(numbers, min_size=LANES, max_size=LANES), numbers)
+@pytest.mark.filterwarnings("ignore:overflow encountered", "ignore:invalid value encountered")  # numpy says so, compiled code does not
+def test_compiled_lanes_give_the_bits_of_arrays(one: list[float], two: list[float], number: float) -> None:
+    a, b, out = np.array(one), np.array(two), np.zeros(8 * LANES)
+    reckon(a, b, number, out)
+    expected = [a + b, a - b, a * b, a * b + number, number - a, b * number, number + a * number, np.full(LANES, number)]
+    np.testing.assert_array_equal(out, np.concatenate(expected))
+
+
+def test_lanes_begin_where_they_are_told_and_leave_the_rest() -> None:
+    array = np.arange(8.0)
+    store(array, 3, load(array, 1) * 10)
+    np.testing.assert_array_equal(array, [0, 1, 2, 10, 20, 30, 40, 7])
+    compiled = np.arange(8.0)
+    moved(compiled, 1, 3)
+    np.testing.assert_array_equal(compiled, array)
+
+
+@on_cpu
+def moved(array: Values, origin: int, to: int) -> None:
+    """Write ten times the lanes at `origin` to `to`."""
+    store(array, to, load(array, origin) * 10.0)
