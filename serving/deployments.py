@@ -3,6 +3,7 @@
 import gc
 import logging
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ log = logging.getLogger(__name__)
 
 APPLICATION = "revenue-engine"
 DEPLOYMENT = "scorer"
+
+COLLECT = (50_000, 20, 100)  # new objects between collections, and collections of each generation between those of the next
+SWITCH_S = 0.0002
 
 
 class Scorer:
@@ -44,13 +48,11 @@ class Scorer:
         await application.__aenter__()
         application.require_ready()
         self._application = application
-        # Models, code and settings live as long as the process: the collector need not look at them again.
-        gc.collect()
-        gc.freeze()
+        _calm()
         if self._settings.server.own_socket:
             server = self._settings.server
             self._lease = Lease(Path(os.environ[ENVIRONMENT]) if ENVIRONMENT in os.environ else ensure(server.host, server.port))
-            self._listener = Listener(application.api, application.state)
+            self._listener = Listener(application.api, application.state, application.api.hot)
             await self._listener.open(self._lease.sock)
             self._lease.say(READY)
 
@@ -115,6 +117,16 @@ def _log_to(path: Path) -> None:
         logger = logging.getLogger(room)
         logger.setLevel(logging.INFO)
         logger.addHandler(handler)
+
+
+def _calm() -> None:
+    """Keep what is not answering from holding up what is: the garbage collector, and the thread that loads the next model."""
+    # Models, code and settings live as long as the process: the collector need not look at them again, and little else is left to look at.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*COLLECT)
+    # A thread that wants the interpreter waits so long for one that computes: 5 ms by default, longer than an answer takes.
+    sys.setswitchinterval(SWITCH_S)
 
 
 def _keep_local() -> None:
