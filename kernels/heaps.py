@@ -237,14 +237,15 @@ def margins(
     X: float32 [rows, columns], NaN missing; banks to base: as in `Heap`; out: float32 [rows * groups].
     """
     rows = X.shape[0]
+    seen = max(2 * banks.shape[1], 1)  # a leaf looks at view 0, also where no tree has a split
     rest = rows % BLOCK
     alone = rows if rows < few else rest if rest < few else 0
     if alone > 0:
-        ranks = np.empty(2 * banks.shape[1], nodes.dtype)
+        ranks = np.empty(seen, nodes.dtype)
         for row in range(rows - alone, rows):
             margins_of_row(row, X, banks, thresholds, nodes, leaves, group, base, ranks, out)
     if alone < rows:
-        views = np.zeros((2 * banks.shape[1], BLOCK), nodes.dtype)
+        views = np.zeros((seen, BLOCK), nodes.dtype)
         names = np.arange(1 << MAX_DEPTH).astype(np.uint8)  # constants to us, not to the compiler, which would widen them
         chosen = np.zeros((nodes.shape[2] >> 3, BLOCK), np.uint8)
         sums = np.zeros((base.size, BLOCK), np.float32)

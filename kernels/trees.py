@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from kernels import ubjson
+
 LEAF = -1
 
 
@@ -43,14 +45,14 @@ def read(booster: Any) -> Trees:
     """
     if not hasattr(booster, "save_raw"):
         raise ValueError(f"{type(booster).__name__} is not an xgboost.Booster: pass model.get_booster()")
-    document = json.loads(bytes(booster.save_raw("json")))
+    document = ubjson.read(bytes(booster.save_raw("ubj")))
     learner = document["learner"]
     boosted = learner["gradient_booster"]
     if boosted["name"] not in ("gbtree", "dart"):
         raise ValueError(f"booster {boosted['name']!r} has no trees: train with booster='gbtree' or 'dart'")
     model = _model(boosted)
     _refuse(model["trees"])
-    weights = np.array(boosted.get("weight_drop") or [1.0] * len(model["trees"]), np.float32)
+    weights = np.array(boosted.get("weight_drop", np.ones(len(model["trees"]))), np.float32)
     trees = [_tree(tree, weight) for tree, weight in zip(model["trees"], weights, strict=True)]
     roots = np.cumsum([0, *(len(tree["feature"]) for tree in trees)]).astype(np.int32)
     for tree, root in zip(trees, roots, strict=False):
@@ -81,7 +83,7 @@ def _refuse(trees: list[dict[str, Any]]) -> None:
     if not trees:
         raise ValueError("the booster has no trees: train it for at least one round")
     for number, tree in enumerate(trees):
-        if any(tree.get("split_type", ())):
+        if np.any(tree.get("split_type", ())):
             raise ValueError(f"tree {number} splits by category: train on numbers, without enable_categorical")
         if int(tree["tree_param"]["size_leaf_vector"]) > 1:
             raise ValueError(f"tree {number} has vectors in its leaves: train with multi_strategy='one_output_per_tree'")
@@ -96,7 +98,7 @@ def _conditions(tree: dict[str, Any]) -> NDArray[np.float32]:
 
 def _tree(tree: dict[str, Any], weight: np.float32) -> dict[str, NDArray[Any]]:
     """Return one tree's arrays, breadth first, `left` from 0."""
-    lefts, rights = tree["left_children"], tree["right_children"]
+    lefts, rights = tree["left_children"].tolist(), tree["right_children"].tolist()
     order = [0]
     for node in order:  # grows while it is walked
         if lefts[node] != LEAF:
@@ -122,7 +124,7 @@ def _base(booster: Any, document: dict[str, Any], columns: int) -> NDArray[np.fl
     boosted = document["learner"]["gradient_booster"]
     model = _model(boosted)
     first = model["trees"][0]
-    stump = {name: field[:1] if isinstance(field, list) else field for name, field in first.items()}
+    stump = {name: field[:1] if isinstance(field, list | np.ndarray) else field for name, field in first.items()}
     stump |= {"left_children": [LEAF], "right_children": [LEAF], "split_conditions": [0.0]}
     stump["tree_param"] = first["tree_param"] | {"num_nodes": "1", "num_deleted": "0"}
     model |= {"trees": [stump], "tree_info": [0], "iteration_indptr": [0, 1]}
@@ -130,6 +132,6 @@ def _base(booster: Any, document: dict[str, Any], columns: int) -> NDArray[np.fl
     if "weight_drop" in boosted:
         boosted["weight_drop"] = [1.0]
     bare = type(booster)({"nthread": 1})
-    bare.load_model(bytearray(json.dumps(document).encode()))
+    bare.load_model(bytearray(json.dumps(document, default=np.ndarray.tolist).encode()))
     margins = bare.inplace_predict(np.zeros((1, columns), np.float32), predict_type="margin", validate_features=False)
     return np.asarray(margins, np.float32).reshape(-1)
