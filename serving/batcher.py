@@ -81,6 +81,7 @@ class Batcher:
         self._busy = False
         self._leaning = False
         self._turn = 0.0  # when the last batch ended with others waiting
+        self.pressed = False  # somebody was refused since the queue was last empty
         self.full, self.lean = Cost(), Cost()
         self.batches = 0
         self.rows = 0
@@ -99,6 +100,7 @@ class Batcher:
         error = self.refusal(deadline, priority, now)
         if error is not None:
             self.refused += 1
+            self.pressed = True
             raise error
         job = Job(request, deadline, done, now)
         heapq.heappush(self._waiting, (priority, deadline, next(self._numbers), job))
@@ -254,7 +256,7 @@ class Batcher:
             self._idle()
 
     def _idle(self) -> None:
-        self._busy = self._leaning = False
+        self._busy = self._leaning = self.pressed = False
         self._turn = 0.0
 
 

@@ -1,6 +1,7 @@
 """One question in one replica: its live model, the batcher before it, the cache before that, and what is answered when there is no time."""
 
 import asyncio
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
@@ -19,7 +20,7 @@ _encode = msgspec.json.Encoder().encode
 
 CacheState = Literal["hit", "hit-shared", "miss", "joined", "bypass", "off", "stale"]
 Rung = Literal["full", "no-factors", "stale", "base-rate"]
-RUNGS: tuple[Rung, ...] = ("full", "no-factors", "stale", "base-rate")
+LUCK_SMOOTHING, LEAST_LUCK, TRY_EVERY = 0.02, 0.1, 16
 
 # How a rung stands in an answer's JSON. A text of the caller's cannot look like it: quotes in a JSON string are escaped.
 _FULL, _STALE = b'"rung":"full"', b'"rung":"stale"'
@@ -64,6 +65,8 @@ class Question:
         self.use_shared = False
         self.choices: Sequence[str] = ()
         self._live: Scorer | None = None
+        self._luck = 1.0  # the share of late looks into the cache that found something
+        self._tries = itertools.count(1)
         self._cache = cache if settings.cache.enabled else None
         self._degrade = settings.degrade
         self._spare = Spare(settings.degrade.base_rate_share if settings.degrade.allows("base-rate") else 0.0)
@@ -105,10 +108,16 @@ class Question:
     def refusal(self, deadline: float, priority: int = NORMAL) -> OverloadedError | None:
         """Return why nothing that is asked now will be answered in time, whatever it is; None when it may be."""
         error = self.batcher.refusal(deadline, priority)
-        if error is None or self._cache is not None or self._spare.left():
+        if error is None or self._spare.left() or self._may_know():
             return None
         self.batcher.refused += 1
+        self.batcher.pressed = True
         return error
+
+    @property
+    def pressed(self) -> bool:
+        """Whether somebody was refused since the queue was last empty."""
+        return self.batcher.pressed
 
     def begin(self, request: msgspec.Struct, done: Done, *, deadline: float, fresh: bool = False, priority: int = NORMAL) -> Cancel | None:
         """Begin to answer by `deadline` (time.monotonic()): `done` gets the answer, once, or why there is none; maybe at once.
@@ -123,6 +132,7 @@ class Question:
         if cache is not None and not fresh:
             key = caching.key(self.engine.name, live.version, request)
             hit = cache.peek(key)
+            self._luck += LUCK_SMOOTHING * ((hit is not None) - self._luck)
             if hit is not None:
                 done(Asked(hit.value, hit.state, hit.age_s))
                 return None
@@ -186,6 +196,7 @@ class Question:
         if self._cache is not None and key and self._degrade.allows("stale"):
             old = self._cache.stale(key)
             if old is not None:
+                self._luck += LUCK_SMOOTHING
                 return Asked(old.value.replace(_FULL, _STALE, 1), "stale", old.age_s, rung="stale")
         if not self._spare.left():
             return None
@@ -197,6 +208,10 @@ class Question:
         # Reading and replying are paid for too: a row under load costs at least them.
         self._spare.spend(max(time.perf_counter() - began, self.batcher.full.row_s))
         return Asked(body, "off" if self._cache is None else "bypass", 0.0, rung="base-rate")
+
+    def _may_know(self) -> bool:
+        """Return whether to look into the cache before refusing: that costs half an answer, and pays only where it finds enough of them."""
+        return self._cache is not None and (self._luck > LEAST_LUCK or next(self._tries) % TRY_EVERY == 0)
 
     def _score(self, requests: list[Any], lean: bool) -> Stages:
         live = self._live

@@ -29,7 +29,11 @@ AGED = ("hit", "hit-shared", "stale", "mixed")
 AFTER_SINGLE = NORMAL + 1  # the priority of a list that states none
 
 _encode = msgspec.json.Encoder().encode
-_JSON = (b"content-type", b"application/json")
+_HEAD = (
+    b"content-type: application/json\r\n"
+    b"server-timing: parse;dur=%.3f, features;dur=%.3f, queue;dur=%.3f, model;dur=%.3f, encode;dur=%.3f\r\n"
+    b"x-cache: %b\r\nx-request-id: %b\r\n%b"
+)
 
 
 class Question(Protocol):
@@ -50,6 +54,10 @@ class Question(Protocol):
     @property
     def choices(self) -> Sequence[str]:
         """Return what the live model chose for this machine, and why."""
+
+    @property
+    def pressed(self) -> bool:
+        """Return whether somebody was refused since the queue was last empty."""
 
     def refusal(self, deadline: float, priority: int = NORMAL) -> OverloadedError | None:
         """Return why nothing asked now will be answered in time."""
@@ -130,6 +138,19 @@ class Endpoint:
         cancel = self.begin(headers, body, lambda made: None if answer.done() else answer.set_result(made))
         answer.add_done_callback(lambda future: cancel() if future.cancelled() else None)
         return answer
+
+    @property
+    def pressed(self) -> bool:
+        """Whether somebody was refused since the queue was last empty: a look at a request before it is parsed may pay."""
+        return self.question.pressed
+
+    def shed(self, deadline: float) -> OverloadedError | None:
+        """Return why a request with this deadline is refused, if it is, and count it."""
+        error = self.question.refusal(deadline)
+        if error is not None:
+            self.meter.refused(error.code)
+            self.meter.request(429, 0.0)
+        return error
 
     def refuse(self, headers: Headers, error: Exception) -> Answer:
         """Return the response to a request whose body did not arrive as it should."""
@@ -221,14 +242,16 @@ def _whole(asked: Sequence[Asked]) -> tuple[Asked, str]:
     return Asked(b"", asked[0].state, *greatest), states.pop() if len(states) == 1 else "mixed"
 
 
-def _headers(parse_s: float, asked: Asked, state: str, request_id: str) -> list[tuple[bytes, bytes]]:
-    stages = (parse_s * 1e3, asked.features_s * 1e3, asked.queue_s * 1e3, asked.model_s * 1e3, asked.encode_s * 1e3)
-    headers = [
-        _JSON,
-        (b"server-timing", b"parse;dur=%.3f, features;dur=%.3f, queue;dur=%.3f, model;dur=%.3f, encode;dur=%.3f" % stages),
-        (b"x-cache", state.encode()),
-        (b"x-request-id", request_id.encode()),
-    ]
-    if state in AGED:
-        headers.append((b"age", b"%d" % asked.age_s))
-    return headers
+def _headers(parse_s: float, asked: Asked, state: str, request_id: str) -> bytes:
+    """Return the headers of an answer as they go over the wire."""
+    age = b"age: %d\r\n" % asked.age_s if state in AGED else b""
+    return _HEAD % (
+        parse_s * 1e3,
+        asked.features_s * 1e3,
+        asked.queue_s * 1e3,
+        asked.model_s * 1e3,
+        asked.encode_s * 1e3,
+        state.encode(),
+        request_id.encode(),
+        age,
+    )

@@ -140,6 +140,8 @@ class Scripted:
         self._outcomes = list(outcomes)
         self.asked: list[tuple[Any, float, bool]] = []
 
+    pressed = False
+
     def refusal(self, deadline: float, priority: int = 0) -> None:
         return None
 

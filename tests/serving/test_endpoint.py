@@ -25,10 +25,10 @@ def header(headers: list[tuple[bytes, bytes]], name: str) -> str | None:
 
 async def refused(asked: Endpoint, headers: Mapping[bytes, bytes], body: bytes) -> tuple[int, dict[str, object]]:
     answer = await asked.answer(headers, body)
-    assert header(answer.headers, "content-type") == PROBLEM
+    assert header(answer.pairs, "content-type") == PROBLEM
     problem: dict[str, object] = msgspec.json.decode(answer.body)
     assert problem["status"] == answer.status
-    assert problem["requestId"] == header(answer.headers, "x-request-id")
+    assert problem["requestId"] == header(answer.pairs, "x-request-id")
     return answer.status, problem
 
 
@@ -38,16 +38,16 @@ async def test_an_object_is_answered_with_an_object() -> None:
         answer = await endpoint(asked, settings).answer(JSON, encoded())
     assert answer.status == 200
     assert msgspec.json.decode(answer.body) == {"sessionId": "s-1", "events": 1, "rows": 1, "modelVersion": "greeting-1"}
-    assert header(answer.headers, "content-type") == "application/json"
-    assert header(answer.headers, "x-cache") == "miss"
-    assert header(answer.headers, "age") is None
+    assert header(answer.pairs, "content-type") == "application/json"
+    assert header(answer.pairs, "x-cache") == "miss"
+    assert header(answer.pairs, "age") is None
     timing = r"parse;dur=\d+\.\d{3}, features;dur=\d+\.\d{3}, queue;dur=\d+\.\d{3}, model;dur=\d+\.\d{3}, encode;dur=\d+\.\d{3}"
-    assert re.fullmatch(timing, header(answer.headers, "server-timing") or "")
+    assert re.fullmatch(timing, header(answer.pairs, "server-timing") or "")
 
 
 async def test_server_timing_is_in_milliseconds() -> None:
     answer = await endpoint(Scripted(ANSWER), configured()).answer(JSON, encoded())
-    assert (header(answer.headers, "server-timing") or "").endswith(
+    assert (header(answer.pairs, "server-timing") or "").endswith(
         "features;dur=1.000, queue;dur=2.000, model;dur=3.000, encode;dur=4.000"
     )
 
@@ -59,14 +59,14 @@ async def test_the_second_identical_request_is_a_hit_with_an_age_unless_a_fresh_
         first = await ask.answer(JSON, encoded())
         hit = await ask.answer(JSON, encoded(place=None))
         fresh = await ask.answer({**JSON, b"cache-control": b"max-age=0, No-Cache"}, encoded())
-    assert [header(a.headers, "x-cache") for a in (first, hit, fresh)] == ["miss", "hit", "bypass"]
-    assert [header(a.headers, "age") for a in (first, hit, fresh)] == [None, "0", None]
+    assert [header(a.pairs, "x-cache") for a in (first, hit, fresh)] == ["miss", "hit", "bypass"]
+    assert [header(a.pairs, "age") for a in (first, hit, fresh)] == [None, "0", None]
     assert first.body == hit.body
 
 
 async def test_age_is_in_whole_seconds() -> None:
     answer = await endpoint(Scripted(Asked(b"{}", "hit-shared", 3.99)), configured()).answer(JSON, encoded())
-    assert (header(answer.headers, "age"), header(answer.headers, "x-cache")) == ("3", "hit-shared")
+    assert (header(answer.pairs, "age"), header(answer.pairs, "x-cache")) == ("3", "hit-shared")
 
 
 async def test_unknown_fields_do_not_change_the_answer_nor_its_place_in_the_cache() -> None:
@@ -74,7 +74,7 @@ async def test_unknown_fields_do_not_change_the_answer_nor_its_place_in_the_cach
     with question(settings, Counting()) as asked:
         ask = endpoint(asked, settings)
         answers = [await ask.answer(JSON, body) for body in (encoded(), encoded(colour="red"))]
-    assert [header(a.headers, "x-cache") for a in answers] == ["miss", "hit"]
+    assert [header(a.pairs, "x-cache") for a in answers] == ["miss", "hit"]
 
 
 async def test_a_list_is_answered_in_order_each_item_on_its_own() -> None:
@@ -119,8 +119,8 @@ async def test_an_item_that_fails_later_is_a_problem_in_its_place() -> None:
 async def test_the_headers_of_a_list_speak_for_the_whole_of_it() -> None:
     outcomes = [Asked(b"1", "hit", 4.2), Asked(b"2", "miss", 0.0, 0.005, 0.001, 0.001, 0.001), Asked(b"3", "hit", 1.0)]
     answer = await endpoint(Scripted(*outcomes), configured()).answer(JSON, b"[" + b",".join([encoded()] * 3) + b"]")
-    assert (header(answer.headers, "x-cache"), header(answer.headers, "age")) == ("mixed", "4")
-    assert "features;dur=5.000" in (header(answer.headers, "server-timing") or "")
+    assert (header(answer.pairs, "x-cache"), header(answer.pairs, "age")) == ("mixed", "4")
+    assert "features;dur=5.000" in (header(answer.pairs, "server-timing") or "")
 
 
 async def test_a_list_beyond_its_bound_is_refused_as_a_whole() -> None:
@@ -245,14 +245,14 @@ async def test_a_broken_model_is_a_500_without_a_trace() -> None:
 @pytest.mark.parametrize("given", [b"a", b"order 17/3", b"~" * 128])
 async def test_a_sane_request_id_comes_back(given: bytes) -> None:
     answer = await endpoint(Scripted(ANSWER), configured()).answer({**JSON, b"x-request-id": given}, encoded())
-    assert header(answer.headers, "x-request-id") == given.decode()
+    assert header(answer.pairs, "x-request-id") == given.decode()
 
 
 @pytest.mark.parametrize("given", [None, b"", b" ", b"a" * 129, b"a\r\nx: y", b"a\n", b"caf\xc3\xa9", b"\x00"])
 async def test_any_other_is_replaced_by_a_new_one(given: bytes | None) -> None:
     ask = endpoint(Scripted(ANSWER), configured())
     headers = JSON if given is None else {**JSON, b"x-request-id": given}
-    ids = {header((await ask.answer(headers, encoded())).headers, "x-request-id") for _ in range(3)}
+    ids = {header((await ask.answer(headers, encoded())).pairs, "x-request-id") for _ in range(3)}
     assert len(ids) == 3
     assert all(re.fullmatch("[0-9a-f]{32}", one or "") for one in ids)
 
