@@ -149,6 +149,8 @@ class Batcher:
         """Return whether a newcomer would be answered in time, and nobody too late for its sake."""
         ahead = sum(self._queued[: priority + 1])
         all_s = SAFETY * cost.drain(ahead + 1, self._max_batch)
+        if self._turn:
+            all_s += now - self._turn  # for so long it may have lain unread, while its caller's time ran
         if now + all_s <= deadline:
             return True  # after all of them, so those behind, whose deadlines are later, are in time too
         if deadline >= self._latest:
