@@ -1,5 +1,6 @@
 """The ASGI application, built from the questions: FastAPI carries it and its documentation, scoring goes past FastAPI."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,20 +13,22 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving.engines import Engine
 from serving.errors import MethodNotAllowedError, NotFoundError, RevenueEngineError
-from serving.ingress import body, docs, openapi
-from serving.ingress.answer import respond
+from serving.ingress import body, docs, hot, openapi
+from serving.ingress.answer import Answer, respond
 from serving.ingress.endpoint import Endpoint, Question
+from serving.ingress.headers import Headers
 from serving.ingress.health import Health, refusal, release
+from serving.ingress.shedding import Shedder
 from serving.ingress.state import Draining, State
 from serving.metrics import Metrics
 from serving.settings import Server, Settings
 
 
 class Scoring:
-    """One endpoint as an ASGI application."""
+    """One hot route as an ASGI application."""
 
-    def __init__(self, endpoint: Endpoint, limit: int) -> None:
-        self._endpoint = endpoint
+    def __init__(self, route: hot.Route, limit: int) -> None:
+        self._route = route
         self._limit = limit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -36,29 +39,42 @@ class Scoring:
         except body.DisconnectedError:
             return
         except RevenueEngineError as error:
-            answer = self._endpoint.refuse(headers, error).closing()
+            answer = self._route.refuse(headers, error).closing()
         else:
-            answer = await self._endpoint.answer(headers, content)
+            answer = await self._answer(headers, content)
         await respond(answer, send)
+
+    async def _answer(self, headers: Headers, content: bytes) -> Answer:
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        cancel = self._route.begin(headers, content, lambda made: None if answer.done() else answer.set_result(made))
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            cancel()
+            raise
 
 
 class Shortcut:
-    """POST to a question goes straight to it, everything else to `app`, whose layers cost as much as a score."""
+    """POST to a hot route goes straight to it, everything else to `app`, whose layers cost as much as a score."""
 
-    def __init__(self, app: ASGIApp, questions: Mapping[str, ASGIApp]) -> None:
+    def __init__(self, app: ASGIApp, scoring: Mapping[str, ASGIApp]) -> None:
         self._app = app
-        self._questions = questions
+        self._scoring = scoring
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         app = self._app
         if scope["type"] == "http" and scope["method"] == "POST":
-            app = self._questions.get(scope["path"], app)
+            app = self._scoring.get(scope["path"], app)
         await app(scope, receive, send)
 
 
 class App(FastAPI):
-    """FastAPI with our outermost layers and the exact OpenAPI document. `endpoints`: by the name of the engine."""
+    """FastAPI with our outermost layers and the exact OpenAPI document. `endpoints`: by the name of the engine.
+
+    `hot` is for the listener, whose connections answer its routes past all of this; they are answered here as well, for whoever serves
+    the application in another way and for what is not a plain request.
+    """
 
     def __init__(self, endpoints: Mapping[str, Endpoint], state: State, server: Server) -> None:
         super().__init__(
@@ -72,11 +88,22 @@ class App(FastAPI):
             exception_handlers={HTTPException: _http_problem, Exception: _problem},
         )
         self.endpoints = endpoints
+        asked = {endpoint.question.engine.route.encode("ascii"): endpoint for endpoint in endpoints.values()}
+        shedder = Shedder(asked, server.default_timeout_ms, server.max_body_bytes)
+        self.hot = hot.Hot({}, state, server.max_connections, server.max_body_bytes, shedder=shedder)
         self._server = server
         self._engines: list[Engine] = [endpoint.question.engine for endpoint in endpoints.values()]
-        self._scoring = {e.question.engine.route: Scoring(e, server.max_body_bytes) for e in endpoints.values()}
-        self.router.routes.extend(Route(route, scoring, methods=["POST"]) for route, scoring in self._scoring.items())
+        self._scoring: dict[str, ASGIApp] = {}
+        for endpoint in endpoints.values():
+            self.add_hot(endpoint.question.engine.route, hot.Route(endpoint.begin, endpoint.refuse))
         self._outermost = Draining(Shortcut(super().__call__, self._scoring), state, server.max_connections)
+
+    def add_hot(self, path: str, route: hot.Route) -> None:
+        """Have POST to `path` answered by `route`: a plain ASCII path, without parameters."""
+        scoring = Scoring(route, self._server.max_body_bytes)
+        self.hot.routes[path.encode("ascii")] = route
+        self._scoring[path] = scoring
+        self.router.routes.append(Route(path, scoring, methods=["POST"]))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, through our layers first."""

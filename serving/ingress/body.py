@@ -1,4 +1,4 @@
-"""Reads a request's body over ASGI, bounded in bytes and in time, so that a refusal reaches a client that is still sending."""
+"""The bounds of a request's body, in bytes and in time, and how it is read over ASGI: a refusal reaches a client that is still sending."""
 
 import asyncio
 
@@ -19,21 +19,37 @@ class DisconnectedError(Exception):
 
 async def read(headers: Headers, receive: Receive, limit: int) -> bytes:
     """Return the whole body. Raises TooLargeError beyond `limit` bytes, SlowRequestError, DisconnectedError."""
-    declared = headers.get(b"content-length", b"")
-    if declared.isdigit() and int(declared[:20]) > limit:
+    if declares_more(headers, limit):
         # Who waits for 100 Continue has sent nothing yet, and never will.
         if headers.get(b"expect", b"").lower() != b"100-continue":
             await _discard(receive)
-        raise _too_large(limit)
+        raise too_large(limit)
     try:
         async with asyncio.timeout(BODY_S):
-            body = await _collect(receive, limit)
+            body, more = await _collect(receive, limit)
     except TimeoutError as error:
-        raise SlowRequestError(f"the body was not here after {BODY_S:g} s") from error
+        raise too_slow() from error
     if body is None:
-        await _discard(receive)
-        raise _too_large(limit)
+        if more:
+            await _discard(receive)
+        raise too_large(limit)
     return body
+
+
+def declares_more(headers: Headers, limit: int) -> bool:
+    """Return whether a request says that its body has more than `limit` bytes."""
+    declared = headers.get(b"content-length", b"")
+    return declared.isdigit() and int(declared[:20]) > limit
+
+
+def too_large(limit: int) -> TooLargeError:
+    """Return why a body of more than `limit` bytes is refused."""
+    return TooLargeError(f"the body has more than {limit} bytes (server.max_body_bytes); send fewer items or interactions at a time")
+
+
+def too_slow() -> SlowRequestError:
+    """Return why a body that is not here after BODY_S is refused."""
+    return SlowRequestError(f"the body was not here after {BODY_S:g} s")
 
 
 async def _next(receive: Receive) -> tuple[bytes, bool]:
@@ -43,15 +59,15 @@ async def _next(receive: Receive) -> tuple[bytes, bool]:
     return message.get("body", b""), message.get("more_body", False)
 
 
-async def _collect(receive: Receive, limit: int) -> bytes | None:
-    """Return the body, None as soon as it has more than `limit` bytes."""
+async def _collect(receive: Receive, limit: int) -> tuple[bytes | None, bool]:
+    """Return the body, None as soon as it has more than `limit` bytes, and whether there is more to come."""
     chunk, more = await _next(receive)
     chunks, size = [chunk], len(chunk)
     while more and size <= limit:
         chunk, more = await _next(receive)
         chunks.append(chunk)
         size += len(chunk)
-    return None if size > limit else b"".join(chunks)
+    return (None if size > limit else b"".join(chunks)), more
 
 
 async def _discard(receive: Receive) -> None:
@@ -63,7 +79,3 @@ async def _discard(receive: Receive) -> None:
                 left -= len(chunk)
     except TimeoutError:
         return
-
-
-def _too_large(limit: int) -> TooLargeError:
-    return TooLargeError(f"the body has more than {limit} bytes (server.max_body_bytes); send fewer items or interactions at a time")

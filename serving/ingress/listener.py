@@ -8,19 +8,25 @@ from typing import Any
 import uvicorn
 from uvicorn.server import ServerState
 
+from serving.ingress.hot import Hot
 from serving.ingress.protocol import Protocol
 from serving.ingress.state import State
 
 KEEP_ALIVE_S = 75  # longer than the idle time of the usual clients' pools: it is they who close an idle connection
+BACKLOG = 4096  # the loop listens anew: by default with 100, and who finds that queue full tries again after a whole second
 SETTLE_S = 0.05
 LAST_S = 1.0  # for answers that are under way when the budget is spent
 
 
 class Listener:
-    """Serves `app` on a listening socket that outlives it. `state.draining` makes the app answer with `Connection: close`."""
+    """Serves `app` on a listening socket that outlives it, and the `hot` routes before it.
 
-    def __init__(self, app: Any, state: State) -> None:
+    `state.draining` makes both answer with `Connection: close`.
+    """
+
+    def __init__(self, app: Any, state: State, hot: Hot | None = None) -> None:
         self._state = state
+        self._hot = hot
         self._config = uvicorn.Config(
             app,
             http=Protocol,
@@ -46,7 +52,10 @@ class Listener:
         """Begin to accept on `sock`, which is already bound and listening."""
         sock.setblocking(False)
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: Protocol(self._config, self._server_state, {}), sock=sock, start_serving=True)
+        self._server = await loop.create_server(self._connection, sock=sock, backlog=BACKLOG, start_serving=True)
+
+    def _connection(self) -> Protocol:
+        return Protocol(self._config, self._server_state, {}, hot=self._hot)
 
     async def drain(self, budget_s: float) -> int:
         """Stop accepting, answer what still comes with `Connection: close`, and return how many requests had to be cut.

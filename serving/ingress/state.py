@@ -1,5 +1,6 @@
 """What one replica is doing, and the outermost layer of its app, which counts it and closes connections while draining."""
 
+import sys
 from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -15,11 +16,22 @@ _ALWAYS = ("/health/", "/metrics")
 
 @dataclass(slots=True)
 class State:
-    """`ready`: everything is open and warm; `draining`: no new connection is welcome; `in_flight`: requests being answered now."""
+    """`ready`: everything is open and warm; `draining`: every answer ends its connection; `in_flight`: requests being answered now."""
 
     ready: bool = False
     draining: bool = False
     in_flight: int = 0
+
+    def enter(self, limit: int) -> OverloadedError | None:
+        """Count one more request in flight, until `leave`; or return why not: there are `limit` of them (server.max_connections)."""
+        if self.in_flight >= limit:
+            return OverloadedError(f"{self.in_flight} requests are being answered (server.max_connections={limit})", 1.0)
+        self.in_flight += 1
+        return None
+
+    def leave(self) -> None:
+        """Count one request less in flight."""
+        self.in_flight -= 1
 
 
 class Draining:
@@ -42,12 +54,11 @@ class Draining:
                 message["headers"] = [*(h for h in message["headers"] if h[0] != CLOSE[0]), CLOSE]
             await send(message)
 
-        if state.in_flight >= self._limit and not scope["path"].startswith(_ALWAYS):
-            error = OverloadedError(f"{state.in_flight} requests are being answered (server.max_connections={self._limit})", 1.0)
+        error = state.enter(sys.maxsize if scope["path"].startswith(_ALWAYS) else self._limit)
+        if error is not None:
             await respond(problems.answer(error, request_id(dict(scope["headers"]))), closing)
             return
-        state.in_flight += 1
         try:
             await self._app(scope, receive, closing)
         finally:
-            state.in_flight -= 1
+            state.leave()

@@ -21,8 +21,9 @@ from serving.ingress.api import App, build
 from serving.ingress.problems import KINDS
 from serving.ingress.state import State
 from serving.metrics import Metrics
-from serving.service import Asked, Question
+from serving.service import Asked, Cancel, Done, Question
 from tests.serving.greeting import ROUTE, Counting, Scripted, app, client, configured, encoded, question
+from tests.serving.wire import LOOPS, serving
 
 JSON = {"content-type": "application/json"}
 ANSWER = Asked(b'{"a":1}', "miss", 0.0)
@@ -36,10 +37,14 @@ class Slow(Scripted):
         self.let_go = asyncio.Event()
         self.waiting = asyncio.Event()
 
-    async def ask(self, request: Any, *, deadline: float, fresh: bool = False) -> Asked:
+    def begin(self, request: Any, done: Done, **how: Any) -> Cancel:
         self.waiting.set()
-        await self.let_go.wait()
-        return await super().ask(request, deadline=deadline, fresh=fresh)
+
+        async def answer() -> None:
+            await self.let_go.wait()
+            super(Slow, self).begin(request, done, **how)
+
+        return asyncio.create_task(answer()).cancel
 
 
 @contextmanager
@@ -58,10 +63,18 @@ def served(application: App) -> Iterator[int]:
             assert not thread.is_alive()
 
 
-@pytest.fixture(scope="module")
-def port() -> Iterator[int]:
-    with served(app(Scripted(ANSWER), configured(max_body_bytes=100_000))) as port:
-        yield port
+@pytest.fixture(scope="module", params=["asgi", *LOOPS])
+def port(request: pytest.FixtureRequest) -> Iterator[int]:
+    """The port of a server that has the application over ASGI, or a listener of ours, whose connections answer the question themselves."""
+    state = State(ready=True)
+    application = app(Scripted(ANSWER), configured(max_body_bytes=100_000), state)
+    if request.param == "asgi":
+        with served(application) as port:
+            yield port
+    else:
+        with serving(application, application.hot, state, request.param) as server:
+            yield server.port
+    assert state.in_flight == 0
 
 
 def exchange(port: int, *parts: bytes, read_between: bool = False) -> bytes:
