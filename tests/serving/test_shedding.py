@@ -1,5 +1,6 @@
 """Refusals before parsing: only of plain requests, in the very bytes that the long way would write, and never in place of an answer."""
 
+import dataclasses
 import time
 
 import msgspec
@@ -11,6 +12,10 @@ from serving.errors import OverloadedError
 from serving.ingress import problems
 from serving.ingress.answer import written
 from serving.ingress.shedding import Shedder
+from serving.ingress.state import State
+from tests.serving.stores import turns
+from tests.serving.wire import PATH, Held, Wire, answers, table
+from tests.serving.wire import request as wired
 
 BODY = b'{"sessionId": "s-1"}'
 PLAIN = {"host": "127.0.0.1", "Content-Type": "application/json", "Content-Length": str(len(BODY))}
@@ -92,3 +97,43 @@ def test_whatever_the_bytes_it_refuses_rightly_or_not_at_all(junk, at):
     for altered in (junk, data[:at] + junk + data[at:]):
         reply = shed(altered)
         assert reply is None or reply.startswith(b"HTTP/1.1 429 Too Many Requests\r\n")
+
+
+async def test_on_a_connection_only_whole_plain_requests_between_others_are_shed() -> None:
+    """In pieces, behind an unanswered one, or once nobody is refused any more, a request is parsed and asked like any other."""
+    full, held = Full(), Held()
+    hot = dataclasses.replace(table(held), shedder=Shedder({PATH: full}, 1000, 1000))
+    wire = Wire(hot)
+    plain = wired(b"one")
+    wire.send(plain)
+    await turns()
+    assert (full.refused, held.replies) == (1, [])
+    wire.send(plain[:10], plain[10:])
+    await turns()
+    assert [body for body, _ in held.replies] == [b"one"]
+    wire.send(plain)
+    await turns()
+    held.let_go()
+    await turns()
+    assert (full.refused, [body for body, _ in held.replies]) == (1, [b"one"])
+    held.let_go()
+    await turns()
+    wire.send(plain)
+    full.pressed = False
+    await turns()
+    wire.send(plain)
+    await turns()
+    held.let_go()
+    await turns()
+    assert [status for status, _, _ in answers(wire.sent)] == [429, 200, 200, 429, 200]
+
+
+async def test_a_draining_server_ends_the_connection_instead_of_shedding() -> None:
+    full, held = Full(), Held()
+    wire = Wire(dataclasses.replace(table(held, State(ready=True, draining=True)), shedder=Shedder({PATH: full}, 1000, 1000)))
+    wire.send(wired(b"one"))
+    await turns()
+    held.let_go()
+    await turns()
+    assert full.refused == 0
+    assert wire.closed
