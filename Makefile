@@ -1,11 +1,11 @@
-# make serve | make test | make install | make bench. Needs Python 3.11 or 3.12, make and a C compiler; everything else is installed into .venv.
+# make serve | make test | make install | make bench | make bench-quick. Needs Python 3.11 or 3.12, make and a C compiler; everything else is installed into .venv.
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 PORT ?= 8000
 EXTRA ?= cpu
 BIN := .venv/bin
 export NUMBA_CACHE_DIR ?= $(CURDIR)/.revenue-engine/numba
 
-.PHONY: install serve test lint bench clean
+.PHONY: install serve test lint bench bench-quick clean
 .DEFAULT_GOAL := serve
 
 install: .venv/installed-$(EXTRA)
@@ -29,7 +29,10 @@ test: lint
 	$(BIN)/pytest
 
 bench: install
-	$(BIN)/python benchmarks/run.py
+	$(BIN)/python -m benchmarks.run
+
+bench-quick: install
+	$(BIN)/python -m benchmarks.run --quick
 
 clean:
 	rm -rf .venv .revenue-engine

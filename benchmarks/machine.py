@@ -10,6 +10,7 @@ from typing import Any
 
 import psutil
 
+ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("ray", "xgboost-cpu", "xgboost", "numpy", "numba", "msgspec", "fastapi", "uvicorn", "uvloop", "httptools")
 
 

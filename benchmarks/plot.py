@@ -1,92 +1,150 @@
-"""Draws the results as a small SVG: requests per second of each contestant, and where the time of one request of ours goes."""
+"""Draws the results: `python -m benchmarks.plot` writes an SVG beside each JSON of benchmarks/results that has one.
 
-import json
-import math
-from collections.abc import Iterator, Sequence
-from html import escape
-from typing import Any, NamedTuple
+contest.svg         scores per second of each contestant, and where the time of one request of ours goes
+latency.svg         the 99th percentile against the offered rate
+overload.svg        goodput at 1 to 5 times the peak
+kernel_rates.svg    microseconds per row against rows, trees and factors
+costs.svg           cost against trees, depth, features, interactions
+"""
 
-from benchmarks import readme_numbers
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-WIDTH, LABELS, RIGHT = 800, 310, 70  # pixels: the whole, the column of labels, what the longest bar leaves for its number
-ROW, BAR, HEAD, AXIS, GAP = 26, 16, 34, 46, 18
-TICKS = 5
-OURS, OTHERS, LINE = "#1f6feb", "#8c959f", "#24292f"
+from benchmarks import results
+from benchmarks.stages import stages
+from benchmarks.svg import COLOURS, GAP, HIGH, INK, OTHERS, OURS, WIDTH, Bar, Line, Scale, bars, bars_height, image, lines
 
+Results = Mapping[str, Any]
 
-class Bar(NamedTuple):
-    """One row of a chart; `spread`: the lowest and the highest of several runs."""
-
-    label: str
-    value: float
-    spread: tuple[float, float] | None = None
+P99_MS = 10.0
 
 
-def svg(results: dict[str, Any]) -> str:
-    """Return the plot of the results as SVG text."""
-    work = results["workload"]
-    rates = [_rate(one) for one in results["contestants"].values()]
-    costs = [Bar(stage.name, stage.mean_us) for stage in readme_numbers.stages(results)]
-    upper = list(_chart(0, f"The whole purchase endpoint, {work['connections']} connections", rates, _rate_axis(work["repeats"])))
-    top = _height(rates) + GAP
-    lower = list(_chart(top, "One request of revenue-engine, stage by stage", costs, "microseconds, mean of requests one after the other"))
-    height = top + _height(costs)
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" viewBox="0 0 {WIDTH} {height}" '
-    style = f'font-family="system-ui, sans-serif" font-size="12" fill="{LINE}">'
-    return "\n".join([head + style, f'<rect width="{WIDTH}" height="{height}" fill="#fff"/>', *upper, *lower, "</svg>"]) + "\n"
+def contest(found: Results) -> str:
+    """Return the bars: scores per second of all, and the stages of one request of ours."""
+    work = found["workload"]
+    there = [(name, each) for name, each in found["contestants"].items() if "failed" not in each]
+    rates = sorted((_rate(name, each) for name, each in there), key=lambda bar: -bar.value)
+    axis = f"scores per second (median of {work['repeats']}; the line: lowest to highest)"
+    upper = bars(0, f"Scores per second, {work['connections']} connections, server and load on the same cores", rates, axis)
+    top = bars_height(rates) + GAP
+    costs = [Bar(stage.name, stage.mean_us) for stage in stages(found)]
+    lower = bars(top, "One request of the whole endpoint, stage by stage", costs, "microseconds, mean of requests one after the other")
+    return image(top + bars_height(costs), list(upper), list(lower))
 
 
-def _rate(one: dict[str, Any]) -> Bar:
-    rate = one["rate"]
-    return Bar(one["label"], rate["median"], (rate["lowest"], rate["highest"]))
+def latency(found: Results) -> str:
+    """Return the lines: 99th percentile against offered rate; of the whole endpoint the median and the 99.9th percentile, too."""
+    swept = {name: each for name, each in found["contestants"].items() if each.get("sweep")}
+    points = [(run["offered"], run["p99_ms"]) for each in swept.values() for run in each["sweep"] if run["p99_ms"]]
+    curves = [
+        Line(f"{each['label']}", _points(each["sweep"], "p99_ms"), COLOURS[number % len(COLOURS)])
+        for number, (_, each) in enumerate(swept.items())
+    ]
+    if "ours" in swept:
+        ours = swept["ours"]
+        curves += [
+            Line(f"{ours['label']}, p99.9", _points(ours["sweep"], "p999_ms"), OURS, "2 3", dots=False),
+            Line(f"{ours['label']}, p50", _points(ours["sweep"], "p50_ms"), OURS, "6 3", dots=False),
+        ]
+    x = Scale("requests offered per second (Poisson)", *_ends([rate for rate, _ in points]), logarithmic=True)
+    lowest = [value for curve in curves for _, value in curve.points]
+    y = Scale("milliseconds", *_ends([*lowest, P99_MS]), logarithmic=True)
+    limit = Line("10 ms", [(x.low, P99_MS), (x.high, P99_MS)], INK, "1 3", dots=False)
+    title = "99th percentile of the latency against the offered rate, open loop"
+    return image(HIGH + 60, list(lines(0, 0, WIDTH, HIGH + 60, title, [*curves, limit], x, y)))
 
 
-def _rate_axis(repeats: int) -> str:
-    return f"requests per second (median of {repeats}; the line: lowest to highest)"
+def overload(found: Results) -> str:
+    """Return the lines: goodput and what was refused, against what was offered, in shares of the peak."""
+    offered = found["offered"]
+    most = max(each["times"] for each in offered)
+    curves = [
+        Line("good: right, in time", [(0, 0), *((each["times"], each["goodput_share"]) for each in offered)], OURS),
+        Line("what could be", [(0, 0), (1, 1), (most, 1)], OTHERS, "4 3", dots=False),
+        Line("refused with Retry-After", [(each["times"], _refused(each) / found["peak"]) for each in offered], COLOURS[3]),
+    ]
+    x, y = Scale("offered, times the peak", 0, most), Scale("share of the peak", 0, max(1.2, max(b for _, b in curves[2].points)))
+    title = f"Overload: server on one core, the load on the other, peak {found['peak']:,.0f}/s"
+    return image(HIGH, list(lines(0, 0, WIDTH, HIGH, title, curves, x, y)))
 
 
-def _height(bars: Sequence[Bar]) -> int:
-    return HEAD + ROW * len(bars) + AXIS
+def kernel_rates(found: Results) -> str:
+    """Return the lines: microseconds per row against the number of rows, of the trees and of the factors."""
+    parts = []
+    for number, (part, title) in enumerate(
+        (("forest", "Trees: microseconds per row"), ("factors", "Factors (SHAP): microseconds per row"))
+    ):
+        times, labels = found[part]["rows"], found[part]["labels"]
+        curves = [
+            Line(label, [(int(rows), each[name]["median_us"] / int(rows)) for rows, each in times.items() if name in each], COLOURS[place])
+            for place, (name, label) in enumerate(labels.items())
+        ]
+        x = Scale("rows at a time", 1, max(map(int, times)), logarithmic=True)
+        y = Scale("µs per row, one thread", *_ends([value for curve in curves for _, value in curve.points]), logarithmic=True)
+        parts.append(list(lines(0, HIGH * number, WIDTH, HIGH, title, curves, x, y)))
+    return image(2 * HIGH, *parts)
 
 
-def _chart(top: int, title: str, bars: Sequence[Bar], axis: str) -> Iterator[str]:
-    """Yield one bar chart whose upper edge is at `top`; the first bar of several contestants is ours."""
-    ticks = _ticks(max(bar.spread[1] if bar.spread else bar.value for bar in bars))
-    scale = (WIDTH - LABELS - RIGHT) / ticks[-1]
-    bottom = top + HEAD + ROW * len(bars)
-    yield _text(16, top + 20, title, 'font-size="14" font-weight="600"')
-    for tick in ticks:
-        x = LABELS + tick * scale
-        yield f'<line x1="{x:.1f}" y1="{top + HEAD}" x2="{x:.1f}" y2="{bottom}" stroke="#d0d7de"/>'
-        yield _text(x, bottom + 15, f"{tick:,g}", 'text-anchor="middle"')
-    for number, bar in enumerate(bars):
-        yield from _bar(top + HEAD + ROW * number, bar, scale, OTHERS if bar.spread and number else OURS)
-    yield _text(LABELS + (WIDTH - LABELS - RIGHT) / 2, bottom + 34, axis, 'text-anchor="middle"')
+def costs(found: Results) -> str:
+    """Return four small charts: what a score costs against trees, depth, features and interactions."""
+    half = WIDTH / 2
+    parts = []
+    for number, (what, times) in enumerate(found["trees"].items()):
+        curves = [
+            Line("", [(int(value), each["1"]["ours"]["median_us"]) for value, each in times.items()], OURS),
+            Line("", [(int(value), each["1"]["xgboost"]["median_us"]) for value, each in times.items()], OTHERS),
+        ]
+        parts.append(_small(half * (number % 2), HIGH * (number // 2), half, f"One row against {what} (gray: XGBoost)", curves, what))
+    whole = [(int(number), times["median_us"]) for number, times in found["interactions"].items()]
+    curves = [Line("", whole, OURS)]
+    parts.append(_small(half, HIGH, half, "A whole request in process", curves, "interactions in the request", logarithmic=False))
+    return image(2 * HIGH, *parts)
 
 
-def _bar(top: int, bar: Bar, scale: float, colour: str) -> Iterator[str]:
-    middle, y = top + ROW / 2, top + (ROW - BAR) / 2
-    end = LABELS + max(bar.value, 0) * scale
-    yield _text(LABELS - 8, middle + 4, bar.label, 'text-anchor="end"')
-    yield f'<rect x="{LABELS}" y="{y:g}" width="{end - LABELS:.1f}" height="{BAR}" fill="{colour}"/>'
-    if bar.spread:
-        low, high = (LABELS + value * scale for value in bar.spread)
-        yield f'<line x1="{low:.1f}" y1="{middle:g}" x2="{high:.1f}" y2="{middle:g}" stroke="{LINE}" stroke-width="2"/>'
-        end = max(end, high)
-    yield _text(end + 6, middle + 4, f"{bar.value:,.0f}", 'font-weight="600"')
+def _small(left: float, top: float, width: float, title: str, curves: Sequence[Line], what: str, logarithmic: bool = True) -> list[str]:
+    values = [value for curve in curves for _, value in curve.points]
+    x = Scale(what, 0, max(value for curve in curves for value, _ in curve.points))
+    y = Scale("µs", *_ends(values), logarithmic=True) if logarithmic else Scale("µs", 0, max(values))
+    return list(lines(left, top, width, HIGH, title, curves, x, y, legend=False))
 
 
-def _ticks(most: float) -> list[float]:
-    """Return round numbers from 0 to the first that is not below `most`, about TICKS of them."""
-    rough = most / TICKS if most > 0 else 1.0
-    power = 10 ** math.floor(math.log10(rough))
-    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough)
-    return [step * i for i in range(math.ceil(most / step) + 1)] if most > 0 else [0.0, step]
+def _rate(name: str, each: Results) -> Bar:
+    rate, items = each["rate"], each["items"]
+    question = " (whole endpoint)" if each["question"] == "endpoint" else "" if name in ("ours_model", "noop") else " (bare model)"
+    colour = OURS if name.startswith("ours") else OTHERS
+    return Bar(each["label"] + question, rate["median"] * items, (rate["lowest"] * items, rate["highest"] * items), colour)
 
 
-def _text(x: float, y: float, text: str, attributes: str) -> str:
-    return f'<text x="{x:.1f}" y="{y:g}" {attributes}>{escape(text)}</text>'
+def _refused(each: Results) -> float:
+    return float(each["refused"]["count"] / each["seconds"])
+
+
+def _points(swept: Sequence[Results], figure: str) -> list[tuple[float, float]]:
+    return [(run["offered"], run[figure]) for run in swept if run[figure]]
+
+
+def _ends(values: Sequence[float]) -> tuple[float, float]:
+    """Return a little less than the least and a little more than the most."""
+    return min(values) * 0.8, max(values) * 1.25
+
+
+PLOTS: Mapping[str, tuple[str, Callable[[Results], str]]] = {
+    "contest": ("contest", contest),
+    "latency": ("contest", latency),
+    "overload": ("overload", overload),
+    "kernel_rates": ("kernel_rates", kernel_rates),
+    "costs": ("costs", costs),
+}
+
+
+def main() -> None:
+    """Draw what there is."""
+    for name, (result, draw) in PLOTS.items():
+        if (found := results.read(result)) is not None:
+            (results.FOLDER / f"{name}.svg").write_text(draw(found))
+            print(f"wrote benchmarks/results/{name}.svg", file=sys.stderr)
 
 
 if __name__ == "__main__":
-    print(svg(json.loads((readme_numbers.RESULTS / "purchase_endpoint.json").read_text())), end="")
+    main()

@@ -1,43 +1,105 @@
 """Turns benchmarks/results/*.json into the numbers that the README shows, so that none is typed by hand.
 
-    python benchmarks/readme_numbers.py [--check]
+    python -m benchmarks.readme_numbers [--check]
 
-They stand between their marker comments in README.md; --check writes nothing and ends with exit code 1 when README.md shows others.
+They stand between their marker comments in README.md; --check writes nothing and ends with exit code 1 when README.md shows others. A
+section whose result is not there yet is empty.
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "benchmarks" / "results"
+from benchmarks import results as stored
+from benchmarks.machine import ROOT
+from benchmarks.stages import stages
+
 README = ROOT / "README.md"
-REST = "HTTP, sockets and the client"
+MEASURES = ("auc", "average_precision", "log_loss", "brier", "ece")
 
 Results = dict[str, Any]
 
 
-class Stage(NamedTuple):
-    """One part of the cost of a request, microseconds; `p50_us` is None where only the mean is known."""
-
-    name: str
-    mean_us: float
-    p50_us: float | None
+def contest(results: Results) -> Iterator[str]:
+    """Yield the numbers of results/contest.json as lines of Markdown."""
+    yield from (*_rates(results), "", *_conditions(results), "", "![Scores a second](benchmarks/results/contest.svg)", "")
+    yield from ("![Latency against the offered rate](benchmarks/results/latency.svg)", "", *_cost(results))
 
 
-def stages(results: Results) -> list[Stage]:
-    """Return the cost of one request of ours by stage, as Server-Timing tells it, and last what is left of the round trip."""
-    alone = results["contestants"]["ours"]["one_connection"]
-    told = [Stage(name, stage["mean_ms"] * 1000, stage["p50_ms"] * 1000) for name, stage in alone["stages"].items()]
-    return [*told, Stage(REST, alone["mean_ms"] * 1000 - sum(stage.mean_us for stage in told), None)]
+def overload(results: Results) -> Iterator[str]:
+    """Yield the numbers of results/overload.json."""
+    yield "| offered, times the peak | good/s | share of the peak | of the accepted in time | refused/s | refusal, p99 | memory, MiB |"
+    yield "|---|---|---|---|---|---|---|"
+    for each in results["offered"]:
+        refused = each["refused"]
+        p99 = f"{refused['p99_ms']:.1f} ms" if refused["count"] else "none"
+        yield (
+            f"| {each['times']:g} ({each['seconds']:.0f} s) | {each['goodput']:,.0f} | **{each['goodput_share']:.0%}** "
+            f"| {each['in_deadline']:.2%} | {refused['count'] / each['seconds']:,.0f} | {p99} "
+            f"| {each['rss_mib'][0]:,.0f} to {each['rss_mib'][1]:,.0f} |"
+        )
+    hasty = sum(each["refusals_without_retry_after"] for each in results["offered"])
+    yield ""
+    yield (
+        f"Server on one core, load on the other; the peak is {results['peak']:,.0f} answers/s. Every request states a deadline of "
+        f"{results['workload']['deadline_ms']} ms and is timed from when it was due. Refusals without `Retry-After`: {hasty}. "
+        f"{_made(results)}"
+    )
+    yield from ("", "![Goodput under overload](benchmarks/results/overload.svg)")
 
 
-def endpoint(results: Results) -> Iterator[str]:
-    """Yield the numbers of results/purchase_endpoint.json as lines of Markdown."""
-    yield from (*_rates(results), "", *_conditions(results), "", *_cost(results))
+def promotions(results: Results) -> Iterator[str]:
+    """Yield the numbers of results/promotions.json."""
+    promoting, live = results["promoting"], sorted(results["seconds_to_live"])
+    steady = " and ".join(f"{each['p99_ms']:.2f}" for each in results["steady"])
+    yield (
+        f"{results['promotions']} promotions of a new bundle under half the peak ({results['offered']:,.0f} requests/s, open loop, "
+        f"{promoting['requests']:,} requests): **{results['failed']} failed**; p99 {promoting['p99_ms']:.2f} ms, without promotions before "
+        f"and after {steady} ms, so **{results['p99_times_steady']:.2f} times** that. A promotion is live after "
+        f"{live[len(live) // 2]:.1f} s. {_made(results)}"
+    )
+
+
+def single_flight(results: Results) -> Iterator[str]:
+    """Yield the numbers of results/single_flight.json."""
+    counted = results["counted"]
+    yield (
+        f"{results['callers']:,} callers with one question at once, the cache cold: **{counted['batches_total']:.0f} call of the model** "
+        f"for {counted['batched_rows_total']:.0f} row, from the server's own metrics. {_made(results)}"
+    )
+
+
+def kernel_rates(results: Results) -> Iterator[str]:
+    """Yield the numbers of results/kernel_rates.json."""
+    model = results["model"]
+    for part, title in (("forest", "trees"), ("factors", "factors (exact SHAP)")):
+        labels, times = results[part]["labels"], results[part]["rows"]
+        heads = [label if name == "ours" else f"{label} (times ours)" for name, label in labels.items()]
+        yield f"| {title}, µs a call | " + " | ".join(heads) + " |"
+        yield "|---" * (len(labels) + 1) + "|"
+        for rows, each in times.items():
+            others = [f"{each[name]['median_us']:,.4g} (**{each[name]['times_ours']:.1f}**)" for name in labels if name != "ours"]
+            cells = [f"{each['ours']['median_us']:,.4g}", *others]
+            yield f"| {int(rows):,} row{'s' if rows != '1' else ''} | " + " | ".join(cells) + " |"
+        yield ""
+    missing = "".join(f" {name} is missing: {why}." for name, why in results["forest"]["missing"].items())
+    yield (
+        f"{model['trees']} trees of depth {model['depth']}, {model['features']} float32 features, one thread each, in turn in one run, "
+        f"median of {model['rounds']}; all agree with XGBoost within 1e-5, ours to the last bit.{missing} {_made(results)}"
+    )
+    yield from ("", "![Microseconds per row](benchmarks/results/kernel_rates.svg)")
+
+
+def costs(results: Results) -> Iterator[str]:
+    """Yield the numbers of results/costs.json."""
+    whole = results["interactions"]
+    few, many = min(whole, key=int), max(whole, key=int)
+    yield (
+        f"A whole request in process (decode, features, score, factors, actions, encode) costs {whole[few]['median_us']:,.0f} µs with "
+        f"{few} and {whole[many]['median_us']:,.0f} µs with {many} interactions. {_made(results)}"
+    )
+    yield from ("", "![What a score costs](benchmarks/results/costs.svg)")
 
 
 def model(results: Results) -> Iterator[str]:
@@ -75,47 +137,74 @@ def drains(results: Results) -> Iterator[str]:
     )
 
 
-SECTIONS: dict[str, Callable[[Results], Iterator[str]]] = {"purchase_endpoint": endpoint, "purchase_model": model, "drains": drains}
-MEASURES = ("auc", "average_precision", "log_loss", "brier", "ece")
+SECTIONS: dict[str, Callable[[Results], Iterator[str]]] = {
+    "contest": contest,
+    "overload": overload,
+    "promotions": promotions,
+    "single_flight": single_flight,
+    "kernel_rates": kernel_rates,
+    "costs": costs,
+    "drains": drains,
+    "purchase_model": model,
+}
 
 
-def rewrite(text: str, name: str, results: Results) -> str:
-    """Return the README's text with one section's numbers between its markers. Raises ValueError when it has not one of each, in order."""
+def rewrite(text: str, name: str, results: Results | None) -> str:
+    """Return the README's text with one section's numbers between its markers, nothing between them where there is no result.
+
+    Raises ValueError when it has not one of each marker, in order.
+    """
     begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
     before, found, rest = text.partition(begin)
     _, closed, after = rest.partition(end)
     if not found or not closed or begin in after or end in before + after:
         raise ValueError(f"the README needs one {begin} and, after it, one {end}")
-    return "\n".join([f"{before}{begin}", *SECTIONS[name](results), f"{end}{after}"])
+    lines = [] if results is None else SECTIONS[name](results)
+    return "\n".join([f"{before}{begin}", *lines, f"{end}{after}"])
 
 
 def right(text: str) -> str:
     """Return the README's text with the numbers of all results."""
     for name in SECTIONS:
-        text = rewrite(text, name, json.loads((RESULTS / f"{name}.json").read_text()))
+        text = rewrite(text, name, stored.read(name))
     return text
 
 
 def _rates(results: Results) -> Iterator[str]:
-    yield "| server | requests/s (lowest to highest) | p50 / p99, ms | server's CPU for a request, ms | one connection: p50, ms |"
-    yield "|---|---|---|---|---|"
-    for one in results["contestants"].values():
-        rate = one["rate"]
+    yield (
+        "| server | answers | scores/s (lowest to highest) | p50 / p99, ms | CPU s for 1,000 | memory, MiB | one connection: p50, ms "
+        "| rate with p99 up to 10 ms |"
+    )
+    yield "|---|---|---|---|---|---|---|---|"
+    there = [each for each in results["contestants"].values() if "failed" not in each]
+    for one in sorted(there, key=lambda each: -float(each["rate"]["median"] * each["items"])):
+        rate, items = one["rate"], one["items"]
+        held = f"{one['rate_at_p99']:,.0f}" if one["sweep"] else "none" if items == 1 else ""
         yield (
-            f"| {one['label']} | **{rate['median']:,.0f}** ({rate['lowest']:,.0f} to {rate['highest']:,.0f}) "
-            f"| {one['p50_ms']['median']:.1f} / {one['p99_ms']['median']:.1f} | {one['server_cpu_ms']['median']:.2f} "
-            f"| {one['one_connection']['p50_ms']:.2f} |"
+            f"| {one['label']} | {QUESTIONS[one['question']]} "
+            f"| **{rate['median'] * items:,.0f}** ({rate['lowest'] * items:,.0f} to {rate['highest'] * items:,.0f}) "
+            f"| {one['p50_ms']['median']:.1f} / {one['p99_ms']['median']:.1f} | {one['server_cpu_s_per_1000']['median']:.3f} "
+            f"| {one['rss_mib']['median']:,.0f} | {one['one_connection']['p50_ms']:.2f} | {held} |"
         )
+
+
+QUESTIONS = {"endpoint": "the whole purchase endpoint", "model": "the bare model", "nothing": "nothing"}
 
 
 def _conditions(results: Results) -> Iterator[str]:
     work, machine = results["workload"], results["machine"]
-    times = " and ".join(f"{ratio:.1f} times the rate of {_label(results, name)}" for name, ratio in results["times_the_rate_of"].items())
+    for ours, ratios in results["ratios"].items():
+        times = ", ".join(f"{ratio:.1f} times {_label(results, name)}" for name, ratio in ratios["times_the_rate_of"].items())
+        if times:
+            yield f"{_label(results, ours)} ({QUESTIONS[results['contestants'][ours]['question']]}) has the rate of {times}."
+    failed = [f"{each['label']} ({each['failed'].splitlines()[0]})" for each in results["contestants"].values() if "failed" in each]
+    if failed:
+        yield f"Not measured: {'; '.join(failed)}."
     yield (
-        f"That is {times}. One purchase request with {work['interactions']} interactions, cache off, {work['connections']} connections, "
-        f"one replica; median of {work['repeats']} × {work['seconds']:g} s in rotation, server and load generator on the same "
-        f"{machine['cores']} cores ({machine['cpu']}, {machine['memoryGiB']:g} GiB), Python {results['versions']['python']}, "
-        f"{results['date'][:10]}, by `{results['command']}`."
+        f"The whole endpoint: validation, features of {work['interactions']} interactions, score, factors, actions. The bare model: "
+        f"{work['features']} numbers in, one out. Both {work['trees']} trees of depth {work['depth']}, cache off unless it says on, "
+        f"{work['connections']} connections (8 for the batches), one replica; median of {work['repeats']} × {work['seconds']:g} s in "
+        f"rotation, server and load generator on the same {machine['cores']} cores. {_made(results)}"
     )
 
 
@@ -135,6 +224,14 @@ def _label(results: Results, name: str) -> str:
     return label
 
 
+def _made(results: Results) -> str:
+    machine = results["machine"]
+    return (
+        f"{machine['cores']} cores ({machine['cpu']}, {machine['memoryGiB']:g} GiB), Python {results['versions']['python']}, "
+        f"{results['date'][:10]}, `{results['command']}`."
+    )
+
+
 def main() -> None:
     """Write the numbers into the README, or check it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -145,7 +242,7 @@ def main() -> None:
     if not options.check:
         README.write_text(wanted)
     elif shown != wanted:
-        sys.exit("README.md does not show the numbers of the results; run: python benchmarks/readme_numbers.py")
+        sys.exit("README.md does not show the numbers of the results; run: python -m benchmarks.readme_numbers")
 
 
 if __name__ == "__main__":

@@ -1,68 +1,142 @@
-"""Starts a contestant's server in a process of its own, waits until it answers, and ends every process that came of it."""
+"""Starts a contestant's server, waits until it answers rightly, and ends every process that came of it.
+
+A contestant (benchmarks/contestants/<name>.py) has a LABEL for the plots, a QUESTION ("endpoint": the whole purchase endpoint; "model": the
+bare model, 17 float32 in and one probability out), REQUIREMENTS, the packages that its own environment holds (none: it runs in this one),
+and `start(model, port)`, a context in which its server runs and whose value is the Target to send requests to.
+
+Only the standard library is imported at the top: a contestant's server imports this module in an environment that has none of ours.
+"""
 
 import contextlib
 import http.client
+import json
 import os
+import re
 import secrets
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
-import msgspec
-
-from serving import processes
-from serving.engines import ENGINES
-
 ROOT = Path(__file__).resolve().parent.parent
-PROBE = msgspec.json.encode(ENGINES[0].example)
+JSON = MappingProxyType({"content-type": "application/json"})
 START_S = 180.0
 STOP_S = 40.0
 LOG_BYTES = 4_000
+CHECKED_ROWS = 8
+TOLERANCE = 1e-6
+
+
+def features(row: Sequence[float]) -> bytes:
+    """Return the JSON body of the contestants that do not prescribe their own: {"features": [17 numbers]}."""
+    return json.dumps({"features": list(row)}, separators=(",", ":")).encode()
+
+
+class Target(NamedTuple):
+    """What to send where (POST), and where the probability stands in what comes back: it is the number right after `marker`."""
+
+    url: str
+    body: Callable[[Sequence[float]], bytes] = features
+    marker: str = '"probability":'
+    headers: Mapping[str, str] = JSON
+
+    def answer(self, body: bytes) -> float:
+        """Return the probability in an answer's body. Raises ValueError when there is none."""
+        found = re.search(re.escape(self.marker.encode()) + rb"\s*(-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)", body)
+        if found is None:
+            raise ValueError(f"no number after {self.marker} in {body[:200]!r}")
+        return float(found[1])
 
 
 @contextlib.contextmanager
-def running(module: Sequence[str], environment: Mapping[str, str], url: str, log: Path, probe: bytes = PROBE) -> Iterator[str]:
-    """Run `python -m MODULE ARGUMENTS...` and yield `url` once a POST of `probe` to it is answered with 200; RuntimeError if it never is.
+def scoring(
+    command: Sequence[str | Path], target: Target, model: Path, log: Path, environment: Mapping[str, str] | None = None
+) -> Iterator[Target]:
+    """Run the server of a bare model and yield its target once its answers are XGBoost's within 1e-6; RuntimeError if they are not."""
+    rows, probabilities = _right_answers(model)
+    with running(command, target, target.body(rows[0]), log, environment):
+        for row, probability in zip(rows, probabilities, strict=True):
+            status, body = _post(target, target.body(row))
+            if status != 200 or abs(target.answer(body) - probability) > TOLERANCE:
+                raise RuntimeError(f"{target.url} answered {status} {body[:300]!r} where XGBoost says {probability}")
+        yield target
+
+
+@contextlib.contextmanager
+def running(
+    command: Sequence[str | Path], target: Target, probe: bytes, log: Path, environment: Mapping[str, str] | None = None
+) -> Iterator[Target]:
+    """Run a server and yield its target once a POST of `probe` to it is answered with 200; RuntimeError, with its log, if it never is.
 
     At the end the process gets SIGTERM and time to stop by itself; whatever it has started and left behind is ended after it.
     """
+    from serving import processes  # not at the top: see there
+
     mark = secrets.token_hex(8)
-    # With -m and not as a script: a script's folder comes first in sys.path, where ray_default's neighbours could hide real packages.
-    command = [sys.executable, "-m", *module]
     with log.open("wb") as output:
-        process = processes.spawn(command, mark, env={**os.environ, **environment}, cwd=ROOT, output=output, die_with_parent=True)
+        process = processes.spawn(command, mark, env={**os.environ, **(environment or {})}, cwd=ROOT, output=output, die_with_parent=True)
     try:
-        _wait_until_answered(process, url, probe, log)
-        yield url
+        _wait_until_answered(process, target, probe, log)
+        yield target
     finally:
         process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(STOP_S)
-        processes.clear(mark, term_s=3.0)
+        processes.clear(mark, term_s=3.0, session=process.pid)
+        process.wait()  # it has been killed by now
 
 
-def _wait_until_answered(process: "subprocess.Popen[bytes]", url: str, probe: bytes, log: Path) -> None:
+def module(name: str, python: Path | None = None) -> list[str | Path]:
+    """Return the command that runs a contestant's module in an environment's Python, this one's if none is given."""
+    # With -m and not as a script: a script's folder comes first in sys.path, where its neighbours could hide the real packages.
+    return [python or sys.executable, "-m", name]
+
+
+def free_port() -> int:
+    """Return a port of the loopback interface that nothing listens on."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+def _right_answers(model: Path) -> tuple[list[list[float]], list[float]]:
+    import numpy as np
+    import xgboost
+
+    booster = xgboost.Booster({"nthread": 1}, model_file=model)
+    rows = np.random.default_rng(0).normal(size=(CHECKED_ROWS, booster.num_features())).astype(np.float32)
+    return rows.tolist(), booster.inplace_predict(rows).tolist()
+
+
+def _wait_until_answered(process: "subprocess.Popen[bytes]", target: Target, probe: bytes, log: Path) -> None:
     end, seen = time.monotonic() + START_S, "no connection"
     while time.monotonic() < end and process.poll() is None:
         try:
-            seen = str(_post(url, probe))
+            status, body = _post(target, probe)
         except (OSError, http.client.HTTPException) as error:
             seen = repr(error)
-        if seen == "200":
-            return
+        else:
+            if status == 200:
+                return
+            seen = f"{status} {body[:300]!r}"
         time.sleep(0.2)
+    ended = f"it ended with {process.returncode}; " if process.returncode is not None else ""
     tail = log.read_bytes()[-LOG_BYTES:].decode(errors="replace")
-    raise RuntimeError(f"{' '.join(process.args[-4:])} did not answer {url} with 200 but with {seen}; the end of its log:\n{tail}")
+    raise RuntimeError(f"{log.stem} did not answer {target.url} with 200 but with {seen}; {ended}the end of its log:\n{tail}")
 
 
-def _post(url: str, body: bytes) -> int:
-    target = urlsplit(url)
-    connection = http.client.HTTPConnection(target.hostname or "", target.port, timeout=5)
+def _post(target: Target, body: bytes) -> tuple[int, bytes]:
+    url = urlsplit(target.url)
+    connection = http.client.HTTPConnection(url.hostname or "", url.port, timeout=5)
     try:
-        connection.request("POST", target.path, body, {"content-type": "application/json"})
-        return connection.getresponse().status
+        connection.request("POST", url.path, body, dict(target.headers))
+        response = connection.getresponse()
+        return response.status, response.read()
     finally:
         connection.close()

@@ -1,31 +1,38 @@
-"""`revenue-engine serve` as a user starts it: one replica, default settings, except that the cache is off."""
+"""The whole purchase endpoint of `revenue-engine serve` as a user starts it: one replica, default settings, but the cache off."""
 
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.servers import running
+import msgspec
+
+from benchmarks.servers import Target, module, running
 from serving.engines import ENGINES
 from training.registry import Registry
 
 LABEL = "revenue-engine"
+QUESTION = "endpoint"
+REQUIREMENTS = ()
+
+PURCHASE = ENGINES[0]
 ALIAS = "champion"
 
 
 @contextlib.contextmanager
-def start(bundle: Path, port: int) -> Iterator[str]:
-    """Serve the bundle on a loopback port, files beside the bundle; yield the URL that answers purchase predictions."""
-    home = bundle.parent / "home"
+def start(model: Path, port: int, *, cache: bool = False) -> Iterator[Target]:
+    """Serve the purchase bundle `model` on a loopback port, files beside the bundle."""
+    home = model.parent / "home"
     registry = home / "models"
-    Registry(str(registry), home / "fetched").add(bundle, alias=ALIAS)
+    Registry(str(registry), home / "fetched").add(model, alias=ALIAS)
     environment = {
         "REVENUE_ENGINE_HOME": str(home),
         "REVENUE_ENGINE_MODELS__REGISTRY": str(registry),
         "REVENUE_ENGINE_MODELS__ALIAS": ALIAS,
         "REVENUE_ENGINE_SERVER__HOST": "127.0.0.1",
         "REVENUE_ENGINE_SERVER__REPLICAS": "1",
-        "REVENUE_ENGINE_CACHE__ENABLED": "false",
+        "REVENUE_ENGINE_CACHE__ENABLED": str(cache).lower(),
     }
-    url = f"http://127.0.0.1:{port}{ENGINES[0].route}"
-    with running(["serving.cli", "serve", "--port", str(port)], environment, url, bundle.parent / "ours.log"):
-        yield url
+    target = Target(f"http://127.0.0.1:{port}{PURCHASE.route}", marker='"purchaseProbability":')
+    command = [*module("serving.cli"), "serve", "--port", str(port)]
+    with running(command, target, msgspec.json.encode(PURCHASE.example), model.parent / "ours.log", environment):
+        yield target

@@ -1,0 +1,156 @@
+"""How fast the compiled trees and factors are: `python -m benchmarks.kernel_rates [--quick]`, from the project's root.
+
+Each engine predicts the same rows with one thread, in turn, again and again, so that whatever slows the machine slows everybody: the ratios
+are of the same minute. XGBoost's `inplace_predict` gets its rows as ours do; `pred_contribs` gets its DMatrix ready-made, which is kind.
+Writes benchmarks/results/kernel_rates.json.
+"""
+
+import argparse
+import contextlib
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xgboost as xgb
+from numpy.typing import NDArray
+
+from benchmarks import environments, results, rivals
+from benchmarks.gauge import say
+from benchmarks.workload import DEPTH, FEATURES, TREES, make, matrix
+from kernels import trees
+from kernels.factors import Factors
+from kernels.forest import Forest
+
+SIZES = (1, 8, 64, 1_024, 65_536)
+FACTOR_SIZES = (1, 64, 1_000)
+TURN_S = 0.08  # of one engine's turn
+ROUNDS, QUICK_ROUNDS = 9, 3
+MOST_CALLS = 20_000
+TOLERANCE = 1e-5
+
+Matrix = NDArray[np.float32]
+Seconds = Callable[[int], float]  # of one call, the mean of so many
+
+
+def measure(engines: Mapping[str, Seconds], rounds: int, turn_s: float = TURN_S) -> dict[str, dict[str, float]]:
+    """Return the microseconds of one call of each engine, taken in turn: the median over the rounds, the lowest and the highest."""
+    calls = {name: max(1, min(MOST_CALLS, int(turn_s / max(seconds(1), 1e-9)))) for name, seconds in engines.items()}
+    calls = {name: max(1, min(MOST_CALLS, int(turn_s / seconds(calls[name])))) for name, seconds in engines.items()}
+    taken: dict[str, list[float]] = {name: [] for name in engines}
+    for _ in range(rounds):
+        for name, seconds in engines.items():
+            taken[name].append(seconds(calls[name]) * 1e6)
+    return {
+        name: {"median_us": _digits(statistics.median(times)), "lowest_us": _digits(min(times)), "highest_us": _digits(max(times))}
+        for name, times in taken.items()
+    }
+
+
+def repeated(call: Callable[[], object]) -> Seconds:
+    """Return what times a call."""
+
+    def seconds(calls: int) -> float:
+        began = time.perf_counter()
+        for _ in range(calls):
+            call()
+        return (time.perf_counter() - began) / calls
+
+    return seconds
+
+
+def forest(booster: xgb.Booster, model: Path, rounds: int, asked: Sequence[str] = tuple(rivals.RIVALS)) -> dict[str, Any]:
+    """Return the times of every engine at every number of rows, with the rivals `asked` for, and why some rival is missing."""
+    ours = Forest.from_booster(booster)
+    ours.tune()
+    found: dict[str, Any] = {"labels": {"ours": "revenue-engine", "xgboost": f"XGBoost {xgb.__version__} inplace_predict"}, "rows": {}}
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-kernels-")))
+        others, found["missing"] = _rivals(stack, booster, model, folder, asked)
+        for size in SIZES:
+            X, file = matrix(size), folder / f"rows-{size}.npy"
+            np.save(file, X)
+            right = booster.inplace_predict(X)
+            _check("ours", ours.predict(X), right)
+            engines = {"ours": repeated(partial(ours.predict, X)), "xgboost": repeated(partial(booster.inplace_predict, X))}
+            for name, other in others.items():
+                _check(name, other.scores(file), right)
+                found["labels"][name] = other.label
+                engines[name] = partial(other.seconds, file)
+            found["rows"][str(size)] = _ratios(measure(engines, rounds))
+            say(f"{size:,} rows: " + ", ".join(f"{name} {times['median_us']:,.4g} us" for name, times in found["rows"][str(size)].items()))
+    return found
+
+
+def factors(booster: xgb.Booster, rounds: int) -> dict[str, Any]:
+    """Return the times of our factors and of `pred_contribs` at every number of rows."""
+    ours = Factors(trees.read(booster))
+    found: dict[str, Any] = {"labels": {"ours": "revenue-engine", "xgboost": f"XGBoost {xgb.__version__} pred_contribs"}, "rows": {}}
+    for size in FACTOR_SIZES:
+        X = matrix(size)
+        data = xgb.DMatrix(X, nthread=1)
+        _check("ours", ours.of(X), booster.predict(data, pred_contribs=True)[:, :-1])
+        engines = {
+            "ours": repeated(partial(ours.of, X)),
+            "xgboost": repeated(partial(booster.predict, data, pred_contribs=True)),
+        }
+        found["rows"][str(size)] = _ratios(measure(engines, rounds))
+        say(f"factors, {size:,} rows: {found['rows'][str(size)]}")
+    return found
+
+
+def _rivals(
+    stack: contextlib.ExitStack, booster: xgb.Booster, model: Path, folder: Path, asked: Sequence[str]
+) -> tuple[dict[str, rivals.Rival], dict[str, str]]:
+    """Return the rivals that started, and why the others did not."""
+    arrays, started, missing = folder / "trees.npz", dict[str, rivals.Rival](), dict[str, str]()
+    np.savez(arrays, **trees.read(booster)._asdict())
+    for name in asked:
+        say(f"preparing {name}")
+        try:
+            python = environments.python(rivals.ENVIRONMENT, rivals.REQUIREMENTS)
+            started[name] = stack.enter_context(rivals.running(python, name, model, arrays))
+        except (environments.NotInstalledError, RuntimeError, OSError) as error:
+            missing[name] = str(error)
+            say(f"{name} is left out: {error}")
+    return started, missing
+
+
+def _ratios(times: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+    """Add to the times of each engine how many times as long as ours they are."""
+    ours = times["ours"]["median_us"]
+    return {name: {**each, "times_ours": round(each["median_us"] / ours, 2)} for name, each in times.items()}
+
+
+def _check(name: str, scores: Any, right: NDArray[Any]) -> None:
+    difference = float(np.abs(np.asarray(scores, np.float64) - right).max())
+    if difference > TOLERANCE:
+        raise RuntimeError(f"{name} differs from XGBoost by {difference}; nothing is recorded")
+
+
+def _digits(value: float) -> float:
+    return float(f"{value:.4g}")
+
+
+def main() -> None:
+    """Measure, and write the results."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="fewer rounds, no rivals but XGBoost; prints, and writes nothing")
+    options = parser.parse_args()
+    rounds = QUICK_ROUNDS if options.quick else ROUNDS
+    model = make(say).model
+    booster = xgb.Booster({"nthread": 1}, model_file=model)
+    found = {
+        "model": {"trees": TREES, "depth": DEPTH, "features": FEATURES, "rounds": rounds},
+        "forest": forest(booster, model, rounds, () if options.quick else tuple(rivals.RIVALS)),
+        "factors": factors(booster, rounds),
+    }
+    results.conclude("kernel_rates", found, write=not options.quick)
+
+
+if __name__ == "__main__":
+    main()

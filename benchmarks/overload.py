@@ -1,0 +1,88 @@
+"""What is left when more is asked than can be answered: `python -m benchmarks.overload [--seconds 60]`, from the project's root.
+
+The server has one core and the load generator the other. The peak is what 32 connections get; then the open loop offers 1 to 5 times as
+much, twice and four times as much for a minute each. Every request states its deadline; good is a right answer within it, counted from when
+the request was due. Writes benchmarks/results/overload.json.
+"""
+
+import argparse
+import contextlib
+import signal
+import statistics
+import sys
+from typing import Any
+
+from benchmarks import results
+from benchmarks.contest import CONNECTIONS, CONTESTANTS, running
+from benchmarks.gauge import Questions, Report, Servers, load, pinned, say, two_cores
+from benchmarks.workload import make
+
+DEADLINE_MS = 100
+MOST_CONNECTIONS = 1024  # the callers' pool: who has none of them within the deadline gives up
+LONG, SHORT = (2.0, 4.0), (1.0, 3.0, 5.0)  # times the peak
+SHORT_S = 12.0
+PEAK_S, PEAKS = 5.0, 3
+KEPT = (
+    *("offered", "seconds", "sent", "requests", "goodput", "late", "p50_ms", "p99_ms", "p999_ms"),
+    *("errors", "refused", "counts", "lag", "cpu_s", "most_connections"),
+)
+RUNG, BASE_RATE = '"rung":"', '"rung":"base-rate"'
+
+
+def peak(questions: Questions, core: int) -> float:
+    """Return what 32 connections get, answers a second: the median of several runs."""
+    options = ("--connections", CONNECTIONS, "--seconds", PEAK_S)
+    load(questions, *options, core=core)  # to warm up
+    rates: list[float] = [load(questions, *options, core=core)["rate"] for _ in range(PEAKS)]
+    return statistics.median(rates)
+
+
+def offer(questions: Questions, times: float, peak_rate: float, seconds: float, core: int) -> dict[str, Any]:
+    """Return what came of so many times the peak."""
+    servers = Servers()
+    before = servers.rss_mib()
+    options = ("--rate", round(times * peak_rate, 1), "--seconds", seconds, "--connections", MOST_CONNECTIONS)
+    deadline = ("--deadline-ms", DEADLINE_MS, "--state-deadline", "--count", RUNG, "--degraded", BASE_RATE)
+    report = load(questions, *options, *deadline, core=core)
+    found = {"times": times, "rss_mib": [before, servers.rss_mib()], **told(report, peak_rate)}
+    say(
+        f"{times:g} times the peak: goodput {found['goodput_share']:.0%}, {found['in_deadline']:.3%} of the accepted in time, "
+        f"{found['refused']['count']:,} refused, {found['errors']}"
+    )
+    return found
+
+
+def told(report: Report, peak_rate: float) -> dict[str, Any]:
+    """Return the figures of a report that say how an overload was borne."""
+    degraded = report["errors"].get("degraded", 0)
+    accepted = report["requests"] + degraded
+    return {
+        **{key: report[key] for key in KEPT},
+        "goodput_share": round(report["goodput"] / peak_rate, 4),
+        "in_deadline": round((accepted - report["late"]) / accepted, 6) if accepted else 0.0,
+        "refusals_without_retry_after": report["refused"]["without_retry_after"],
+    }
+
+
+def main() -> None:
+    """Measure, and write the results."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=60.0, help="of two and of four times the peak (%(default)s)")
+    options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    server, generator = two_cores()
+    work = make(say)
+    say("starting the server on one core")
+    with contextlib.ExitStack() as stack:
+        with pinned(server):
+            questions = stack.enter_context(running(CONTESTANTS[0], work))
+        peak_rate = peak(questions, generator)
+        say(f"the peak: {peak_rate:,.0f} answers/s")
+        plan = sorted([(times, options.seconds) for times in LONG] + [(times, min(SHORT_S, options.seconds)) for times in SHORT])
+        offered = [offer(questions, times, peak_rate, seconds, generator) for times, seconds in plan]
+    found = {"workload": {**work.facts, "deadline_ms": DEADLINE_MS, "connections": CONNECTIONS}, "peak": peak_rate, "offered": offered}
+    results.conclude("overload", found, write=True)
+
+
+if __name__ == "__main__":
+    main()
