@@ -29,7 +29,8 @@ class Protocol(HttpToolsProtocol):
     """One connection. Its requests take turns: `_busy` while one is being answered, those behind it wait as what will begin them.
 
     `_incoming` is the hot request whose body is being read, `under_way` the request that is being answered. What was read but must not be
-    parsed yet is the `_rest`. `_quiet_bytes` came since the parser last found anything but a header.
+    parsed yet is the `_rest`. The parser is within a request when that has `_begun`; `_quiet_bytes` came since it last found anything but a
+    header.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Protocol(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._hot = hot or _NONE
+        self._begun = False
         self._in_head = True
         self._quiet_bytes = 0
         self._rest = b""
@@ -78,7 +80,7 @@ class Protocol(HttpToolsProtocol):
 
     def _shed(self, shedder: Shedder, data: bytes | memoryview) -> bool:
         """Refuse what has come without parsing it, if that may be and can be: nothing is under way here, and it is one plain request."""
-        if self._busy or self._waiting or self._rest or self._quiet_bytes or not self._in_head or self._deaf:
+        if self._busy or self._waiting or self._rest or self._begun or self._deaf:
             return False
         if self._hot.state.draining or self.flow.write_paused or not isinstance(data, bytes):
             return False
@@ -119,6 +121,7 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """Begin a head."""
+        self._begun = True
         self.url = b""
         self.headers = []
 
@@ -152,6 +155,7 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Let a hot request have its turn; what follows is the next one's head."""
+        self._begun = False
         self._in_head = True
         self._quiet_bytes = 0
         exchange = self._incoming

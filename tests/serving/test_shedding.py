@@ -137,3 +137,17 @@ async def test_a_draining_server_ends_the_connection_instead_of_shedding() -> No
     await turns()
     assert full.refused == 0
     assert wire.closed
+
+
+async def test_what_comes_within_a_request_is_no_request_even_if_it_looks_like_one() -> None:
+    """Its head may have begun in the bytes that ended the request before."""
+    full, held = Full(), Held()
+    wire = Wire(dataclasses.replace(table(held), shedder=Shedder({PATH: full}, 1000, 1000)))
+    wire.send(wired(b"")[:10], wired(b"")[10:] + b"GET /cold HTTP/1.1\r\nX: ")
+    await turns()
+    held.let_go()
+    await turns()
+    wire.send(wired(b"one"))
+    await turns()
+    assert (full.refused, held.replies) == (0, [])
+    assert [headers.get("x-route") for _, headers, _ in answers(wire.sent)] == ["hot", "cold"] + [None] * (len(answers(wire.sent)) - 2)

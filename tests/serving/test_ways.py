@@ -92,7 +92,7 @@ def both() -> Iterator[tuple[Serving, Serving]]:
 def told(server: Serving, *parts: bytes) -> list[tuple[int, dict[str, str], bytes]]:
     """Return what came back until the connection ended, which `NEXT` asks for; without what is different every time."""
     with Caller(server.port) as caller:
-        got = caller.send(*parts, NEXT).rest()
+        got = caller.send(b"".join(parts) + NEXT).rest()
     return answers(re.sub(rb"dur=[0-9.]+", b"dur=0", re.sub(rb"[0-9a-f]{32}", b"i" * 32, got)))
 
 
