@@ -1,6 +1,7 @@
 """One frozen Settings object: configs/base.yaml, the file given by --config, the environment, the command line. Read once, passed on."""
 
 import functools
+import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +14,14 @@ from serving.errors import SettingsError
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
 
+MOST_BY_ITSELF = 4
+
+
+def cores() -> int:
+    """Return a replica for each core that this process may use, up to MOST_BY_ITSELF: each holds the models once more."""
+    return min(len(os.sched_getaffinity(0)), MOST_BY_ITSELF)
+
+
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -22,7 +31,7 @@ class Server(_Part):
 
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
-    replicas: int = Field(1, ge=1, le=64)
+    replicas: int = Field(default_factory=cores, ge=1, le=64)  # one answers on one core
     max_body_bytes: int = Field(4 * 1024 * 1024, ge=1024)
     max_items: int = Field(1000, ge=1)
     max_connections: int = Field(10_000, ge=1)

@@ -29,7 +29,6 @@ def start(model: Path, port: int, *, cache: bool = False) -> Iterator[Target]:
         "REVENUE_ENGINE_MODELS__REGISTRY": str(registry),
         "REVENUE_ENGINE_MODELS__ALIAS": ALIAS,
         "REVENUE_ENGINE_SERVER__HOST": "127.0.0.1",
-        "REVENUE_ENGINE_SERVER__REPLICAS": "1",
         "REVENUE_ENGINE_CACHE__ENABLED": str(cache).lower(),
     }
     target = Target(f"http://127.0.0.1:{port}{PURCHASE.route}", marker='"purchaseProbability":')

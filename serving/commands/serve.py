@@ -14,7 +14,9 @@ def serve(
     config: Config = None,
     port: Annotated[int | None, typer.Option("--port", min=0, max=65535, help="[default: 8000; 0: any free one]")] = None,
     host: Annotated[str | None, typer.Option("--host", help="[default: 127.0.0.1]")] = None,
-    replicas: Annotated[int | None, typer.Option("--replicas", min=1, help="Replicas on the one port. [default: 1]")] = None,
+    replicas: Annotated[
+        int | None, typer.Option("--replicas", min=1, help="Replicas on the one port. [default: a core each, up to 4]")
+    ] = None,
     seed: Seed = None,
     as_json: Json = False,
     quiet: Quiet = False,
