@@ -18,6 +18,8 @@ from serving.cost import Cost
 from serving.errors import DeadlineExceededError, OverloadedError
 
 INLINE_S = 0.005  # a batch expected to take less than this runs on the event loop: a thread costs more than it saves
+PRESSED_S = 0.002  # the same while requests are refused: so long a refusal may have to wait for its turn
+DRAG_SMOOTHING, DRAG_LEAP = 0.2, 4.0  # of the newest turn in the drag, and how many times the drag one turn may show
 SAFETY = 1.25  # a queue is taken to last so much longer than it should
 RECOVERED = 0.5  # of the time that is left: what the queue must fit into, nothing left out, before nothing is left out again
 PRIORITIES = 8  # urgency of RFC 9218: 0 first, 7 last
@@ -80,8 +82,11 @@ class Batcher:
         self._numbers = itertools.count()
         self._busy = False
         self._leaning = False
-        self._turn = 0.0  # when the last batch ended with others waiting
+        self._turn = self._turn_before = 0.0  # when the last batch ended with others waiting, and the one before it
+        self._drag = 1.0  # how many times what its scoring should take passes from the end of one batch to that of the next
         self.pressed = False  # somebody was refused since the queue was last empty
+        self._refused_s = -1.0  # who waits no longer than so was refused since the queue last became shorter,
+        self._refusal: OverloadedError | None = None  # with these words
         self.full, self.lean = Cost(), Cost()
         self.batches = 0
         self.rows = 0
@@ -101,7 +106,7 @@ class Batcher:
         if error is not None:
             self.refused += 1
             self.pressed = True
-            raise error
+            raise error.with_traceback(None)
         job = Job(request, deadline, done, now)
         heapq.heappush(self._waiting, (priority, deadline, next(self._numbers), job))
         self._queued[priority] += 1
@@ -130,8 +135,17 @@ class Batcher:
         if not waiting:
             return None
         now = time.monotonic() if now is None else now
+        if priority == NORMAL and deadline - now <= self._refused_s:
+            return self._refusal
+        error = self._judge(waiting, deadline, priority, now)
+        if error is not None and priority == NORMAL:
+            self._refused_s, self._refusal = deadline - now, error
+        return error
+
+    def _judge(self, waiting: int, deadline: float, priority: int, now: float) -> OverloadedError | None:
+        """Return why a request would not be answered in time, None when it would; begins or ends leaning where that decides it."""
         if waiting >= self._max_queued:
-            wait_s = self._cost().drain(waiting, self._max_batch)
+            wait_s = self._wait_s(self._cost(), waiting)
             return OverloadedError(f"{waiting} requests wait already (batcher.max_queued={self._max_queued})", wait_s)
         if self._leaning and self._recovered(now):
             self._leaning = False
@@ -148,9 +162,9 @@ class Batcher:
     def _fits(self, cost: Cost, deadline: float, priority: int, now: float) -> bool:
         """Return whether a newcomer would be answered in time, and nobody too late for its sake."""
         ahead = sum(self._queued[: priority + 1])
-        all_s = SAFETY * cost.drain(ahead + 1, self._max_batch)
-        if self._turn:
-            all_s += now - self._turn  # for so long it may have lain unread, while its caller's time ran
+        # Since the sockets were last looked at it may have lain unread, while its caller's time ran.
+        unread_s = now - self._turn_before if self._turn_before else 0.0
+        all_s = unread_s + SAFETY * self._wait_s(cost, ahead + 1)
         if now + all_s <= deadline:
             return True  # after all of them, so those behind, whose deadlines are later, are in time too
         if deadline >= self._latest:
@@ -161,11 +175,20 @@ class Batcher:
                 before += 1
             elif other == priority and due < soonest:
                 soonest = due
-        return now + SAFETY * cost.drain(before + 1, self._max_batch) <= deadline and now + all_s <= soonest
+        return now + unread_s + SAFETY * self._wait_s(cost, before + 1) <= deadline and now + all_s <= soonest
 
     def _recovered(self, now: float) -> bool:
         """Return whether what waits fits easily with nothing left out."""
-        return SAFETY * self.full.drain(len(self._waiting) + 1, self._max_batch) <= RECOVERED * (self._latest - now)
+        return SAFETY * self._wait_s(self.full, len(self._waiting) + 1) <= RECOVERED * (self._latest - now)
+
+    def _wait_s(self, cost: Cost, rows: int) -> float:
+        """Return the seconds after which so many rows will have been answered, all that is done between batches included."""
+        return self._drag * cost.drain(rows, self._largest(cost)[0])
+
+    def _largest(self, cost: Cost) -> tuple[int, bool]:
+        """Return how many rows the next batch may have, and whether it runs on the event loop."""
+        fitting = cost.fitting(PRESSED_S if self.pressed else INLINE_S)
+        return (min(fitting, self._max_batch), True) if fitting else (self._max_batch, False)
 
     def _cost(self) -> Cost:
         return self._lean_cost() if self._leaning else self.full
@@ -174,7 +197,7 @@ class Batcher:
         return self.lean if self.lean.known else self.full
 
     def _too_late(self, cost: Cost, deadline: float, now: float) -> OverloadedError:
-        wait_s = SAFETY * cost.drain(len(self._waiting) + 1, self._max_batch)
+        wait_s = SAFETY * self._wait_s(cost, len(self._waiting) + 1)
         return OverloadedError(
             f"{len(self._waiting)} requests wait already: the answer would come after {wait_s * 1000:.0f} ms, the caller waits "
             f"{max(0.0, deadline - now) * 1000:.0f} ms",
@@ -185,6 +208,7 @@ class Batcher:
         """Pop the next batch; a caller that went away is skipped, one whose deadline has passed is told so."""
         batch: list[Job] = []
         now = time.monotonic()
+        self._refused_s, self._refusal = -1.0, None
         while self._waiting and len(batch) < most:
             priority, deadline, _, job = heapq.heappop(self._waiting)
             self._queued[priority] -= 1
@@ -200,8 +224,8 @@ class Batcher:
 
     def _next(self) -> None:
         lean = self._leaning
-        inline = self._cost().fitting(INLINE_S)
-        batch = self._take(min(inline, self._max_batch) if inline else self._max_batch)
+        largest, inline = self._largest(self._cost())
+        batch = self._take(largest)
         if not batch:
             self._idle()
             return
@@ -239,9 +263,12 @@ class Batcher:
                 job.done(_late(job.deadline, now))
             else:
                 job.done(Scored(body, began - job.since, features_s, model_s, encode_s, lean))
-        # Under load a batch costs what passes from the end of the last one to its own: reading, refusing and replying too.
         end = time.monotonic()
-        (self.lean if lean else self.full).learn(len(batch), end - (self._turn or began))
+        cost = self.lean if lean else self.full
+        cost.learn(len(batch), now - began)
+        if self._turn:  # under load a batch costs what passes from the end of the last one to its own: reading, refusing, replying too
+            drag = min((end - self._turn) / max(cost.of(len(batch)), 1e-9), DRAG_LEAP * self._drag)
+            self._drag += DRAG_SMOOTHING * (drag - self._drag)
         self._go_on(end)
 
     def _fail(self, batch: list[Job], error: Exception) -> None:
@@ -252,14 +279,14 @@ class Batcher:
 
     def _go_on(self, now: float) -> None:
         if self._waiting:
-            self._turn = now
+            self._turn_before, self._turn = self._turn, now
             asyncio.get_running_loop().call_soon(self._next)
         else:
             self._idle()
 
     def _idle(self) -> None:
         self._busy = self._leaning = self.pressed = False
-        self._turn = 0.0
+        self._turn = self._turn_before = 0.0
 
 
 def _late(deadline: float, now: float) -> DeadlineExceededError:

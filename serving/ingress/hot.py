@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from serving.ingress import problems
 from serving.ingress.answer import Answer
@@ -12,6 +12,7 @@ from serving.ingress.headers import Headers, request_id
 from serving.ingress.shedding import Shedder
 from serving.ingress.state import State
 
+T = TypeVar("T")
 Reply = Callable[[Answer], None]
 Cancel = Callable[[], object]
 Begin = Callable[[Headers, bytes, Reply], Cancel]
@@ -39,9 +40,9 @@ class Outbox:
     """Answers that are written at the end of the loop's turn, one after the other: that costs a third less than to write each at once."""
 
     def __init__(self) -> None:
-        self._answers: deque[tuple[Reply, Answer]] = deque()
+        self._answers: deque[tuple[Callable[[Any], None], Any]] = deque()
 
-    def put(self, send: Reply, answer: Answer) -> None:
+    def put(self, send: Callable[[T], None], answer: T) -> None:
         """Have `send(answer)` called soon."""
         if not self._answers:
             asyncio.get_running_loop().call_soon(self._empty)

@@ -87,9 +87,15 @@ class Protocol(HttpToolsProtocol):
         reply = shedder.reply(data)
         if reply is None:
             return False
-        self.transport.write(reply)
-        self.on_response_complete()
+        self._busy = True
+        self._idle_since = None
+        self._hot.outbox.put(self._send_refusal, reply)
         return True
+
+    def _send_refusal(self, reply: bytes) -> None:
+        if not self.transport.is_closing():
+            self.transport.write(reply)
+            self.on_response_complete()
 
     def _parse_rest(self) -> None:
         """Parse what was read until a request has to wait: it and what follows it in the same part are all that wait."""

@@ -10,6 +10,7 @@ import random
 import re
 import time
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Protocol
 
 from serving.errors import OverloadedError
@@ -79,9 +80,15 @@ class Shedder:
         return int(stated) / 1000 if stated.isdigit() and len(stated) <= 9 and 1 <= int(stated) <= MAX_TIMEOUT_MS else None
 
 
-def _written(error: OverloadedError) -> bytes:
-    """Return the response as `problems.answer` and `answer.written` would make it: the detail is digits and plain text."""
-    request_id = b"%032x" % random.getrandbits(128)
+@lru_cache(maxsize=1)  # within a turn of the loop most are refused in the same words
+def _form(error: OverloadedError) -> bytes:
+    """Return the response as `problems.answer` and `answer.written` would make it, but for its two request ids."""
     retry_s = math.ceil(min(max(error.retry_after_s, 1.0), MAX_RETRY_S))
-    body = _BODY % (str(error).encode(), request_id, retry_s)
-    return _REPLY % (request_id, retry_s, len(body), body)
+    body = _BODY % (str(error).replace("%", "%%").encode(), b"%032x", retry_s)
+    length = len(body % 0)
+    return _REPLY % (b"%032x", retry_s, length, body)
+
+
+def _written(error: OverloadedError) -> bytes:
+    request_id = random.getrandbits(128)
+    return _form(error) % (request_id, request_id)
