@@ -206,4 +206,11 @@ class Cache:
 
 def key(engine: str, version: str, request: msgspec.Struct) -> bytes:
     """Return the key of an answer: engine, model version and 128 bits of hash over the decoded request, where null equals absent."""
-    return b"%s:%s:%s" % (engine.encode(), version.encode(), xxhash.xxh3_128_digest(_encoder.encode(request)))
+    return b"%s:%s:%s" % (engine.encode(), version.encode(), xxhash.xxh3_128_digest(_encoded(request)))
+
+
+def _encoded(request: msgspec.Struct) -> bytes:
+    try:
+        return _encoder.encode(request)
+    except OverflowError:  # MessagePack ends at 64 bits, a JSON integer does not
+        return msgspec.json.encode(request, order="deterministic")

@@ -148,7 +148,11 @@ class Question:
     def ask(self, request: msgspec.Struct, *, deadline: float, fresh: bool = False, priority: int = NORMAL) -> "asyncio.Future[Asked]":
         """Return the answer to come, as `begin` gives it; it raises NotReadyError, OverloadedError, DeadlineExceededError."""
         answer: asyncio.Future[Asked] = asyncio.get_running_loop().create_future()
-        cancel = self.begin(request, lambda outcome: _tell(answer, outcome), deadline=deadline, fresh=fresh, priority=priority)
+        try:
+            cancel = self.begin(request, lambda outcome: _tell(answer, outcome), deadline=deadline, fresh=fresh, priority=priority)
+        except Exception as error:  # one item of a list must not take the others along
+            _tell(answer, error)
+            return answer
         if cancel is not None:
             answer.add_done_callback(lambda future: cancel() if future.cancelled() else None)
         return answer

@@ -124,13 +124,13 @@ class Endpoint:
             began = time.perf_counter()
             request = self._decoder.read(body)
             call.parse_s = time.perf_counter() - began
+            self.meter.parsed(call.parse_s)
+            return self.question.begin(request, call.done, deadline=deadline, fresh=fresh(headers), priority=urgency) or _nothing
         except REFUSED:
             return self._aside_from_here(call, self._reread(headers, body, deadline, call.request_id))
         except Exception as error:
             call.refuse(error)
             return _nothing
-        self.meter.parsed(call.parse_s)
-        return self.question.begin(request, call.done, deadline=deadline, fresh=fresh(headers), priority=urgency) or _nothing
 
     def answer(self, headers: Headers, body: bytes) -> "asyncio.Future[Answer]":
         """Return the response to come. `headers` have names in lower case."""

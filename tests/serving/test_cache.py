@@ -284,3 +284,10 @@ def test_every_difference_that_can_matter_makes_another_key() -> None:
     ]
     keys = [_key(text, engine, version) for text in texts for engine in ("purchase", "churn") for version in ("v1", "v2")]
     assert len(set(keys)) == len(keys)
+
+
+def test_numbers_beyond_64_bits_have_a_key_too():
+    class Big(msgspec.Struct):
+        number: int
+
+    assert len({cache.key("e", "v", Big(number)) for number in (2**80, 2**80 + 1, -(2**80), 1)}) == 4

@@ -47,9 +47,7 @@ async def test_an_object_is_answered_with_an_object() -> None:
 
 async def test_server_timing_is_in_milliseconds() -> None:
     answer = await endpoint(Scripted(ANSWER), configured()).answer(JSON, encoded())
-    assert (header(answer.pairs, "server-timing") or "").endswith(
-        "features;dur=1.000, queue;dur=2.000, model;dur=3.000, encode;dur=4.000"
-    )
+    assert (header(answer.pairs, "server-timing") or "").endswith("features;dur=1.000, queue;dur=2.000, model;dur=3.000, encode;dur=4.000")
 
 
 async def test_the_second_identical_request_is_a_hit_with_an_age_unless_a_fresh_one_is_wanted() -> None:
