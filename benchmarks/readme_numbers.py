@@ -79,8 +79,8 @@ def kernel_rates(results: Results) -> Iterator[str]:
         yield f"| {title}, µs a call | " + " | ".join(heads) + " |"
         yield "|---" * (len(labels) + 1) + "|"
         for rows, each in times.items():
-            others = [f"{each[name]['median_us']:,.4g} (**{each[name]['times_ours']:.1f}**)" for name in labels if name != "ours"]
-            cells = [f"{each['ours']['median_us']:,.4g}", *others]
+            others = [f"{_figures(each[name]['median_us'])} (**{each[name]['times_ours']:.1f}**)" for name in labels if name != "ours"]
+            cells = [f"{_figures(each['ours']['median_us'])}", *others]
             yield f"| {int(rows):,} row{'s' if rows != '1' else ''} | " + " | ".join(cells) + " |"
         yield ""
     missing = "".join(f" {name} is missing: {why}." for name, why in results["forest"]["missing"].items())
@@ -170,6 +170,11 @@ def right(text: str) -> str:
     return text
 
 
+def _figures(value: float) -> str:
+    """Return a number with four figures, or all that stand before the point."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
+
+
 def _rates(results: Results) -> Iterator[str]:
     yield (
         "| server | answers | scores/s (lowest to highest) | p50 / p99, ms | CPU s for 1,000 | memory, MiB | one connection: p50, ms "
@@ -203,7 +208,7 @@ def _conditions(results: Results) -> Iterator[str]:
     yield (
         f"The whole endpoint: validation, features of {work['interactions']} interactions, score, factors, actions. The bare model: "
         f"{work['features']} numbers in, one out. Both {work['trees']} trees of depth {work['depth']}, cache off unless it says on, "
-        f"{work['connections']} connections (8 for the batches), one replica; median of {work['repeats']} × {work['seconds']:g} s in "
+        f"{work['connections']} connections (8 for the batches), a replica for each core; median of {work['repeats']} × {work['seconds']:g} s in "
         f"rotation, server and load generator on the same {machine['cores']} cores. {_made(results)}"
     )
 

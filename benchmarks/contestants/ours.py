@@ -1,4 +1,4 @@
-"""The whole purchase endpoint of `revenue-engine serve` as a user starts it: one replica, default settings, but the cache off."""
+"""The whole purchase endpoint of `revenue-engine serve` as a user starts it: a replica for each core, but the cache off."""
 
 import contextlib
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ ALIAS = "champion"
 
 
 @contextlib.contextmanager
-def start(model: Path, port: int, *, cache: bool = False) -> Iterator[Target]:
+def start(model: Path, port: int, *, cache: bool = False, replicas: int | None = None) -> Iterator[Target]:
     """Serve the purchase bundle `model` on a loopback port, files beside the bundle."""
     home = model.parent / "home"
     registry = home / "models"
@@ -31,6 +31,8 @@ def start(model: Path, port: int, *, cache: bool = False) -> Iterator[Target]:
         "REVENUE_ENGINE_SERVER__HOST": "127.0.0.1",
         "REVENUE_ENGINE_CACHE__ENABLED": str(cache).lower(),
     }
+    if replicas is not None:
+        environment["REVENUE_ENGINE_SERVER__REPLICAS"] = str(replicas)
     target = Target(f"http://127.0.0.1:{port}{PURCHASE.route}", marker='"purchaseProbability":')
     command = [*module("serving.cli"), "serve", "--port", str(port)]
     with running(command, target, msgspec.json.encode(PURCHASE.example), model.parent / "ours.log", environment):
