@@ -208,7 +208,8 @@ def _conditions(results: Results) -> Iterator[str]:
     yield (
         f"The whole endpoint: validation, features of {work['interactions']} interactions, score, factors, actions. The bare model: "
         f"{work['features']} numbers in, one out. Both {work['trees']} trees of depth {work['depth']}, cache off unless it says on, "
-        f"{work['connections']} connections (8 for the batches), a replica for each core; median of {work['repeats']} × {work['seconds']:g} s in "
+        f"{work['connections']} connections (8 for the batches), "
+        f"a replica for each core; median of {work['repeats']} × {work['seconds']:g} s in "
         f"rotation, server and load generator on the same {machine['cores']} cores. {_made(results)}"
     )
 
