@@ -61,7 +61,7 @@ def scoring(
     rows, probabilities = _right_answers(model)
     with running(command, target, target.body(rows[0]), log, environment):
         for row, probability in zip(rows, probabilities, strict=True):
-            status, body = _post(target, target.body(row))
+            status, body = post(target, target.body(row))
             if status != 200 or abs(target.answer(body) - probability) > TOLERANCE:
                 raise RuntimeError(f"{target.url} answered {status} {body[:300]!r} where XGBoost says {probability}")
         yield target
@@ -118,7 +118,7 @@ def _wait_until_answered(process: "subprocess.Popen[bytes]", target: Target, pro
     end, seen = time.monotonic() + START_S, "no connection"
     while time.monotonic() < end and process.poll() is None:
         try:
-            status, body = _post(target, probe)
+            status, body = post(target, probe)
         except (OSError, http.client.HTTPException) as error:
             seen = repr(error)
         else:
@@ -131,7 +131,8 @@ def _wait_until_answered(process: "subprocess.Popen[bytes]", target: Target, pro
     raise RuntimeError(f"{log.stem} did not answer {target.url} with 200 but with {seen}; {ended}the end of its log:\n{tail}")
 
 
-def _post(target: Target, body: bytes) -> tuple[int, bytes]:
+def post(target: Target, body: bytes) -> tuple[int, bytes]:
+    """Return the status and the body of the answer to `body`."""
     url = urlsplit(target.url)
     connection = http.client.HTTPConnection(url.hostname or "", url.port, timeout=5)
     try:

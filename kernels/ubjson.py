@@ -58,11 +58,11 @@ def _array(data: bytes, at: int) -> tuple[Any, int]:
         kind, at = data[at + 1 : at + 2], at + 2
     if data[at : at + 1] != b"#":
         return _open_array(data, at)
-    count, at = _number(data, at + 2, _mark(data, at + 1))
+    count, at = _length(data, at + 1)
     if kind in _NUMBERS:
         dtype = np.dtype(_NUMBERS[kind].format)
         end = at + count * dtype.itemsize
-        if count < 0 or end > len(data):
+        if end > len(data):
             raise IndexError
         return np.frombuffer(data, dtype, count, at).astype(dtype.newbyteorder("=")), end
     found = []
@@ -81,10 +81,18 @@ def _open_array(data: bytes, at: int) -> tuple[list[Any], int]:
 
 
 def _text(data: bytes, at: int) -> tuple[str, int]:
-    length, at = _number(data, at + 1, _mark(data, at))
-    if length < 0 or at + length > len(data):
+    length, at = _length(data, at)
+    if at + length > len(data):
         raise IndexError
     return data[at : at + length].decode(), at + length
+
+
+def _length(data: bytes, at: int) -> tuple[int, int]:
+    """Return the length of a text or an array, whose mark is at `at`, and where it ends."""
+    length, end = _number(data, at + 1, _mark(data, at))
+    if not isinstance(length, int) or length < 0:
+        raise ValueError(f"this is not UBJSON: {length} is no length, at byte {at}")
+    return length, end
 
 
 def _number(data: bytes, at: int, mark: bytes) -> tuple[Any, int]:

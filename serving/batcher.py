@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from serving.cost import Cost
 from serving.errors import DeadlineExceededError, OverloadedError
+from serving.outcome import outcome, tell
 
 INLINE_S = 0.005  # a batch expected to take less than this runs on the event loop: a thread costs more than it saves
 PRESSED_S = 0.002  # the same while requests are refused: so long a refusal may have to wait for its turn
@@ -104,8 +105,7 @@ class Batcher:
         now = time.monotonic()
         error = self.refusal(deadline, priority, now)
         if error is not None:
-            self.refused += 1
-            self.pressed = True
+            self.note_refusal()
             raise error.with_traceback(None)
         job = Job(request, deadline, done, now)
         heapq.heappush(self._waiting, (priority, deadline, next(self._numbers), job))
@@ -122,7 +122,7 @@ class Batcher:
         """Return the scored answer to come. It raises OverloadedError, DeadlineExceededError or what `score` raises."""
         answer: asyncio.Future[Scored] = asyncio.get_running_loop().create_future()
         try:
-            job = self.put(request, deadline, lambda outcome: _tell(answer, outcome), priority)
+            job = self.put(request, deadline, lambda scored: tell(answer, scored), priority)
         except OverloadedError as error:
             answer.set_exception(error)
         else:
@@ -141,6 +141,11 @@ class Batcher:
         if error is not None and priority == NORMAL:
             self._refused_s, self._refusal = deadline - now, error
         return error
+
+    def note_refusal(self) -> None:
+        """Take into account that somebody was refused."""
+        self.refused += 1
+        self.pressed = True
 
     def _judge(self, waiting: int, deadline: float, priority: int, now: float) -> OverloadedError | None:
         """Return why a request would not be answered in time, None when it would; begins or ends leaning where that decides it."""
@@ -245,10 +250,10 @@ class Batcher:
     def _done(self, batch: list[Job], work: "asyncio.Future[Stages]", began: float, lean: bool) -> None:
         if work.cancelled():
             self._fail(batch, DeadlineExceededError("the server is stopping"))
-        elif (error := work.exception()) is not None:
-            self._fail(batch, error if isinstance(error, Exception) else RuntimeError(str(error)))
+        elif isinstance(stages := outcome(work), Exception):
+            self._fail(batch, stages)
         else:
-            self._finish(batch, work.result(), began, lean)
+            self._finish(batch, stages, began, lean)
 
     def _finish(self, batch: list[Job], stages: Stages, began: float, lean: bool) -> None:
         now = time.monotonic()
@@ -291,12 +296,3 @@ class Batcher:
 
 def _late(deadline: float, now: float) -> DeadlineExceededError:
     return DeadlineExceededError(f"the answer would have come {(now - deadline) * 1000:.1f} ms or more after the deadline")
-
-
-def _tell(answer: "asyncio.Future[Scored]", outcome: "Scored | Exception") -> None:
-    if answer.done():  # whoever asked may have gone
-        return
-    if isinstance(outcome, Exception):
-        answer.set_exception(outcome)
-    else:
-        answer.set_result(outcome)

@@ -13,13 +13,14 @@ from serving import cache as caching
 from serving.batcher import NORMAL, Batcher, Scored, Stages
 from serving.cache import Cache
 from serving.engines import Engine, Scorer
+from serving.engines.types import Rung
 from serving.errors import NotReadyError, OverloadedError
+from serving.outcome import outcome, tell
 from serving.settings import Settings
 
 _encode = msgspec.json.Encoder().encode
 
 CacheState = Literal["hit", "hit-shared", "miss", "joined", "bypass", "off", "stale"]
-Rung = Literal["full", "no-factors", "stale", "base-rate"]
 LUCK_SMOOTHING, LEAST_LUCK, TRY_EVERY = 0.02, 0.1, 16
 
 # How a rung stands in an answer's JSON. A text of the caller's cannot look like it: quotes in a JSON string are escaped.
@@ -43,15 +44,8 @@ Done = Callable[["Asked | Exception"], None]
 Cancel = Callable[[], object]
 
 
-class _SwitchedError(Exception):
-    """The model was switched between asking the cache and scoring: a right answer, but not under the key that was asked for."""
-
-    def __init__(self, scored: Scored) -> None:
-        self.scored = scored
-
-
-class _LeanError(Exception):
-    """The answer lacks something for want of time: it is right, but not what the cache should keep."""
+class _NotKeptError(Exception):
+    """A right answer that the cache must not keep: by another model than was asked for, or lacking something for want of time."""
 
     def __init__(self, scored: Scored) -> None:
         self.scored = scored
@@ -110,8 +104,7 @@ class Question:
         error = self.batcher.refusal(deadline, priority)
         if error is None or self._spare.left() or self._may_know():
             return None
-        self.batcher.refused += 1
-        self.batcher.pressed = True
+        self.batcher.note_refusal()
         return error
 
     @property
@@ -140,7 +133,7 @@ class Question:
                 return self._share(key, live, request, deadline, priority, done)
         state: CacheState = "off" if cache is None else "bypass"
         try:
-            return self.batcher.put(request, deadline, lambda outcome: done(_asked(outcome, state)), priority).cancel
+            return self.batcher.put(request, deadline, lambda scored: done(_asked(scored, state)), priority).cancel
         except OverloadedError as error:
             done(self._instead(key, live, request) or error)
             return None
@@ -149,9 +142,9 @@ class Question:
         """Return the answer to come, as `begin` gives it; it raises NotReadyError, OverloadedError, DeadlineExceededError."""
         answer: asyncio.Future[Asked] = asyncio.get_running_loop().create_future()
         try:
-            cancel = self.begin(request, lambda outcome: _tell(answer, outcome), deadline=deadline, fresh=fresh, priority=priority)
+            cancel = self.begin(request, lambda asked: tell(answer, asked), deadline=deadline, fresh=fresh, priority=priority)
         except Exception as error:  # one item of a list must not take the others along
-            _tell(answer, error)
+            tell(answer, error)
             return answer
         if cancel is not None:
             answer.add_done_callback(lambda future: cancel() if future.cancelled() else None)
@@ -163,8 +156,8 @@ class Question:
 
         def ended(task: "asyncio.Task[Asked]") -> None:
             if not task.cancelled():
-                error = task.exception()
-                done(task.result() if error is None else error if isinstance(error, Exception) else RuntimeError(str(error)))
+                asked = outcome(task)
+                done(asked)
 
         task.add_done_callback(ended)
         return task.cancel
@@ -175,16 +168,14 @@ class Question:
 
         async def compute() -> bytes:
             scored = await self.batcher.submit(request, deadline, priority)
-            if self._live is not live:
-                raise _SwitchedError(scored)  # what is raised is not kept
-            if scored.lean:
-                raise _LeanError(scored)
+            if scored.lean or self._live is not live:
+                raise _NotKeptError(scored)
             scored_here.append(scored)
             return scored.body
 
         try:
             cached = await self._cache.get(key, compute, use_shared=self.use_shared)
-        except (_SwitchedError, _LeanError) as error:
+        except _NotKeptError as error:
             return _answered(error.scored, "miss")
         except OverloadedError as error:
             instead = self._instead(key, live, request)
@@ -265,12 +256,3 @@ def _answered(scored: Scored, state: CacheState) -> Asked:
 
 def _asked(outcome: Scored | Exception, state: CacheState) -> Asked | Exception:
     return outcome if isinstance(outcome, Exception) else _answered(outcome, state)
-
-
-def _tell(answer: "asyncio.Future[Asked]", outcome: Asked | Exception) -> None:
-    if answer.done():  # whoever asked may have gone
-        return
-    if isinstance(outcome, Exception):
-        answer.set_exception(outcome)
-    else:
-        answer.set_result(outcome)

@@ -32,8 +32,6 @@ def warm(engine: Engine, scorer: Scorer) -> Warm:
     request = engine.decode_example()
     choices = scorer.tune()
     scorer.base_rate(request)
-    for rows in WARM_ROWS:
-        score(scorer, [request] * rows, lean=True)
     costs = [(rows, lean, _seconds(scorer, [request] * rows, lean)) for lean in (False, True) for rows in WARM_ROWS]
     return Warm(scorer, choices, costs)
 

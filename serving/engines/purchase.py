@@ -15,7 +15,7 @@ from serving.engines.actions import Rules
 from serving.engines.engine import Engine
 from serving.engines.factors import FactorList
 from serving.engines.session import BehaviorData, ContextData, SessionColumns, problems
-from serving.engines.types import Fraction, Id, Moment, PredictionFactor, RecommendedAction, Wire, epoch_ms
+from serving.engines.types import Fraction, Id, Moment, PredictionFactor, RecommendedAction, Rung, Wire, epoch_ms
 from serving.errors import InvalidRequestError
 from serving.settings import CONFIGS, Settings
 from training import features
@@ -65,7 +65,7 @@ class PurchasePredictionResponse(Wire, frozen=True, kw_only=True):
     bias: Annotated[float, Meta(description="The model's average margin, in log-odds.")]
     margin: Annotated[float, Meta(description="Log-odds: purchaseProbability = 1 / (1 + exp(-margin)).")]
     rung: Annotated[
-        Literal["full", "no-factors", "stale", "base-rate"],
+        Rung,
         Meta(
             description="What there was time for under load: everything; a score without factors; an answer of a while ago (Age); "
             "how often sessions on this device at this hour buy."
@@ -132,7 +132,7 @@ class Columns(NamedTuple):
     X: NDArray[np.float32]
     as_of_ms: Sequence[float]
     most: Sequence[int]
-    rung: Literal["full", "no-factors"] = "full"
+    rung: Rung = "full"
 
 
 class Answers(NamedTuple):

@@ -102,6 +102,10 @@ ActionCode = Literal[
 ]
 
 
+# What there was time for: everything; a score without factors; an answer of a while ago; how often such sessions buy.
+Rung = Literal["full", "no-factors", "stale", "base-rate"]
+
+
 class RecommendedAction(Wire, frozen=True, kw_only=True):
     """Something worth doing now. `basis` says why it is believed: a rule is a person's judgement, not a measured effect."""
 

@@ -21,6 +21,7 @@ from serving.ingress.health import Health, refusal, release
 from serving.ingress.shedding import Shedder
 from serving.ingress.state import Draining, State
 from serving.metrics import Metrics
+from serving.outcome import tell
 from serving.settings import Server, Settings
 
 
@@ -46,7 +47,7 @@ class Scoring:
 
     async def _answer(self, headers: Headers, content: bytes) -> Answer:
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        cancel = self._route.begin(headers, content, lambda made: None if answer.done() else answer.set_result(made))
+        cancel = self._route.begin(headers, content, lambda made: tell(answer, made))
         try:
             return await answer
         except asyncio.CancelledError:

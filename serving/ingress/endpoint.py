@@ -16,6 +16,7 @@ from serving.ingress.headers import Headers, fresh, priority, require_json, stat
 from serving.ingress.headers import request_id as identity
 from serving.ingress.validation import REFUSED, Decoder, is_list
 from serving.metrics import Metrics
+from serving.outcome import outcome, tell
 from serving.service import Asked, Cancel, Done
 from serving.settings import Server
 
@@ -135,7 +136,7 @@ class Endpoint:
     def answer(self, headers: Headers, body: bytes) -> "asyncio.Future[Answer]":
         """Return the response to come. `headers` have names in lower case."""
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        cancel = self.begin(headers, body, lambda made: None if answer.done() else answer.set_result(made))
+        cancel = self.begin(headers, body, lambda made: tell(answer, made))
         answer.add_done_callback(lambda future: cancel() if future.cancelled() else None)
         return answer
 
@@ -173,11 +174,11 @@ class Endpoint:
         def ended(task: "asyncio.Task[Answer]") -> None:
             if task.cancelled():
                 return
-            error = task.exception()
-            if error is None:
-                call.end(task.result())
+            answer = outcome(task)
+            if isinstance(answer, Exception):
+                call.refuse(answer)
             else:
-                call.refuse(error if isinstance(error, Exception) else RuntimeError(str(error)))
+                call.end(answer)
 
         task.add_done_callback(ended)
         return task.cancel

@@ -1,11 +1,9 @@
 """The contestants: all of one shape, asked what they understand, believed only when they are right, and gone when they are done."""
 
 import asyncio
-import http.client
 import importlib
 import json
 import sys
-from urllib.parse import urlsplit
 
 import numpy as np
 import psutil
@@ -90,14 +88,14 @@ def test_a_contestant_answers_rightly_and_leaves_no_process(model):
     before = set(psutil.Process().children(recursive=True))
     row = np.linspace(-1, 1, 17, dtype=np.float32)
     with starlette.start(model, servers.free_port()) as target:
-        status, body = _post(target, target.body(row.tolist()))
+        status, body = servers.post(target, target.body(row.tolist()))
         started = set(psutil.Process().children(recursive=True)) - before
     expected = xgboost.Booster(model_file=model).inplace_predict(row.reshape(1, -1))[0]
     assert (status, pytest.approx(target.answer(body), abs=1e-6)) == (200, expected)
     assert started
     assert not any(process.is_running() for process in started)
     with pytest.raises(ConnectionRefusedError):
-        _post(target, b"{}")
+        servers.post(target, b"{}")
 
 
 def test_a_server_that_is_wrong_is_refused_and_ended(model):
@@ -107,7 +105,7 @@ def test_a_server_that_is_wrong_is_refused_and_ended(model):
     with pytest.raises(RuntimeError, match="XGBoost says"), servers.scoring(command, target, model, model.parent / "wrong.log"):
         pytest.fail("a constant passed for the model")
     with pytest.raises(ConnectionRefusedError):
-        _post(target, b"{}")
+        servers.post(target, b"{}")
 
 
 def test_a_server_that_dies_is_reported_with_its_last_words(tmp_path):
@@ -148,14 +146,3 @@ def _asked(route, body):
     answer = asyncio.get_running_loop().create_future()
     route.begin({}, body, answer.set_result)
     return answer
-
-
-def _post(target, body):
-    url = urlsplit(target.url)
-    connection = http.client.HTTPConnection(url.hostname, url.port, timeout=10)
-    try:
-        connection.request("POST", url.path, body, dict(target.headers))
-        response = connection.getresponse()
-        return response.status, response.read()
-    finally:
-        connection.close()

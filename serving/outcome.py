@@ -1,0 +1,24 @@
+"""What came of a request, an answer or an error, on its way between callbacks, tasks and futures."""
+
+import asyncio
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def tell(answer: "asyncio.Future[T]", outcome: T | Exception) -> None:
+    """Have `answer` end with the outcome, unless whoever asked has gone."""
+    if answer.done():
+        return
+    if isinstance(outcome, Exception):
+        answer.set_exception(outcome)
+    else:
+        answer.set_result(outcome)
+
+
+def outcome(done: "asyncio.Future[T]") -> T | Exception:
+    """Return how a task or a future that was not cancelled has ended."""
+    error = done.exception()
+    if error is None:
+        return done.result()
+    return error if isinstance(error, Exception) else RuntimeError(str(error))
