@@ -128,6 +128,7 @@ class Serving:
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(PATIENCE_S)
         assert not self._thread.is_alive()
+        self._sock.close()
 
 
 @contextmanager
