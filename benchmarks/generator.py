@@ -12,7 +12,7 @@ from benchmarks.latencies import Latencies, quantile
 from benchmarks.plan import Plan, Report
 
 RETRY_S = 0.05  # after a connection was refused or cut
-IDLE_S = 2.0  # an idle connection older than that may be about to be closed by the server: another is opened
+IDLE_S = 4.0  # an idle connection older than that may be about to be closed by the server (uvicorn: after 5 s): another is opened
 TICK_S = 0.05  # how late an end may be noticed while nothing happens
 TURN = 32  # events, or arrivals, at a time, so that neither waits for many of the other
 HURRY_S = 1e-3  # what waited longer for a connection states what is left of its deadline
@@ -148,7 +148,7 @@ class Load:
         while self._idle:
             caller = self._idle.pop()
             if now - caller.due < IDLE_S:
-                self._ask(caller, due)
+                self._ask(caller, due, now - due)
                 return
             self._close(caller)
         self._waiting.append(due)

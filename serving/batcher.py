@@ -21,7 +21,9 @@ from serving.outcome import outcome, tell
 INLINE_S = 0.005  # a batch expected to take less than this runs on the event loop: a thread costs more than it saves
 PRESSED_S = 0.002  # the same while requests are refused: so long a refusal may have to wait for its turn
 DRAG_SMOOTHING, DRAG_LEAP = 0.2, 4.0  # of the newest turn in the drag, and how many times the drag one turn may show
-SAFETY = 1.25  # a queue is taken to last so much longer than it should
+SAFETY = 1.25  # a queue is taken to last so much longer than it should,
+STALL_S, STALL = 0.1, 2.0  # and at most so much besides, by its length: a machine that others use too may be slow or away for a moment
+WAY_BACK = 2.0  # batches that pass until an answer is with its caller: its own, and the turn in which it is written
 RECOVERED = 0.5  # of the time that is left: what the queue must fit into, nothing left out, before nothing is left out again
 PRIORITIES = 8  # urgency of RFC 9218: 0 first, 7 last
 NORMAL = 3
@@ -83,7 +85,7 @@ class Batcher:
         self._numbers = itertools.count()
         self._busy = False
         self._leaning = False
-        self._turn = self._turn_before = 0.0  # when the last batch ended with others waiting, and the one before it
+        self._turn = 0.0  # when the last batch ended with others waiting
         self._drag = 1.0  # how many times what its scoring should take passes from the end of one batch to that of the next
         self.pressed = False  # somebody was refused since the queue was last empty
         self._refused_s = -1.0  # who waits no longer than so was refused since the queue last became shorter,
@@ -100,13 +102,16 @@ class Batcher:
         """How many requests wait."""
         return len(self._waiting)
 
-    def put(self, request: Any, deadline: float, done: Done, priority: int = NORMAL) -> Job:
-        """Queue a request; `done` gets its answer, once, or why there is none. Raises OverloadedError at once when it cannot be in time."""
+    def put(self, request: Any, deadline: float, done: Done, priority: int = NORMAL) -> Job | OverloadedError:
+        """Queue a request; `done` gets its answer, once, or why there is none. Return at once why it is not taken, if it is not.
+
+        Returned and not raised: the same error is told to many, and a traceback would tie every one of their requests to it.
+        """
         now = time.monotonic()
         error = self.refusal(deadline, priority, now)
         if error is not None:
             self.note_refusal()
-            raise error.with_traceback(None)
+            return error
         job = Job(request, deadline, done, now)
         heapq.heappush(self._waiting, (priority, deadline, next(self._numbers), job))
         self._queued[priority] += 1
@@ -121,10 +126,9 @@ class Batcher:
     def submit(self, request: Any, deadline: float, priority: int = NORMAL) -> "asyncio.Future[Scored]":
         """Return the scored answer to come. It raises OverloadedError, DeadlineExceededError or what `score` raises."""
         answer: asyncio.Future[Scored] = asyncio.get_running_loop().create_future()
-        try:
-            job = self.put(request, deadline, lambda scored: tell(answer, scored), priority)
-        except OverloadedError as error:
-            answer.set_exception(error)
+        job = self.put(request, deadline, lambda scored: tell(answer, scored), priority)
+        if isinstance(job, OverloadedError):
+            answer.set_exception(job)
         else:
             answer.add_done_callback(lambda done: job.cancel() if done.cancelled() else None)
         return answer
@@ -167,9 +171,7 @@ class Batcher:
     def _fits(self, cost: Cost, deadline: float, priority: int, now: float) -> bool:
         """Return whether a newcomer would be answered in time, and nobody too late for its sake."""
         ahead = sum(self._queued[: priority + 1])
-        # Since the sockets were last looked at it may have lain unread, while its caller's time ran.
-        unread_s = now - self._turn_before if self._turn_before else 0.0
-        all_s = unread_s + SAFETY * self._wait_s(cost, ahead + 1)
+        all_s = self._surely_s(cost, ahead + 1)
         if now + all_s <= deadline:
             return True  # after all of them, so those behind, whose deadlines are later, are in time too
         if deadline >= self._latest:
@@ -180,15 +182,20 @@ class Batcher:
                 before += 1
             elif other == priority and due < soonest:
                 soonest = due
-        return now + unread_s + SAFETY * self._wait_s(cost, before + 1) <= deadline and now + all_s <= soonest
+        return now + self._surely_s(cost, before + 1) <= deadline and now + all_s <= soonest
 
     def _recovered(self, now: float) -> bool:
         """Return whether what waits fits easily with nothing left out."""
-        return SAFETY * self._wait_s(self.full, len(self._waiting) + 1) <= RECOVERED * (self._latest - now)
+        return self._surely_s(self.full, len(self._waiting) + 1) <= RECOVERED * (self._latest - now)
 
     def _wait_s(self, cost: Cost, rows: int) -> float:
         """Return the seconds after which so many rows will have been answered, all that is done between batches included."""
         return self._drag * cost.drain(rows, self._largest(cost)[0])
+
+    def _surely_s(self, cost: Cost, rows: int) -> float:
+        """Return the seconds after which so many rows will have been answered even if not all goes well."""
+        wait_s = self._wait_s(cost, rows)
+        return SAFETY * wait_s + min(STALL * wait_s, STALL_S)
 
     def _largest(self, cost: Cost) -> tuple[int, bool]:
         """Return how many rows the next batch may have, and whether it runs on the event loop."""
@@ -202,7 +209,7 @@ class Batcher:
         return self.lean if self.lean.known else self.full
 
     def _too_late(self, cost: Cost, deadline: float, now: float) -> OverloadedError:
-        wait_s = SAFETY * self._wait_s(cost, len(self._waiting) + 1)
+        wait_s = self._surely_s(cost, len(self._waiting) + 1)
         return OverloadedError(
             f"{len(self._waiting)} requests wait already: the answer would come after {wait_s * 1000:.0f} ms, the caller waits "
             f"{max(0.0, deadline - now) * 1000:.0f} ms",
@@ -210,9 +217,14 @@ class Batcher:
         )
 
     def _take(self, most: int) -> list[Job]:
-        """Pop the next batch; a caller that went away is skipped, one whose deadline has passed is told so."""
+        """Pop the next batch; a caller that went away is skipped, one whose deadline has passed or will have before the answer is told so.
+
+        The first is tried whatever is expected: else a wrong expectation would never be put right.
+        """
         batch: list[Job] = []
         now = time.monotonic()
+        cost = self._cost()
+        soon = now + WAY_BACK * self._wait_s(cost, min(most, len(self._waiting)))
         self._refused_s, self._refusal = -1.0, None
         while self._waiting and len(batch) < most:
             priority, deadline, _, job = heapq.heappop(self._waiting)
@@ -221,6 +233,8 @@ class Batcher:
                 self.skipped += 1
             elif deadline <= now:
                 job.done(_late(deadline, now))
+            elif deadline <= soon and batch:
+                job.done(self._too_late(cost, deadline, now))
             else:
                 batch.append(job)
         if not self._waiting:
@@ -270,7 +284,7 @@ class Batcher:
                 job.done(Scored(body, began - job.since, features_s, model_s, encode_s, lean))
         end = time.monotonic()
         cost = self.lean if lean else self.full
-        cost.learn(len(batch), now - began)
+        cost.learn(len(batch), end - began)
         if self._turn:  # under load a batch costs what passes from the end of the last one to its own: reading, refusing, replying too
             drag = min((end - self._turn) / max(cost.of(len(batch)), 1e-9), DRAG_LEAP * self._drag)
             self._drag += DRAG_SMOOTHING * (drag - self._drag)
@@ -284,14 +298,14 @@ class Batcher:
 
     def _go_on(self, now: float) -> None:
         if self._waiting:
-            self._turn_before, self._turn = self._turn, now
+            self._turn = now
             asyncio.get_running_loop().call_soon(self._next)
         else:
             self._idle()
 
     def _idle(self) -> None:
         self._busy = self._leaning = self.pressed = False
-        self._turn = self._turn_before = 0.0
+        self._turn = 0.0
 
 
 def _late(deadline: float, now: float) -> DeadlineExceededError:

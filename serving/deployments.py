@@ -113,7 +113,7 @@ def _log_to(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"))
-    for room in ("serving", "training"):
+    for room in ("serving", "training", "asyncio"):  # the last tells of what failed in a callback of the loop
         logger = logging.getLogger(room)
         logger.setLevel(logging.INFO)
         logger.addHandler(handler)

@@ -11,6 +11,7 @@ import math
 import os
 from collections import Counter as Tally
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,9 +55,9 @@ class Meter:
         self._latency = metrics.child("request_seconds", engine)
         self._stages = [metrics.child("stage_seconds", engine, stage) for stage in STAGES]
 
-    def request(self, status: int, seconds: float) -> None:
-        """Note an HTTP request, answered with `status` after `seconds`."""
-        self._requests.append((status, seconds))
+    def request(self, status: int, seconds: float, times: int = 1) -> None:
+        """Note an HTTP request, or so many alike, answered with `status` after `seconds`."""
+        self._requests.extend(repeat((status, seconds), times))
         if len(self._requests) >= MAX_ROWS or len(self._answers) >= MAX_ROWS:
             self.flush()
 
@@ -68,9 +69,9 @@ class Meter:
         """Note one object's answer."""
         self._answers.append(asked[1:])
 
-    def refused(self, code: str) -> None:
-        """Note an object or a request that got a problem instead of an answer."""
-        self._refused[code] += 1
+    def refused(self, code: str, times: int = 1) -> None:
+        """Note an object or a request, or so many, that got a problem instead of an answer."""
+        self._refused[code] += times
 
     def unknown(self, fields: Mapping[str, int]) -> None:
         """Note unknown fields, by path without indexes; beyond the first MAX_FIELDS names they are counted together."""

@@ -102,7 +102,7 @@ class Question:
     def refusal(self, deadline: float, priority: int = NORMAL) -> OverloadedError | None:
         """Return why nothing that is asked now will be answered in time, whatever it is; None when it may be."""
         error = self.batcher.refusal(deadline, priority)
-        if error is None or self._spare.left() or self._may_know():
+        if error is None or (deadline > time.monotonic() and (self._spare.left() or self._may_know())):
             return None
         self.batcher.note_refusal()
         return error
@@ -132,11 +132,11 @@ class Question:
             if self.batcher.refusal(deadline, priority) is None:
                 return self._share(key, live, request, deadline, priority, done)
         state: CacheState = "off" if cache is None else "bypass"
-        try:
-            return self.batcher.put(request, deadline, lambda scored: done(_asked(scored, state)), priority).cancel
-        except OverloadedError as error:
-            done(self._instead(key, live, request) or error)
+        job = self.batcher.put(request, deadline, lambda scored: done(_asked(scored, state)), priority)
+        if isinstance(job, OverloadedError):
+            done(self._instead(key, live, request) or job)
             return None
+        return job.cancel
 
     def ask(self, request: msgspec.Struct, *, deadline: float, fresh: bool = False, priority: int = NORMAL) -> "asyncio.Future[Asked]":
         """Return the answer to come, as `begin` gives it; it raises NotReadyError, OverloadedError, DeadlineExceededError."""

@@ -41,7 +41,7 @@ def start(model: Path, port: int) -> Iterator[Target]:
         yield target
 
 
-def begin(headers: Headers, body: bytes, reply: Reply) -> Cancel:
+def begin(headers: Headers, body: bytes, reply: Reply, unread_s: float) -> Cancel:
     """Answer at once."""
     reply(CONSTANT)
     return nothing

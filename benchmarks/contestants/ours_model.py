@@ -57,7 +57,7 @@ class Scoring:
         self._decode = msgspec.json.Decoder(Request).decode
         self._batcher = Batcher(self.score, ThreadPoolExecutor(1), max_queued=1_000, max_batch=256)
 
-    def begin(self, headers: Headers, body: bytes, reply: Reply) -> Cancel:
+    def begin(self, headers: Headers, body: bytes, reply: Reply, unread_s: float) -> Cancel:
         """Begin to answer."""
 
         def done(outcome: Scored | Exception) -> None:

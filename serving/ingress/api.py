@@ -16,6 +16,7 @@ from serving.errors import MethodNotAllowedError, NotFoundError, RevenueEngineEr
 from serving.ingress import body, docs, hot, openapi
 from serving.ingress.answer import Answer, respond
 from serving.ingress.endpoint import Endpoint, Question
+from serving.ingress.gate import Gate
 from serving.ingress.headers import Headers
 from serving.ingress.health import Health, refusal, release
 from serving.ingress.shedding import Shedder
@@ -47,7 +48,7 @@ class Scoring:
 
     async def _answer(self, headers: Headers, content: bytes) -> Answer:
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        cancel = self._route.begin(headers, content, lambda made: tell(answer, made))
+        cancel = self._route.begin(headers, content, lambda made: tell(answer, made), 0.0)
         try:
             return await answer
         except asyncio.CancelledError:
@@ -90,8 +91,8 @@ class App(FastAPI):
         )
         self.endpoints = endpoints
         asked = {endpoint.question.engine.route.encode("ascii"): endpoint for endpoint in endpoints.values()}
-        shedder = Shedder(asked, server.default_timeout_ms, server.max_body_bytes)
-        self.hot = hot.Hot({}, state, server.max_connections, server.max_body_bytes, shedder=shedder)
+        gate = Gate(Shedder(asked, server.default_timeout_ms, server.max_body_bytes))
+        self.hot = hot.Hot({}, state, server.max_connections, server.max_body_bytes, gate=gate)
         self._server = server
         self._engines: list[Engine] = [endpoint.question.engine for endpoint in endpoints.values()]
         self._scoring: dict[str, ASGIApp] = {}

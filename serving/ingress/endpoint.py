@@ -110,11 +110,14 @@ class Endpoint:
         self.meter = metrics.meter(engine.name)
         self._large = asyncio.Semaphore(LARGE)
 
-    def begin(self, headers: Headers, body: bytes, reply: Callable[[Answer], None]) -> Cancel:
-        """Begin to answer; `reply` gets the whole Answer, once, maybe at once. Call what it returns when the caller has gone."""
+    def begin(self, headers: Headers, body: bytes, reply: Callable[[Answer], None], unread_s: float = 0.0) -> Cancel:
+        """Begin to answer; `reply` gets the whole Answer, once, maybe at once. Call what it returns when the caller has gone.
+
+        `unread_s`: for how long the request has lain unread, which its caller has waited already.
+        """
         call = _Call(self, identity(headers), reply)
         try:
-            deadline = self._admit(headers, body)
+            deadline = self._admit(headers, body) - unread_s
             if is_list(body):
                 return self._aside_from_here(call, self._many(headers, body, deadline, call.request_id))
             urgency = priority(headers, NORMAL)
@@ -149,9 +152,13 @@ class Endpoint:
         """Return why a request with this deadline is refused, if it is, and count it."""
         error = self.question.refusal(deadline)
         if error is not None:
-            self.meter.refused(error.code)
-            self.meter.request(429, 0.0)
+            self.shed_likewise(1)
         return error
+
+    def shed_likewise(self, times: int) -> None:
+        """Count so many requests that were refused before they were parsed."""
+        self.meter.refused(OverloadedError.code, times)
+        self.meter.request(429, 0.0, times)
 
     def refuse(self, headers: Headers, error: Exception) -> Answer:
         """Return the response to a request whose body did not arrive as it should."""

@@ -19,6 +19,10 @@ class Connection(Protocol):
     loop: asyncio.AbstractEventLoop
     under_way: "Exchange | RequestResponseCycle | None"
 
+    @property
+    def unread_ms(self) -> int:
+        """How long ago the last bytes came."""
+
     def on_response_complete(self) -> None:
         """Let the next request begin."""
 
@@ -116,7 +120,7 @@ class Exchange:
             self._refuse(bodies.too_large(self._hot.max_body_bytes))
             return
         try:
-            cancel = self._route.begin(self._headers, body, self.reply)
+            cancel = self._route.begin(self._headers, body, self.reply, self._connection.unread_ms / 1000)
         except Exception as error:  # it never should, but a caller must not wait for ever
             self.reply(self._route.refuse(self._headers, error))
             return

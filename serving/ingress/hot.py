@@ -8,14 +8,14 @@ from typing import Any, NamedTuple, TypeVar
 
 from serving.ingress import problems
 from serving.ingress.answer import Answer
+from serving.ingress.gate import Gate
 from serving.ingress.headers import Headers, request_id
-from serving.ingress.shedding import Shedder
 from serving.ingress.state import State
 
 T = TypeVar("T")
 Reply = Callable[[Answer], None]
 Cancel = Callable[[], object]
-Begin = Callable[[Headers, bytes, Reply], Cancel]
+Begin = Callable[[Headers, bytes, Reply, float], Cancel]
 Refuse = Callable[[Headers, Exception], Answer]
 
 
@@ -27,9 +27,10 @@ def refuse(headers: Headers, error: Exception) -> Answer:
 class Route(NamedTuple):
     """How one hot path is answered; any object's methods will do.
 
-    `begin(headers, body, reply)` starts to answer: `headers` with names in lower case, the whole `body`. It never raises; in the thread of
-    the event loop it calls `reply` exactly once with the whole Answer, perhaps before it returns, unless the function that it returns is
-    called first: the caller has gone away. `refuse(headers, error)` answers a request whose body did not arrive as it should.
+    `begin(headers, body, reply, unread_s)` starts to answer: `headers` with names in lower case, the whole `body`, whose end has lain
+    unread for `unread_s` seconds, while the caller's time ran. It never raises; in the thread of the event loop it calls `reply` exactly
+    once with the whole Answer, perhaps before it returns, unless the function that it returns is called first: the caller has gone away.
+    `refuse(headers, error)` answers a request whose body did not arrive as it should.
     """
 
     begin: Begin
@@ -67,4 +68,4 @@ class Hot:
     max_requests: int = 0
     max_body_bytes: int = 0
     outbox: Outbox = field(default_factory=Outbox)
-    shedder: Shedder | None = None  # None: every request is parsed
+    gate: Gate | None = None  # None: every request is parsed

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 KEEP_ALIVE_S = 75  # longer than the idle time of the usual clients' pools: it is they who close an idle connection
 BACKLOG = 4096  # who finds that queue full tries again after a whole second
-ACCEPTED = 64  # connections taken in one turn of the loop at most
+ACCEPTED = 32  # connections taken in one turn of the loop at most
 RETRY_S = 0.5  # after the kernel had no descriptor or memory for another connection
 SETTLE_S = 0.05
 LAST_S = 1.0  # for answers that are under way when the budget is spent
@@ -115,6 +115,8 @@ class Listener:
         sock, self._sock = self._sock, None
         if sock is not None:
             asyncio.get_running_loop().remove_reader(sock)
+        if self._hot is not None and self._hot.gate is not None:
+            self._hot.gate.close()
         give_up = time.monotonic() + budget_s
         await asyncio.gather(*self._connecting)
         while self._server_state.connections and time.monotonic() < give_up:

@@ -12,12 +12,12 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from serving.errors import HeadTooLargeError, MalformedRequestError
-from serving.ingress import problems
+from serving.ingress import plain, problems
 from serving.ingress.answer import Answer, written
 from serving.ingress.exchange import Exchange
+from serving.ingress.gate import Gate
 from serving.ingress.headers import request_id
 from serving.ingress.hot import Hot
-from serving.ingress.shedding import Shedder
 
 MAX_HEAD_BYTES = 64 * 1024
 PARSE_BYTES = 16 * 1024  # parsed in one go: bounds how many requests are taken ahead of their turn
@@ -27,6 +27,8 @@ _NONE = Hot()
 
 class Protocol(HttpToolsProtocol):
     """One connection. Its requests take turns: `_busy` while one is being answered, those behind it wait as what will begin them.
+
+    `_socket` is its descriptor, -1 where it has none; `_at_gate`: the gate reads it now instead of the loop.
 
     `_incoming` is the hot request whose body is being read, `under_way` the request that is being answered. What was read but must not be
     parsed yet is the `_rest`. The parser is within a request when that has `_begun`; `_quiet_bytes` came since it last found anything but a
@@ -47,6 +49,8 @@ class Protocol(HttpToolsProtocol):
         self._in_head = True
         self._quiet_bytes = 0
         self._rest = b""
+        self._socket = -1
+        self._at_gate = False
         self._busy = False
         self._deaf = False
         self._waiting: deque[Callable[[], None]] = deque()
@@ -55,10 +59,25 @@ class Protocol(HttpToolsProtocol):
         self._idle_since: float | None = None
         self._idle_timer: asyncio.TimerHandle | None = None
 
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin."""
+        super().connection_made(transport)
+        sock = transport.get_extra_info("socket")
+        self._socket = -1 if sock is None else sock.fileno()
+
+    @property
+    def unread_ms(self) -> int:
+        """How long ago the last bytes came: for so long, or less, they have lain unread."""
+        return plain.unread_ms(self._socket) if self._socket >= 0 else 0
+
     def data_received(self, data: bytes | memoryview) -> None:
         """Take bytes from the socket."""
-        if self._hot.shedder is not None and self._shed(self._hot.shedder, data):
-            return
+        gate = self._hot.gate
+        if gate is None or not gate.shedder.pressed or not self._shed(gate, data):
+            self.take(data)
+
+    def take(self, data: bytes | memoryview) -> None:
+        """Take bytes that are not refused unread."""
         if self._rest or self._deaf or len(data) > PARSE_BYTES:
             self._rest += data
             self._parse_rest()
@@ -78,13 +97,18 @@ class Protocol(HttpToolsProtocol):
         if self._quiet_bytes > MAX_HEAD_BYTES and not self._deaf:
             self._refuse(HeadTooLargeError(f"the request line and headers have more than {MAX_HEAD_BYTES} bytes; send less"))
 
-    def _shed(self, shedder: Shedder, data: bytes | memoryview) -> bool:
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing is under way here, and everything that was said has been sent: what comes now may be refused unread."""
+        if self._busy or self._waiting or self._rest or self._begun or self._deaf or self._hot.state.draining:
+            return False
+        return not self.transport.get_write_buffer_size() and not self.transport.is_closing()
+
+    def _shed(self, gate: Gate, data: bytes | memoryview) -> bool:
         """Refuse what has come without parsing it, if that may be and can be: nothing is under way here, and it is one plain request."""
-        if self._busy or self._waiting or self._rest or self._begun or self._deaf:
+        if not isinstance(data, bytes) or not self.quiet:
             return False
-        if self._hot.state.draining or self.flow.write_paused or not isinstance(data, bytes):
-            return False
-        reply = shedder.reply(data)
+        reply = gate.shedder.reply(data, self.unread_ms)
         if reply is None:
             return False
         self._busy = True
@@ -93,15 +117,31 @@ class Protocol(HttpToolsProtocol):
         return True
 
     def _send_refusal(self, reply: bytes) -> None:
-        if not self.transport.is_closing():
-            self.transport.write(reply)
-            self.on_response_complete()
+        if self.transport.is_closing():
+            return
+        self.transport.write(reply)
+        self.on_response_complete()
+        gate = self._hot.gate
+        if gate is not None and self._socket >= 0 and not self._hot.state.draining:  # the next one can be refused for less
+            self.flow.pause_reading()
+            self._at_gate = True
+            gate.admit(self._socket, self)
+
+    def take_rest(self, data: bytes) -> None:
+        """Send what the gate could not."""
+        self.transport.write(data)
+
+    def leave_gate(self) -> None:
+        """Read from the loop again."""
+        self._at_gate = False
+        self._idle_since = self.loop.time()
+        self._read_on()
 
     def _parse_rest(self) -> None:
         """Parse what was read until a request has to wait: it and what follows it in the same part are all that wait."""
         rest, self._rest, at = memoryview(self._rest), b"", 0
         while at < len(rest) and not self._waiting and not self._deaf:
-            self.data_received(rest[at : at + PARSE_BYTES])
+            self.take(rest[at : at + PARSE_BYTES])
             at += PARSE_BYTES
         self._rest = b"" if self._deaf else bytes(rest[at:])
         if self._rest:
@@ -120,6 +160,8 @@ class Protocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Give up what is being answered."""
+        if self._at_gate and self._hot.gate is not None:
+            self._hot.gate.forget(self._socket)
         self._abandon()
         if self._idle_timer is not None:
             self._idle_timer.cancel()
@@ -230,7 +272,7 @@ class Protocol(HttpToolsProtocol):
         self._read_on()
 
     def _read_on(self) -> None:
-        if not (self._waiting or self._rest or self.flow.write_paused):
+        if not (self._waiting or self._rest or self.flow.write_paused or self._at_gate):
             self.flow.resume_reading()
 
     def pause_writing(self) -> None:
@@ -248,6 +290,8 @@ class Protocol(HttpToolsProtocol):
         self._idle_timer = None
         if self._busy or self._idle_since is None:
             return
+        if self._at_gate and self._hot.gate is not None:  # which does not say when it last refused a request here
+            self._hot.gate.release(self._socket)
         left = self._idle_since + self.timeout_keep_alive - self.loop.time()
         if left <= 0:
             super().timeout_keep_alive_handler()

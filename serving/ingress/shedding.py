@@ -1,20 +1,21 @@
 """Refusals under load that cost next to nothing, from the bytes of a request before they are parsed.
 
 What a refusal costs is lost to answers: at four times the load that can be answered, a refusal that cost a quarter of an answer would leave
-nothing. So where a queue is full, a plain request that came in one piece is refused after a look at a few of its headers. Whatever is not
-as plain as that goes the usual way, and is refused there.
+nothing. So where a queue is full, a plain request (`serving.ingress.plain`) is refused after a look at a few of its headers. Whatever is
+not as plain as that goes the usual way, and is refused there.
 """
 
 import math
 import random
-import re
 import time
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Protocol
+from typing import NamedTuple, Protocol
+
+import numpy as np
 
 from serving.errors import OverloadedError
-from serving.ingress.headers import MAX_TIMEOUT_MS
+from serving.ingress import plain
 from serving.ingress.problems import KINDS, MAX_RETRY_S, MEDIA_TYPE
 
 
@@ -26,16 +27,11 @@ class Asked(Protocol):
         """Whether somebody was refused of late: else a look costs more than it saves."""
 
     def shed(self, deadline: float) -> OverloadedError | None:
-        """Return why a request with this deadline (time.monotonic()) is refused, if it is."""
+        """Return why a request with this deadline (time.monotonic()) is refused, if it is, and count it."""
 
+    def shed_likewise(self, times: int) -> None:
+        """Count so many more that were refused for the same reason."""
 
-# Every header that says how a request is to be read, or that a refusal would have to heed.
-_TELLING = re.compile(
-    rb"\r\n(content-length|x-request-timeout-ms|transfer-encoding|connection|expect|upgrade|priority|x-request-id)[ \t]*:[ \t]*([^\r\n]*)",
-    re.IGNORECASE,
-).findall
-_LENGTH, _TIMEOUT = b"content-length", b"x-request-timeout-ms"
-_PLAIN = {_LENGTH, _TIMEOUT}
 
 _kind = KINDS[OverloadedError]
 _BODY = (
@@ -46,49 +42,59 @@ _REPLY = (
     b"HTTP/1.1 %d Too Many Requests\r\ncontent-type: %b\r\nx-request-id: %%b\r\nretry-after: %%d\r\ncontent-length: %%d\r\n\r\n%%b"
     % (_kind.status, MEDIA_TYPE.encode())
 )  # fmt: skip
+_ID = bytes(plain.ID_DIGITS)  # zeros, which no error speaks of
+
+
+class Form(NamedTuple):
+    """A response that lacks its request id, which stands in two places: at `marks` in `blank`, where there are zeros."""
+
+    blank: bytes
+    marks: tuple[int, int]
+
+    def filled(self) -> bytes:
+        """Return the response with an id of its own."""
+        return self.blank.replace(_ID, b"%032x" % random.getrandbits(128))
 
 
 class Shedder:
-    """Refuses plain requests on hot paths."""
+    """Refuses plain requests on hot paths. `bounds` says what is plain; `asked` is in the order of its paths."""
 
     def __init__(self, asked: Mapping[bytes, Asked], default_timeout_ms: int, max_body_bytes: int) -> None:
-        self._asked = {b"POST %b HTTP/1.1" % path: one for path, one in asked.items()}
-        self._default_s = default_timeout_ms / 1000
-        self._max_body_bytes = max_body_bytes
+        self.asked = tuple(asked.values())
+        self.bounds = plain.bounds(tuple(asked), default_timeout_ms, max_body_bytes)
+        self._read(b"\r\n")  # compile now, not when it is needed
 
-    def reply(self, data: bytes) -> bytes | None:
-        """Return the whole response to `data` if it is exactly one plain request that is refused for want of time, else None."""
-        asked = self._asked.get(data[: data.find(b"\r\n")])
-        if asked is None or not asked.pressed:
-            return None
-        end = data.find(b"\r\n\r\n")
-        telling = _TELLING(data, 0, end + 2)
-        said = {name.lower(): value for name, value in telling}
-        length = said.get(_LENGTH, b"")
-        if end < 0 or not said.keys() <= _PLAIN or len(said) < len(telling) or not length.isdigit():
-            return None
-        if int(length[:20]) != len(data) - end - 4 or int(length[:20]) > self._max_body_bytes:
-            return None
-        patience_s = self._patience(said.get(_TIMEOUT))
-        error = None if patience_s is None else asked.shed(time.monotonic() + patience_s)
-        return None if error is None else _written(error)
+    @property
+    def pressed(self) -> bool:
+        """Whether somebody was refused of late, on any path."""
+        return any(asked.pressed for asked in self.asked)
 
-    def _patience(self, stated: bytes | None) -> float | None:
-        """Return how many seconds the caller waits, None for what is no sensible number."""
-        if stated is None:
-            return self._default_s
-        return int(stated) / 1000 if stated.isdigit() and len(stated) <= 9 and 1 <= int(stated) <= MAX_TIMEOUT_MS else None
+    def reply(self, data: bytes, unread_ms: int = 0) -> bytes | None:
+        """Return the whole response to `data` if it is exactly one plain request that is refused for want of time, else None.
+
+        `unread_ms`: since when it has lain unread, while its caller's time ran.
+        """
+        if not self.pressed:
+            return None
+        path, patience_ms = self._read(data)
+        refused = None if path == plain.NOT_PLAIN else self.judge(path, patience_ms - unread_ms)
+        return None if refused is None else refused.filled()
+
+    def _read(self, data: bytes) -> tuple[int, int]:
+        return plain.read(np.frombuffer(data, np.uint8), len(data), self.bounds)
+
+    def judge(self, path: int, patience_ms: int) -> Form | None:
+        """Return the response to a plain request that is refused, None when it is not."""
+        asked = self.asked[path]
+        error = asked.shed(time.monotonic() + patience_ms / 1000) if asked.pressed else None
+        return None if error is None else _form(error)
 
 
 @lru_cache(maxsize=1)  # within a turn of the loop most are refused in the same words
-def _form(error: OverloadedError) -> bytes:
-    """Return the response as `problems.answer` and `answer.written` would make it, but for its two request ids."""
+def _form(error: OverloadedError) -> Form:
+    """Return the response as `problems.answer` and `answer.written` would make it, but for its request id."""
     retry_s = math.ceil(min(max(error.retry_after_s, 1.0), MAX_RETRY_S))
-    body = _BODY % (str(error).replace("%", "%%").encode(), b"%032x", retry_s)
-    length = len(body % 0)
-    return _REPLY % (b"%032x", retry_s, length, body)
-
-
-def _written(error: OverloadedError) -> bytes:
-    request_id = random.getrandbits(128)
-    return _form(error) % (request_id, request_id)
+    body = _BODY % (str(error).encode(), _ID, retry_s)
+    blank = _REPLY % (_ID, retry_s, len(body), body)
+    first = blank.index(_ID)
+    return Form(blank, (first, blank.index(_ID, first + len(_ID))))

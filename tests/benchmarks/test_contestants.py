@@ -144,5 +144,5 @@ async def test_the_minimal_route_of_ours_answers_17_numbers_and_refuses_others(m
 
 def _asked(route, body):
     answer = asyncio.get_running_loop().create_future()
-    route.begin({}, body, answer.set_result)
+    route.begin({}, body, answer.set_result, 0.0)
     return answer

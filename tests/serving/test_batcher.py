@@ -142,11 +142,29 @@ async def test_what_cannot_be_in_time_is_refused_at_once_and_the_accepted_keep_t
     first = batcher.submit(0, in_time())
     await asyncio.to_thread(gate.started.wait, FAR)
     accepted = [batcher.submit(i, time.monotonic() + 10) for i in range(1, 8)]
-    with pytest.raises(OverloadedError, match="would come after 10000 ms") as refused:
-        await batcher.submit(8, time.monotonic() + 9.9)  # eight rows of a second each, taken to last a quarter longer
-    assert refused.value.retry_after_s == pytest.approx(10.0)
+    with pytest.raises(OverloadedError, match="would come after 10100 ms") as refused:
+        await batcher.submit(
+            8, time.monotonic() + 9.9
+        )  # eight rows of a second: a quarter longer, and a tenth of a second
+    assert refused.value.retry_after_s == pytest.approx(10.1)
     gate.open.set()
     assert [scored.body for scored in await asyncio.gather(first, *accepted)] == [str(2 * i).encode() for i in range(8)]
+
+
+async def test_who_will_not_be_in_time_after_all_is_refused_while_there_is_time_to_hear_it(executor):
+    gate = Gate()
+    batcher = slow(Batcher(gate, executor, max_queued=100, max_batch=2))
+    first = batcher.submit(0, in_time())
+    await asyncio.to_thread(gate.started.wait, FAR)
+    soon = [batcher.submit(i, time.monotonic() + patience) for i, patience in enumerate((30, 31, 32), 1)]
+    batcher._drag = 30.0  # so much slower than it was to be: two rows take a minute, and the way back another
+    gate.open.set()
+    assert (await soon[0]).body == b"2"  # the first is tried whatever is expected
+    for late in soon[1:]:
+        with pytest.raises(OverloadedError, match="would come after"):
+            await late
+    assert (await first).body == b"0"
+    assert gate.batches == [[0], [1]]
 
 
 async def test_a_near_deadline_goes_before_far_ones_that_can_wait_but_not_before_those_that_cannot(executor):
@@ -237,14 +255,12 @@ def test_no_answer_ever_reaches_the_wrong_hands_whatever_happens_in_the_middle(c
         heard = {number: [] for number in range(len(callers))}
         silent = set()
         for number, (patience, priority, goes) in enumerate(callers):
-            try:
-                job = batcher.put(number, time.monotonic() + patience, heard[number].append, priority)
-            except OverloadedError as error:
-                heard[number].append(error)
-            else:
-                if goes:
-                    job.cancel()
-                    silent.add(number)
+            job = batcher.put(number, time.monotonic() + patience, heard[number].append, priority)
+            if isinstance(job, OverloadedError):
+                heard[number].append(job)
+            elif goes:
+                job.cancel()
+                silent.add(number)
             if number % 3 == 0:
                 await asyncio.sleep(0)
         gate.open.set()

@@ -194,7 +194,7 @@ async def test_a_client_that_does_not_read_gets_nothing_more_begun() -> None:
 
 
 async def test_a_route_that_raises_against_its_word_is_a_500() -> None:
-    def begin(headers: object, body: bytes, reply: object) -> None:
+    def begin(headers: object, body: bytes, reply: object, unread_s: float) -> None:
         raise ZeroDivisionError("secret")
 
     state = State(ready=True)
@@ -305,7 +305,7 @@ def test_an_idle_connection_is_closed_in_its_time_and_a_busy_one_is_not(monkeypa
     monkeypatch.setattr(listening, "KEEP_ALIVE_S", 0.2)
 
     class Long(Held):
-        def begin(self, headers: object, body: bytes, reply: object) -> object:  # type: ignore[override]
+        def begin(self, headers: object, body: bytes, reply: object, unread_s: float) -> object:  # type: ignore[override]
             wait_s = 0.5 if b"long" in body else 0.0
             return asyncio.get_running_loop().call_later(wait_s, reply, Answer(200, [], body)).cancel  # type: ignore[arg-type]
 

@@ -147,6 +147,8 @@ async def test_without_an_old_answer_the_base_rate_is_given_within_its_share_of_
         waiting = await fill(question)
         asked = await ask(question, 3)
         assert (asked.rung, msgspec.json.decode(asked.body)["doubled"]) == ("base-rate", -1)
+        assert question.refusal(time.monotonic() + 1) is None
+        assert question.refusal(time.monotonic() - 1) is not None, "nobody waits for it any more"
         question._spare.spend(1.0)
         with pytest.raises(OverloadedError, match="would come after"):
             await ask(question, 5)

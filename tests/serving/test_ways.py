@@ -127,7 +127,7 @@ def test_both_ways_refuse_beyond_the_same_bound(both: tuple[Serving, Serving]) -
 class Bare:
     """Seventeen numbers in, one out."""
 
-    def begin(self, headers: Headers, body: bytes, reply: Reply) -> Callable[[], object]:
+    def begin(self, headers: Headers, body: bytes, reply: Reply, unread_s: float) -> Callable[[], object]:
         numbers = msgspec.json.decode(body, type=list[float])
         reply(Answer(200, b"content-type: application/json\r\n", msgspec.json.encode(sum(numbers))))
         return lambda: None

@@ -31,7 +31,7 @@ class Echo:
     def __init__(self) -> None:
         self.begun: list[bytes] = []
 
-    def begin(self, headers: Headers, body: bytes, reply: Reply) -> Callable[[], object]:
+    def begin(self, headers: Headers, body: bytes, reply: Reply, unread_s: float) -> Callable[[], object]:
         self.begun.append(body)
         answer = Answer(200, b"x-route: hot\r\nx-number: %b\r\n" % headers.get(b"x-number", b""), body)
         if b"later" in body:
@@ -47,7 +47,7 @@ class Held:
         self.replies: list[tuple[bytes, Reply]] = []
         self.cancelled: list[bytes] = []
 
-    def begin(self, headers: Headers, body: bytes, reply: Reply) -> Callable[[], object]:
+    def begin(self, headers: Headers, body: bytes, reply: Reply, unread_s: float) -> Callable[[], object]:
         self.replies.append((body, reply))
         return lambda: self.cancelled.append(body)
 
@@ -248,6 +248,9 @@ class Wire(asyncio.Transport):
     def write(self, data: Any) -> None:
         assert not self.closed, "written after the end"
         self.sent += data
+
+    def get_write_buffer_size(self) -> int:
+        return 0
 
     def close(self) -> None:
         self.closed = True

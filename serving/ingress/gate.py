@@ -1,0 +1,158 @@
+"""Who was refused of late is read here, instead of by the event loop, for as long as requests are refused.
+
+A refused caller asks again, and under several times the load that can be answered most of what a replica reads are requests to refuse.
+The loop makes ten times as much of each as is needed, so those connections are taken out of it: they wait in an epoll of their own, of
+which the loop sees only that something has come. What came is read and, while the queue has no room, refused by compiled code
+(`serving.ingress.plain`). The first request of each look is judged as usual; who has no more patience than one that was refused in the same
+look is refused likewise, since nothing is taken out of the queue meanwhile.
+"""
+
+import asyncio
+import contextlib
+import os
+import select
+from typing import Protocol
+
+import numpy as np
+
+from serving.ingress import plain
+from serving.ingress.shedding import Form, Shedder
+
+LOOK = 256  # connections read in one turn of the loop: about 2 ms, for so long nothing else is done
+SOCKETS = 1024  # at first; grows with the numbers that the system gives out
+LONGEST = 1024  # bytes of a refusal
+
+
+class Caller(Protocol):
+    """A connection whose reading is paused while the gate has it."""
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing is under way and everything that was said has been sent."""
+
+    def take(self, data: bytes) -> None:
+        """Take bytes that came, as if from the transport, and not to be refused at once."""
+
+    def take_rest(self, data: bytes) -> None:
+        """Send what the kernel did not take of a reply."""
+
+    def leave_gate(self) -> None:
+        """Let the event loop read again."""
+
+
+class Gate:
+    """The connections that are read here, by their descriptor. For one event loop; opens with the first of them."""
+
+    def __init__(self, shedder: Shedder) -> None:
+        self.shedder = shedder
+        self._epoll: select.epoll | None = None
+        self._callers: dict[int, Caller] = {}
+        self._held = np.zeros(SOCKETS, np.uint8)  # 1: something may be under way there
+        self._data = np.zeros(plain.READ_BYTES, np.uint8)
+        self._refusals = plain.refusals(len(shedder.asked), LONGEST)
+        plain.refuse(np.zeros(0, np.int32), 0, self._held, self._data, shedder.bounds, self._refusals)  # compile now
+
+    @property
+    def size(self) -> int:
+        """How many connections are read here."""
+        return len(self._callers)
+
+    def admit(self, socket: int, caller: Caller) -> None:
+        """Read from this connection, which the loop has stopped to read."""
+        if self._epoll is None:
+            self._epoll = select.epoll()
+            asyncio.get_running_loop().add_reader(self._epoll.fileno(), self._look)
+        if socket >= len(self._held):
+            self._held = np.concatenate((self._held, np.zeros(socket + 1, np.uint8)))
+        self._held[socket] = 1  # the loop may not have sent the refusal yet
+        self._epoll.register(socket, select.EPOLLIN)
+        self._callers[socket] = caller
+
+    def forget(self, socket: int) -> None:
+        """Read no more from it: it is being closed, or the loop reads it again."""
+        if self._epoll is not None and self._callers.pop(socket, None) is not None:
+            with contextlib.suppress(OSError):
+                self._epoll.unregister(socket)
+
+    def release(self, socket: int) -> None:
+        """Let the loop read it again."""
+        caller = self._callers[socket]
+        self.forget(socket)
+        caller.leave_gate()
+
+    def close(self) -> None:
+        """Let the loop read all connections again."""
+        for socket in list(self._callers):
+            self.release(socket)
+        if self._epoll is not None:
+            asyncio.get_running_loop().remove_reader(self._epoll.fileno())
+            self._epoll.close()
+            self._epoll = None
+
+    def _look(self) -> None:
+        """Refuse what has come, or hand it over."""
+        if self._epoll is None:
+            return
+        sockets = np.array([socket for socket, _ in self._epoll.poll(0, LOOK)], np.int32)
+        refusals = self._refusals
+        refusals.limit_ms.fill(plain.NOBODY)
+        refusals.counts.fill(0)
+        at = 0
+        while at < len(sockets):
+            at, got, path, patience_ms, sent = plain.refuse(sockets, at, self._held, self._data, self.shedder.bounds, refusals)
+            if at < len(sockets) and not self._unhold(int(sockets[at]), got):
+                self._decide(int(sockets[at]), got, path, patience_ms, sent)
+                at += 1
+        for asked, times in zip(self.shedder.asked, refusals.counts.tolist(), strict=True):
+            if times:
+                asked.shed_likewise(times)
+
+    def _unhold(self, socket: int, got: int) -> bool:
+        """Return whether a connection that was not read from, since it was held, may be read from now."""
+        caller = self._callers.get(socket)
+        if got != plain.HELD or caller is None or not caller.quiet:
+            return False
+        self._held[socket] = 0
+        return True
+
+    def _decide(self, socket: int, got: int, path: int, patience_ms: int, sent: int) -> None:
+        """Do what compiled code cannot: see `plain.refuse` for the numbers."""
+        caller = self._callers.get(socket)
+        if caller is None:  # it has been closed by what was done for another in this look
+            return
+        if sent >= 0:
+            refusals = self._refusals
+            self.release(socket)
+            caller.take_rest(refusals.replies[path, sent : refusals.sizes[path]].tobytes())
+        elif got in (plain.GONE, plain.HELD):
+            self.release(socket)  # the loop finds out what it is
+        elif path == plain.NOT_PLAIN or not self.shedder.pressed:
+            self.release(socket)
+            caller.take(self._data[:got].tobytes())
+        elif (form := self.shedder.judge(path, patience_ms)) is not None:
+            self._refuse_likewise(path, patience_ms, form)
+            self._reply(socket, caller, form.filled())
+        else:
+            self._held[socket] = 1
+            caller.take(self._data[:got].tobytes())
+
+    def _refuse_likewise(self, path: int, patience_ms: int, form: Form) -> None:
+        """Have whoever has no more patience refused in this form until the end of the look."""
+        refusals, blank = self._refusals, np.frombuffer(form.blank, np.uint8)
+        if len(blank) > LONGEST:
+            return
+        refusals.limit_ms[path] = max(refusals.limit_ms[path], patience_ms)
+        refusals.replies[path, : len(blank)] = blank
+        refusals.sizes[path] = len(blank)
+        refusals.marks[path] = form.marks
+
+    def _reply(self, socket: int, caller: Caller, reply: bytes) -> None:
+        try:
+            sent = os.write(socket, reply)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            sent = len(reply)  # the loop finds out
+        if sent < len(reply):
+            self.release(socket)
+            caller.take_rest(reply[sent:])
