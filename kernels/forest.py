@@ -91,6 +91,18 @@ class Forest:
         self.few = max((timing.rows + 1 for timing in timings if timing.way == "row"), default=1)
         return timings
 
+    def tune_like(self, other: "Forest") -> bool:
+        """Take over what `other` has measured if it is of the same shape, for which alone that holds; return whether it is."""
+        alike = self._shape == other._shape
+        if alike:
+            self.few = other.few
+        return alike
+
+    @property
+    def _shape(self) -> tuple[Any, ...]:
+        """What decides how long a row takes: the numbers of columns, groups, trees and nodes, as padded."""
+        return self.columns, self.groups, len(self.trees.roots), None if self._heap is None else self._heap.nodes.shape
+
     def check(self, booster: Any) -> None:
         """Raise ValueError unless every layout gives the booster's margins on generated rows, and `predict` its answers within 1 ulp."""
         rows = probes(self.trees, 1 + min(1000, CHECKED_VALUES // self.columns), infinite=not is_dart(booster))

@@ -1,6 +1,7 @@
 """Follows the registry: loads what an alias points to, warms it beside the live model, and switches one reference."""
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -8,6 +9,7 @@ from concurrent.futures import Executor
 from typing import Any, NamedTuple
 
 from serving.engines import Engine, Scorer
+from serving.resting import resting
 from serving.service import Question, score
 from serving.settings import Settings
 from training.errors import BundleError
@@ -16,7 +18,7 @@ from training.registry import Registry
 log = logging.getLogger(__name__)
 
 WARM_ROWS = (1, 2, 8, 64)
-WARM_RUNS = 5
+WARM_RUNS = 5  # of each size, to know what it takes; once something is live, that is known, and one run is enough
 
 
 class Warm(NamedTuple):
@@ -27,19 +29,23 @@ class Warm(NamedTuple):
     costs: Sequence[tuple[int, bool, float]]
 
 
-def warm(engine: Engine, scorer: Scorer) -> Warm:
-    """Return the scorer after every kind of call at every batch size that matters, so that no caller meets a first one."""
+def warm(engine: Engine, scorer: Scorer, live: Scorer | None = None) -> Warm:
+    """Return the scorer after every kind of call at every batch size that matters, so that no caller meets a first one.
+
+    What `live`, which answers meanwhile, knows of this machine is not measured again: that would take its time.
+    """
     request = engine.decode_example()
-    choices = scorer.tune()
+    choices = scorer.tune(live)
     scorer.base_rate(request)
-    costs = [(rows, lean, _seconds(scorer, [request] * rows, lean)) for lean in (False, True) for rows in WARM_ROWS]
+    runs = WARM_RUNS if live is None else 1
+    costs = [(rows, lean, _seconds(scorer, [request] * rows, lean, runs)) for lean in (False, True) for rows in WARM_ROWS]
     return Warm(scorer, choices, costs)
 
 
-def _seconds(scorer: Scorer, requests: list[Any], lean: bool) -> float:
+def _seconds(scorer: Scorer, requests: list[Any], lean: bool, runs: int) -> float:
     """Return the least seconds that scoring took."""
     times = []
-    for _ in range(WARM_RUNS):
+    for _ in range(runs):
         began = time.perf_counter()
         score(scorer, requests, lean)
         times.append(time.perf_counter() - began)
@@ -66,9 +72,11 @@ class Watcher:
 
     def load(self, name: str) -> Warm:
         """Return the warm scorer of the bundle `name`. Raises TrainingError when it is corrupted or does not match."""
-        bundle = self._registry.fetch(self.task, name)
-        scorer = self._question.engine.load(bundle, self._settings)
-        return warm(self._question.engine, scorer)
+        live = self._question.live
+        with contextlib.nullcontext() if live is None else resting():
+            bundle = self._registry.fetch(self.task, name)
+            scorer = self._question.engine.load(bundle, self._settings)
+            return warm(self._question.engine, scorer, live)
 
     def look(self) -> Warm | None:
         """Return a new scorer when the alias points elsewhere than at the last look, else None."""

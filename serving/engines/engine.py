@@ -20,8 +20,11 @@ class Scorer(Protocol):
     def version(self) -> str:
         """Return the version of the model, as every answer carries it."""
 
-    def tune(self) -> Sequence[str]:
-        """Choose what is fastest on this machine, by measuring it; return what was chosen and why, a line each."""
+    def tune(self, live: "Scorer | None" = None) -> Sequence[str]:
+        """Choose what is fastest on this machine, by measuring it; return what was chosen and why, a line each.
+
+        `live`: what answers meanwhile, and has measured already what it has in common with this one.
+        """
 
     def columns(self, requests: Sequence[Any]) -> Any:
         """Return the requests' features as columns: rows end here."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from serving.engines import actions
 from serving.engines.actions import Rules
-from serving.engines.engine import Engine
+from serving.engines.engine import Engine, Scorer
 from serving.engines.factors import FactorList
 from serving.engines.session import BehaviorData, ContextData, SessionColumns, problems
 from serving.engines.types import Fraction, Id, Moment, PredictionFactor, RecommendedAction, Rung, Wire, epoch_ms
@@ -113,8 +113,8 @@ class Model(Protocol):
     def currency(self) -> str:
         """Return the ISO 4217 code."""
 
-    def tune(self) -> Sequence[str]:
-        """Choose what is fastest on this machine, and return what was chosen and why."""
+    def tune(self, live: Any = None) -> Sequence[str]:
+        """Choose what is fastest on this machine, as the `live` model has or by measuring it, and return what was chosen and why."""
 
     def base_rate(self, device: str | None, hour: float) -> tuple[float, float]:
         """Return how often sessions on this device at this hour buy, and the confidence of saying so."""
@@ -160,9 +160,9 @@ class PurchaseScorer:
         """Return the version of the model."""
         return self._model.version
 
-    def tune(self) -> Sequence[str]:
-        """Choose what is fastest on this machine, and return what was chosen and why."""
-        return self._model.tune()
+    def tune(self, live: Scorer | None = None) -> Sequence[str]:
+        """Choose what is fastest on this machine, as the `live` model has or by measuring it, and return what was chosen and why."""
+        return self._model.tune(live._model if isinstance(live, PurchaseScorer) else None)
 
     def columns(self, requests: Sequence[PurchasePredictionRequest]) -> Columns:
         """Return the requests' features as columns."""

@@ -271,6 +271,14 @@ def test_tuning_tells_what_it_measured_and_changes_no_answer():
     assert {timing.way for timing in Forest.from_booster(trained(rows=3000, max_depth=14)).tune((1, 8), 1)} == {"walk"}
 
 
+def test_what_was_measured_holds_for_forests_of_the_same_shape_alone():
+    measured, alike, other = (Forest.from_booster(trained(seed=seed, rounds=rounds, rows=900)) for seed, rounds in ((0, 6), (1, 6), (0, 7)))
+    measured.few = 5
+    assert (alike.tune_like(measured), alike.few) == (True, 5)
+    before = other.few
+    assert (other.tune_like(measured), other.few) == (False, before)
+
+
 SIMULATED = """
 import sys
 import numpy as np

@@ -87,7 +87,7 @@ class Counting:
             raise self.broken
         return [len(request.behavior_data.interactions) for request in requests]
 
-    def tune(self) -> list[str]:
+    def tune(self, live: object = None) -> list[str]:
         return ["one row at a time: there is nothing to choose"]
 
     def lean(self, columns: list[int]) -> list[int]:

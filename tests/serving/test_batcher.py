@@ -143,9 +143,7 @@ async def test_what_cannot_be_in_time_is_refused_at_once_and_the_accepted_keep_t
     await asyncio.to_thread(gate.started.wait, FAR)
     accepted = [batcher.submit(i, time.monotonic() + 10) for i in range(1, 8)]
     with pytest.raises(OverloadedError, match="would come after 10100 ms") as refused:
-        await batcher.submit(
-            8, time.monotonic() + 9.9
-        )  # eight rows of a second: a quarter longer, and a tenth of a second
+        await batcher.submit(8, time.monotonic() + 9.9)  # eight rows of a second: a quarter longer, and a tenth of a second
     assert refused.value.retry_after_s == pytest.approx(10.1)
     gate.open.set()
     assert [scored.body for scored in await asyncio.gather(first, *accepted)] == [str(2 * i).encode() for i in range(8)]

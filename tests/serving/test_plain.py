@@ -1,4 +1,4 @@
-"""Plain requests by compiled code: read as a slow and obvious reader does, refused in whole, and left alone where they are anything else."""
+"""Plain requests by compiled code: read as a slow and obvious reader does, refused whole, and left alone where they are anything else."""
 
 import re
 import socket
@@ -14,7 +14,17 @@ from serving.ingress.headers import MAX_TIMEOUT_MS
 PATHS = (b"/v1/a", b"/v1/longer")
 DEFAULT_MS, MOST_BYTES = 1000, 100
 BOUNDS = plain.bounds(PATHS, DEFAULT_MS, MOST_BYTES)
-HEADERS = ("content-length", "X-Request-Timeout-Ms", "CONNECTION", "transfer-encoding", "expect", "Upgrade", "priority", "x-request-id", "a")
+HEADERS = (
+    "content-length",
+    "X-Request-Timeout-Ms",
+    "CONNECTION",
+    "transfer-encoding",
+    "expect",
+    "Upgrade",
+    "priority",
+    "x-request-id",
+    "a",
+)
 VALUES = ("5", "05", "0", "60000", "60001", "1e3", "", " 5\t", "keep-alive", "Keep-Alive", "close", "9" * 12, "-5")
 
 
@@ -32,7 +42,12 @@ def naive(data: bytes) -> tuple[int, int]:
             return plain.NOT_PLAIN, 0
         said[found[1].lower()] = found[2]
     length, timeout = said.get(b"content-length", b""), said.get(b"x-request-timeout-ms", b"%d" % DEFAULT_MS)
-    if not re.fullmatch(rb"\d{1,9}", length) or not re.fullmatch(rb"\d{1,9}", timeout) or int(length) != len(body) or len(body) > MOST_BYTES:
+    if (
+        not re.fullmatch(rb"\d{1,9}", length)
+        or not re.fullmatch(rb"\d{1,9}", timeout)
+        or int(length) != len(body)
+        or len(body) > MOST_BYTES
+    ):
         return plain.NOT_PLAIN, 0
     if not 1 <= int(timeout) <= MAX_TIMEOUT_MS or said.get(b"connection", b"keep-alive").lower() != b"keep-alive":
         return plain.NOT_PLAIN, 0

@@ -56,6 +56,7 @@ class PurchaseModel:
         self.currency = str(meta["orderValue"]["currency"])
         self._forest, self._platt, self._confidence, self._base_rate = forest, platt, confidence, base_rate
         self._factors = Factors(forest.trees)
+        self._chosen: list[str] = []
         self._bias = float(platt.slope * self._factors.bias[0] + platt.intercept)
 
     @classmethod
@@ -97,11 +98,16 @@ class PurchaseModel:
         """
         return self._platt.slope * self._factors.of(X), self._bias
 
-    def tune(self) -> list[str]:
-        """Return what was chosen for this machine and why, a line each, after measuring it."""
+    def tune(self, live: "PurchaseModel | None" = None) -> list[str]:
+        """Return what was chosen for this machine and why, a line each: by measuring it, or as `live` did for trees of the same shape."""
+        if live is not None and self._forest.tune_like(live._forest):
+            self._chosen = live._chosen
+            return self._chosen
         timings = self._forest.tune()
         sizes = ", ".join(f"{timing.us_per_row:.2f} us a row at {timing.rows} ({timing.way})" for timing in timings)
-        return [f"{len(self._forest.trees.roots) - 1} trees, fewer than {self._forest.few} rows one at a time, more in blocks: {sizes}"]
+        trees = len(self._forest.trees.roots) - 1
+        self._chosen = [f"{trees} trees, fewer than {self._forest.few} rows one at a time, more in blocks: {sizes}"]
+        return self._chosen
 
 
 def _base_rate(bundle: Bundle) -> BaseRate:
