@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from types import FrameType
 
-WORK_S, REST_S = 0.0004, 0.004  # a tenth of the time: the loop takes the interpreter ten times in an answer, and waits for it each time
+WORK_S, REST_S = 0.0005, 0.002  # a fifth of the time: the loop takes the interpreter ten times in an answer, and waits for it each time
 
 
 @contextlib.contextmanager
