@@ -21,7 +21,7 @@ READ_BYTES = 64 * 1024  # looked at in one go
 ID_DIGITS = 32  # of a request id
 NOT_PLAIN = -1
 NOBODY = -(2**62)  # a limit below every patience: that of who has waited for longer than it wanted to is less than nothing
-# What Looked.got is besides a number of bytes.
+# What `got` of `refuse` is besides a number of bytes.
 GONE, HELD = -1, -2
 
 _CR, _LF, _COLON, _SPACE, _TAB, _ZERO = 13, 10, 58, 32, 9, 48
