@@ -1,14 +1,30 @@
 """A tree ensemble as flat arrays: what XGBoost has learned, without XGBoost."""
 
 import json
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kernels import ubjson
+from kernels.compile import on_cpu
 
 LEAF = -1
+
+_FIELDS = {
+    "left_children": np.int32,
+    "right_children": np.int32,
+    "split_indices": np.int32,
+    "split_conditions": np.float32,  # a split's threshold, a leaf's margin
+    "default_left": np.uint8,
+    "sum_hessian": np.float32,
+    "split_type": np.uint8,
+}
+_REFUSED: Mapping[str, tuple[Callable[[NDArray[Any]], NDArray[Any]], str]] = {
+    "split_type": (np.asarray, "splits by category: train on numbers, without enable_categorical"),
+    "split_conditions": (np.isnan, "has a threshold or a leaf that is not a number: train again on data without infinities"),
+}
 
 
 class Trees(NamedTuple):
@@ -45,22 +61,30 @@ def read(booster: Any) -> Trees:
     """
     if not hasattr(booster, "save_raw"):
         raise ValueError(f"{type(booster).__name__} is not an xgboost.Booster: pass model.get_booster()")
-    document = ubjson.read(bytes(booster.save_raw("ubj")))
+    document = ubjson.read(bytes(booster.save_raw("ubj")), tables=("trees",))
     learner = document["learner"]
     boosted = learner["gradient_booster"]
     if boosted["name"] not in ("gbtree", "dart"):
         raise ValueError(f"booster {boosted['name']!r} has no trees: train with booster='gbtree' or 'dart'")
     model = _model(boosted)
-    _refuse(model["trees"])
-    weights = np.array(boosted.get("weight_drop", np.ones(len(model["trees"]))), np.float32)
-    trees = [_tree(tree, weight) for tree, weight in zip(model["trees"], weights, strict=True)]
-    roots = np.cumsum([0, *(len(tree["feature"]) for tree in trees)]).astype(np.int32)
-    for tree, root in zip(trees, roots, strict=False):
-        tree["left"] += root
-    joined = {name: np.concatenate([tree[name] for tree in trees]) for name in trees[0]}
-    group = np.array(model["tree_info"], np.int32)
+    nodes = _nodes(model["trees"])
+    roots, order, left = _breadth_first(nodes)
+    nodes = {name: column[order] for name, column in nodes.items()}
+    leaf = nodes["left_children"] == LEAF
+    weights = np.repeat(np.array(boosted.get("weight_drop", np.ones(len(roots) - 1)), np.float32), np.diff(roots))
     columns = int(learner["learner_model_param"]["num_feature"])
-    return Trees(roots=roots, **joined, group=group, base=_base(booster, document, columns), columns=columns)
+    return Trees(
+        roots=roots,
+        feature=np.where(leaf, np.int32(LEAF), nodes["split_indices"]),
+        threshold=np.where(leaf, np.float32(0), nodes["split_conditions"]),
+        missing_left=nodes["default_left"].astype(np.bool_),
+        left=left,
+        value=np.where(leaf, nodes["split_conditions"] * weights, np.float32(0)),
+        cover=nodes["sum_hessian"],
+        group=np.array(model["tree_info"], np.int32),
+        base=_base(booster, document, columns),
+        columns=columns,
+    )
 
 
 def objective(booster: Any) -> str:
@@ -79,41 +103,68 @@ def _model(boosted: dict[str, Any]) -> dict[str, Any]:
     return model
 
 
-def _refuse(trees: list[dict[str, Any]]) -> None:
-    if not trees:
+def _nodes(trees: ubjson.Table) -> dict[str, NDArray[Any]]:
+    """Return the fields of all nodes, one tree after the other in the booster's own order, and `root`: where each node's tree begins.
+
+    Raises ValueError as `read` does.
+    """
+    if not len(trees):
         raise ValueError("the booster has no trees: train it for at least one round")
-    for number, tree in enumerate(trees):
-        if np.any(tree.get("split_type", ())):
-            raise ValueError(f"tree {number} splits by category: train on numbers, without enable_categorical")
-        if int(tree["tree_param"]["size_leaf_vector"]) > 1:
-            raise ValueError(f"tree {number} has vectors in its leaves: train with multi_strategy='one_output_per_tree'")
-        if np.isnan(_conditions(tree)).any():
-            raise ValueError(f"tree {number} has a threshold or a leaf that is not a number: train again on data without infinities")
+    if int(trees.row(0)["tree_param"]["size_leaf_vector"]) > 1:  # all of a booster's have them, or none
+        raise ValueError("the trees have vectors in their leaves: train with multi_strategy='one_output_per_tree'")
+    nodes, sizes = {}, np.zeros(0, np.int64)
+    for name, dtype in _FIELDS.items():
+        column, lengths = trees.column(name)
+        if sizes.size and not np.array_equal(sizes, lengths):
+            raise ValueError(f"{name} has another number of nodes than {', '.join(nodes)}: the booster contradicts itself, train it again")
+        nodes[name], sizes = column.astype(dtype, copy=False), lengths
+    nodes["root"] = np.repeat(np.cumsum(sizes) - sizes, sizes)
+    for name, (wrong, why) in _REFUSED.items():
+        if (at := wrong(nodes[name])).any():
+            raise ValueError(f"tree {np.searchsorted(np.cumsum(sizes), at.argmax(), side='right')} {why}")
+    return nodes
 
 
-def _conditions(tree: dict[str, Any]) -> NDArray[np.float32]:
-    """Return, for each node, a split's threshold or a leaf's margin."""
-    return np.array(tree["split_conditions"], np.float32)
+def _breadth_first(nodes: Mapping[str, NDArray[Any]]) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int32]]:
+    """Return `roots` and `left` of `Trees`, and in between which of the nodes stands where; those that were pruned stand nowhere."""
+    root = nodes["root"]
+    first = np.append(np.flatnonzero(np.diff(root, prepend=-1)), len(root))
+    roots, order, left = np.zeros(len(first), np.int32), np.zeros(len(root), np.int64), np.zeros(len(root), np.int32)
+    if not _walk(first, nodes["left_children"], nodes["right_children"], roots, order, left):
+        raise ValueError("a node of the trees has no parent but itself, or children elsewhere: the booster contradicts itself, train it again")
+    return roots, order[: roots[-1]], left[: roots[-1]]
 
 
-def _tree(tree: dict[str, Any], weight: np.float32) -> dict[str, NDArray[Any]]:
-    """Return one tree's arrays, breadth first, `left` from 0."""
-    lefts, rights = tree["left_children"].tolist(), tree["right_children"].tolist()
-    order = [0]
-    for node in order:  # grows while it is walked
-        if lefts[node] != LEAF:
-            order += lefts[node], rights[node]
-    place = {node: number for number, node in enumerate(order)}
-    leaf = np.array([lefts[node] == LEAF for node in order])
-    condition = _conditions(tree)[order]
-    return {
-        "feature": np.where(leaf, LEAF, np.array(tree["split_indices"], np.int32)[order]).astype(np.int32),
-        "threshold": np.where(leaf, np.float32(0), condition),
-        "missing_left": np.array(tree["default_left"], np.bool_)[order],
-        "left": np.array([number if leaf[number] else place[lefts[node]] for number, node in enumerate(order)], np.int32),
-        "value": np.where(leaf, condition * weight, np.float32(0)),
-        "cover": np.array(tree["sum_hessian"], np.float32)[order],
-    }
+@on_cpu
+def _walk(
+    first: NDArray[np.int64],
+    lefts: NDArray[np.int32],
+    rights: NDArray[np.int32],
+    roots: NDArray[np.int32],
+    order: NDArray[np.int64],
+    left: NDArray[np.int32],
+) -> bool:
+    """Write roots, order and left, and return whether each tree is one: no more nodes than it has, no child outside it."""
+    end = 0
+    for tree in range(len(first) - 1):
+        size, begin = first[tree + 1] - first[tree], end
+        roots[tree] = begin
+        order[begin] = first[tree]
+        at, end = begin, begin + 1
+        while at < end:
+            node = order[at]
+            left[at] = at
+            if lefts[node] != LEAF:
+                kids = lefts[node], rights[node]
+                if end + 2 > begin + size or min(kids) < 0 or max(kids) >= size:
+                    return False
+                left[at] = end
+                for kid in kids:
+                    order[end] = first[tree] + kid
+                    end += 1
+            at += 1
+    roots[-1] = end
+    return True
 
 
 def _base(booster: Any, document: dict[str, Any], columns: int) -> NDArray[np.float32]:
@@ -123,7 +174,7 @@ def _base(booster: Any, document: dict[str, Any], columns: int) -> NDArray[np.fl
     """
     boosted = document["learner"]["gradient_booster"]
     model = _model(boosted)
-    first = model["trees"][0]
+    first = model["trees"].row(0)
     stump = {name: field[:1] if isinstance(field, list | np.ndarray) else field for name, field in first.items()}
     stump |= {"left_children": [LEAF], "right_children": [LEAF], "split_conditions": [0.0]}
     stump["tree_param"] = first["tree_param"] | {"num_nodes": "1", "num_deleted": "0"}

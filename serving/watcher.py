@@ -18,7 +18,7 @@ from training.registry import Registry
 log = logging.getLogger(__name__)
 
 WARM_ROWS = (1, 2, 8, 64)
-WARM_RUNS = 5  # of each size, to know what it takes; once something is live, that is known, and one run is enough
+WARM_RUNS = 5  # of each size, to know what it takes
 
 
 class Warm(NamedTuple):
@@ -32,13 +32,13 @@ class Warm(NamedTuple):
 def warm(engine: Engine, scorer: Scorer, live: Scorer | None = None) -> Warm:
     """Return the scorer after every kind of call at every batch size that matters, so that no caller meets a first one.
 
-    What `live`, which answers meanwhile, knows of this machine is not measured again: that would take its time.
+    Beside `live`, which answers meanwhile, a row each way is enough: what this process has compiled and measured holds for both.
     """
     request = engine.decode_example()
     choices = scorer.tune(live)
     scorer.base_rate(request)
-    runs = WARM_RUNS if live is None else 1
-    costs = [(rows, lean, _seconds(scorer, [request] * rows, lean, runs)) for lean in (False, True) for rows in WARM_ROWS]
+    sizes, runs = (WARM_ROWS, WARM_RUNS) if live is None else ((1,), 1)
+    costs = [(rows, lean, _seconds(scorer, [request] * rows, lean, runs)) for lean in (False, True) for rows in sizes]
     return Warm(scorer, choices, costs)
 
 
