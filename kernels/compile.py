@@ -29,7 +29,7 @@ def _compiled(function: Callable[P, R], forceinline: bool) -> Callable[P, R]:
     if SIMULATED:
         return function
     # No fastmath: sums keep their order, so that a row alone and a row among a million give the same bits.
-    compile_ = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=False, forceinline=forceinline)
+    compile_ = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=False, forceinline=forceinline, _nrt=not forceinline)
     compiled: Callable[P, R] = compile_(function)
     return compiled
 

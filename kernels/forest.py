@@ -176,7 +176,7 @@ def _converted(X: ArrayLike) -> Floats:
 
 
 def _expected(booster: Any, rows: Floats, kind: str) -> Floats:
-    """Return the booster's own `margin` or `value` of the rows, flat; dart's from `predict`: its `inplace_predict` rounds in another order."""
+    """Return the booster's own `margin` or `value` of the rows, flat; dart's from `predict`: `inplace_predict` rounds otherwise."""
     if not is_dart(booster):
         found = booster.inplace_predict(rows, predict_type=kind, validate_features=False)
     else:

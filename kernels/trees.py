@@ -112,7 +112,8 @@ def _nodes(trees: ubjson.Table) -> dict[str, NDArray[Any]]:
         raise ValueError("the booster has no trees: train it for at least one round")
     if int(trees.row(0)["tree_param"]["size_leaf_vector"]) > 1:  # all of a booster's have them, or none
         raise ValueError("the trees have vectors in their leaves: train with multi_strategy='one_output_per_tree'")
-    nodes, sizes = {}, np.zeros(0, np.int64)
+    nodes: dict[str, NDArray[Any]] = {}
+    sizes = np.zeros(0, np.int64)
     for name, dtype in _FIELDS.items():
         column, lengths = trees.column(name)
         if sizes.size and not np.array_equal(sizes, lengths):
@@ -131,7 +132,7 @@ def _breadth_first(nodes: Mapping[str, NDArray[Any]]) -> tuple[NDArray[np.int32]
     first = np.append(np.flatnonzero(np.diff(root, prepend=-1)), len(root))
     roots, order, left = np.zeros(len(first), np.int32), np.zeros(len(root), np.int64), np.zeros(len(root), np.int32)
     if not _walk(first, nodes["left_children"], nodes["right_children"], roots, order, left):
-        raise ValueError("a node of the trees has no parent but itself, or children elsewhere: the booster contradicts itself, train it again")
+        raise ValueError("the trees have a node below itself, or children elsewhere: the booster contradicts itself, train it again")
     return roots, order[: roots[-1]], left[: roots[-1]]
 
 

@@ -112,7 +112,7 @@ class _Reader:
         return found
 
     def number(self, at: int) -> Any:
-        return _NUMBERS[int(self.tape[at, MARK])].unpack_from(self.data, int(self.tape[at, START]))[0]
+        return _NUMBERS[int(self.tape[at, MARK])].unpack_from(self.data.data, int(self.tape[at, START]))[0]
 
     def text(self, at: int) -> str:
         start, length = int(self.tape[at, START]), int(self.tape[at, LENGTH])
@@ -151,11 +151,11 @@ def _length(data: NDArray[np.uint8], at: int) -> tuple[int, int, int]:
     end = at + 1 + _WIDTH[mark]
     if end > data.size:
         return 0, data.size, CUT
-    length = np.int64(data[at + 1])
+    length = int(data[at + 1])
     if length > MOST_SIGNED and mark != ord("U"):
         return 0, at, NO_LENGTH
     for one in range(at + 2, end):
-        length = length << 8 | np.int64(data[one])
+        length = length << 8 | int(data[one])
     return length, end, 0
 
 
@@ -227,7 +227,7 @@ def _scan(data: NDArray[np.uint8], tape: NDArray[np.int64]) -> tuple[int, int, i
         if mark == 0:
             if at >= data.size:
                 return row, at, CUT
-            mark, at = np.int64(data[at]), at + 1
+            mark, at = int(data[at]), at + 1
         items, count, length = 0, FIELDS, 0
         if mark == ord("["):
             items, count, at, fault = _head(data, at)
@@ -256,7 +256,9 @@ def _scan(data: NDArray[np.uint8], tape: NDArray[np.int64]) -> tuple[int, int, i
 
 
 @on_cpu
-def _find(data: NDArray[np.uint8], tape: NDArray[np.int64], objects: NDArray[np.int64], name: NDArray[np.uint8], out: NDArray[np.int64]) -> None:
+def _find(
+    data: NDArray[np.uint8], tape: NDArray[np.int64], objects: NDArray[np.int64], name: NDArray[np.uint8], out: NDArray[np.int64]
+) -> None:
     """Write the rows of the values of the field `name` of each of the objects, or -1 where there is none."""
     for number in range(len(objects)):
         out[number] = -1

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import msgspec
+import numpy as np
 import xxhash
 
 from serving.answers import Entry, Memory
@@ -26,7 +27,7 @@ _Task = asyncio.Task[tuple[Entry, State]]
 _SKEW_S = 1.0  # how far another node's clock may run ahead; an answer from further off says nothing true about its age
 _JOINS = 2  # flights that a caller sits through before it computes for itself
 
-_encoder = msgspec.msgpack.Encoder(order="deterministic")
+_encoder = msgspec.msgpack.Encoder(order="deterministic", enc_hook=np.ndarray.tobytes)
 
 
 class Cached(NamedTuple):
@@ -213,4 +214,4 @@ def _encoded(request: msgspec.Struct) -> bytes:
     try:
         return _encoder.encode(request)
     except OverflowError:  # MessagePack ends at 64 bits, a JSON integer does not
-        return msgspec.json.encode(request, order="deterministic")
+        return msgspec.json.encode(request, order="deterministic", enc_hook=np.ndarray.tobytes)

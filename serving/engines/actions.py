@@ -11,6 +11,7 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
+from kernels import rules
 from serving.engines.types import ActionCode, RecommendedAction
 from serving.errors import SettingsError
 from training.features import Feature
@@ -50,22 +51,16 @@ class Rules:
         self._actions = [_action(rule) for rule in self._rules]
         _refuse_twins(self._rules)
         conditions = [_condition(rule, fact, features) for rule in self._rules for fact in rule.when]
-        self._facts = np.array([column for column, _, _ in conditions], np.intp)
+        self._facts = np.array([column for column, _, _ in conditions], np.int64)
         self._low = np.array([low for _, low, _ in conditions], np.float64)
         self._high = np.array([high for _, _, high in conditions], np.float64)
-        sizes = [len(rule.when) for rule in self._rules]
-        self._starts = np.concatenate([[0], np.cumsum(sizes[:-1])]).astype(np.intp) if sizes else np.empty(0, np.intp)
+        self._starts = np.cumsum([0, *(len(rule.when) for rule in self._rules)])
 
     def fired(self, X: NDArray[np.float32], probability: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Return bool [n, rules]: which rules fire in each row of X float32 [n, features] and probability float64 [n]."""
-        if not self._rules:
-            return np.zeros((X.shape[0], 0), np.bool_)
-        facts = np.empty((X.shape[0], X.shape[1] + 1))
-        facts[:, :-1] = X
-        facts[:, -1] = probability
-        tested = facts.take(self._facts, axis=1)
-        holds = (tested >= self._low) & (tested < self._high)  # False for NaN: what is missing fires nothing
-        return np.logical_and.reduceat(holds, self._starts, axis=1)
+        out = np.empty((X.shape[0], len(self._rules)), np.bool_)
+        rules.fired(X, probability, self._facts, self._low, self._high, self._starts, out)
+        return out
 
     def rows(self, fired: NDArray[np.bool_]) -> list[list[RecommendedAction]]:
         """Return the recommended actions of each row, by priority."""

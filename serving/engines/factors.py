@@ -3,11 +3,12 @@
 import math
 from collections.abc import Mapping, Sequence
 from itertools import compress
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kernels.factors import by_weight
 from serving.engines.types import PredictionFactor
 
 OTHER = "otherFeatures"
@@ -29,8 +30,10 @@ class FactorList:
         X, shares: [rows, features]; totals: margin less bias, which stands for all of them where most is 0 and no share is known.
         A contribution of exactly zero is not listed.
         """
-        order = np.argsort(-np.abs(shares), axis=1, kind="stable").tolist()
-        table = zip(X.tolist(), shares.tolist(), order, most, totals, strict=True)
+        order = np.empty(shares.shape, np.int64)
+        by_weight(shares, order)
+        by_row: list[Any] = [X.tolist(), shares.tolist(), order.tolist()]
+        table = zip(*by_row, most, totals, strict=True)
         return [self._row(*row) if row[3] else _whole(row[4]) for row in table]
 
     def missing(self, X: NDArray[np.float32]) -> list[list[str]]:

@@ -259,11 +259,11 @@ class PurchaseScorer:
 
     def _shares(self, columns: Columns) -> NDArray[np.float64]:
         """Return SHAP values where factors are asked for: nobody pays for what another row of the batch wants."""
-        wanted = np.array(columns.most, np.intp) > 0
-        if wanted.all():
+        if all(columns.most):
             return self._model.factors(columns.X)[0]
         shares = np.zeros(columns.X.shape)
-        if wanted.any():
+        if any(columns.most):
+            wanted = np.array(columns.most) > 0
             shares[wanted] = self._model.factors(columns.X[wanted])[0]
         return shares
 

@@ -10,7 +10,9 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from serving.engines.events import flatten
+from serving.engines import interactions
+from serving.engines.events import flatten, moments, rows
+from serving.engines.quick import QUICK, Quick
 from serving.engines.referrer import traffic_class
 from serving.engines.types import (
     Category,
@@ -61,6 +63,7 @@ class BehaviorData(Wire, frozen=True, kw_only=True):
         Meta(
             description="Events, in any order; at most 10,000. Empty means that nothing is known, not that nothing happened.",
             extra_json_schema={"maxItems": MAX_INTERACTIONS},
+            extra={QUICK: Quick(interactions.read, rows)},
         ),
     ]
     current_page: Url
@@ -107,7 +110,7 @@ def problems(request: SessionRequest) -> list[FieldProblem]:
             f"behaviorData.interactions has {len(events):,} events, at most {MAX_INTERACTIONS:,} are taken; send the latest ones",
             "behaviorData.interactions",
         )
-    stamps = [event.timestamp for event in events]
+    stamps = moments(events)
     wrong = [f"behaviorData.interactions[{i}].timestamp" for i, stamp in enumerate(stamps) if not is_sane(stamp)] if odd(stamps) else []
     if request.as_of is not None and not is_sane(request.as_of):
         wrong.append("asOf")

@@ -107,6 +107,7 @@ class Endpoint:
         self.question = question
         self._server = server
         self._decoder: Decoder[msgspec.Struct] = Decoder(engine.request, engine.check, server.max_items)
+        self._decoder.read(_encode(engine.example))  # whatever is compiled at its first call is so before anybody asks
         self.meter = metrics.meter(engine.name)
         self._large = asyncio.Semaphore(LARGE)
 

@@ -7,10 +7,11 @@ from typing import Annotated, Any, Generic, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import Meta
+from msgspec.structs import force_setattr
 
 from serving.errors import InvalidRequestError, NotJSONError, RevenueEngineError, TooLargeError
 from serving.ingress.fields import Found, tree
-from serving.ingress.strict import strict
+from serving.ingress.strict import Path, quick_fields, strict
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -41,6 +42,8 @@ class Decoder(Generic[T]):
     def __init__(self, request: type[T], check: Callable[[Any], None], max_items: int) -> None:
         self._type = request
         self._strict: msgspec.json.Decoder[T] = msgspec.json.Decoder(strict(request))
+        self._quick: msgspec.json.Decoder[T] = msgspec.json.Decoder(strict(request, quick=True))
+        self._quick_fields = quick_fields(request)
         self._split = msgspec.json.Decoder(Annotated[list[msgspec.Raw], Meta(max_length=max_items)])
         self._tree = tree(request)
         self._check = check
@@ -48,8 +51,29 @@ class Decoder(Generic[T]):
 
     def read(self, body: bytes | msgspec.Raw) -> T:
         """Return the request of a clean body. Raises one of REFUSED for any other: `reread` knows more."""
-        request = self._strict.decode(body)
+        request = self._quickly(body) if self._quick_fields else None
+        if request is None:
+            return self._checked(self._strict.decode(body))
         self._check(request)
+        return request
+
+    def _quickly(self, body: bytes | msgspec.Raw) -> T | None:
+        """Return the request with its quick fields read, None where one of them leaves that to msgspec."""
+        request = self._quick.decode(body)
+        for path, quick in self._quick_fields:
+            owner = _owner(request, path)
+            found = quick.read(getattr(owner, path[-1]))
+            if found is None:
+                return None
+            force_setattr(owner, path[-1], found)
+        return request
+
+    def _checked(self, request: T) -> T:
+        """Return a decoded request once it is checked, its quick fields converted: so it does not tell how it was decoded."""
+        self._check(request)
+        for path, quick in self._quick_fields:
+            owner = _owner(request, path)
+            force_setattr(owner, path[-1], quick.convert(getattr(owner, path[-1])))
         return request
 
     def reread(self, body: bytes | msgspec.Raw) -> Reread[T]:
@@ -61,7 +85,7 @@ class Decoder(Generic[T]):
                 msgspec.json.encode(request)  # a field of any type may have taken the mark of a number out of range
         except (msgspec.ValidationError, TypeError) as error:
             raise self._wrong(data, error) from error
-        self._check(request)
+        request = self._checked(request)
         unknown: Counter[str] = Counter()
         self._tree.count(data, "", unknown)
         return Reread(request, unknown)
@@ -96,6 +120,14 @@ class Decoder(Generic[T]):
             return error
         unknown.update(again.unknown)
         return again.request
+
+
+def _owner(request: msgspec.Struct, path: Path) -> Any:
+    """Return the struct that has the field at `path`."""
+    owner: Any = request
+    for name in path[:-1]:
+        owner = getattr(owner, name)
+    return owner
 
 
 def is_list(body: bytes) -> bool:

@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 
 from kernels.factors import Factors
 from kernels.forest import Forest
+from kernels.scores import scores
 from training import features, session_table
 from training.bundle import Bundle
 from training.errors import BundleError
 from training.features import Vocabulary
 from training.models.base_rate import ANY, HOURS, BaseRate
-from training.models.calibration import Platt, probability
-from training.models.confidence import Confidence
+from training.models.calibration import Platt
+from training.models.confidence import EDGES, Confidence
 
 TASK = "purchase"
 MODEL, CALIBRATION, CONFIDENCE, BASE_RATE = "model.ubj", "calibration.json", "confidence.json", "base_rate.json"
@@ -87,9 +88,11 @@ class PurchaseModel:
 
     def score(self, X: NDArray[np.float32]) -> Scores:
         """Return the scores of X float32 [n, features]."""
-        log_odds = self._platt.apply(self._forest.margin(X).astype(np.float64))
-        p = probability(log_odds)
-        return Scores(log_odds, p, self._confidence.of(X, p))
+        margins = self._forest.margin(X)
+        out = np.empty((3, len(margins)))
+        platt, confidence = self._platt, self._confidence
+        scores(margins, X, platt.slope, platt.intercept, confidence.weights, EDGES, confidence.table, out)
+        return Scores(*out)
 
     def factors(self, X: NDArray[np.float32]) -> tuple[NDArray[np.float64], float]:
         """Return exact SHAP values of the margin, float64 [n, features], and the bias; a row's sum plus the bias is its margin.

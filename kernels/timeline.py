@@ -1,0 +1,60 @@
+"""Events of live sessions as rows of one table, in whatever order they came, into the columns that `kernels.sessions` counts."""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kernels.compile import on_cpu
+
+# The columns of the table, float64: when it was, in milliseconds since 1970, codes of type and page, pixels, milliseconds; NaN: unknown.
+MOMENT, KIND, PAGE, X, Y, WAIT = range(6)
+WIDTH = 6
+IGNORED = -1  # a kind that is not counted
+
+
+@on_cpu
+def columns(
+    table: NDArray[np.float64],
+    offsets: NDArray[np.int64],
+    until_ms: NDArray[np.float64],
+    kept: NDArray[np.int64],
+    kind: NDArray[np.int8],
+    page: NDArray[np.int8],
+    time_ms: NDArray[np.int64],
+    x: NDArray[np.float32],
+    y: NDArray[np.float32],
+    wait_ms: NDArray[np.float32],
+    latest_ms: NDArray[np.float64],
+) -> None:
+    """Write the events that count, session by session, in order of time, equal times in the order given, and when each session's last was.
+
+    table: float64 [events, WIDTH]; session i owns its rows `offsets[i]:offsets[i + 1]` and is seen as of `until_ms[i]` (NaN: all of it), so
+    what is later is left out, as are the IGNORED. Of the outputs, as long as the table, session i owns `kept[i]:kept[i + 1]`. latest_ms:
+    [sessions], NaN without events.
+    """
+    order = np.empty(len(table), np.int64)
+    end = 0
+    for session in range(len(until_ms)):
+        kept[session] = begin = end
+        ordered, late = True, -math.inf
+        for row in range(offsets[session], offsets[session + 1]):
+            now = table[row, MOMENT]
+            if table[row, KIND] != IGNORED and not now > until_ms[session]:
+                order[end] = row
+                ordered &= now >= late
+                late = now
+                end += 1
+        if not ordered:
+            rows = order[begin:end].copy()
+            order[begin:end] = rows[np.argsort(table[rows, MOMENT], kind="mergesort")]
+        latest_ms[session] = table[order[end - 1], MOMENT] if end > begin else math.nan
+    kept[len(until_ms)] = end
+    for one in range(end):
+        row = order[one]
+        kind[one] = np.int8(table[row, KIND])
+        page[one] = np.int8(table[row, PAGE])
+        time_ms[one] = np.int64(np.rint(table[row, MOMENT]))
+        x[one] = np.float32(table[row, X])
+        y[one] = np.float32(table[row, Y])
+        wait_ms[one] = np.float32(table[row, WAIT])
