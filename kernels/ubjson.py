@@ -151,11 +151,11 @@ def _length(data: NDArray[np.uint8], at: int) -> tuple[int, int, int]:
     end = at + 1 + _WIDTH[mark]
     if end > data.size:
         return 0, data.size, CUT
-    length = int(data[at + 1])
+    length = int(np.int64(data[at + 1]))
     if length > MOST_SIGNED and mark != ord("U"):
         return 0, at, NO_LENGTH
     for one in range(at + 2, end):
-        length = length << 8 | int(data[one])
+        length = length << 8 | int(np.int64(data[one]))
     return length, end, 0
 
 
@@ -227,7 +227,7 @@ def _scan(data: NDArray[np.uint8], tape: NDArray[np.int64]) -> tuple[int, int, i
         if mark == 0:
             if at >= data.size:
                 return row, at, CUT
-            mark, at = int(data[at]), at + 1
+            mark, at = int(np.int64(data[at])), at + 1
         items, count, length = 0, FIELDS, 0
         if mark == ord("["):
             items, count, at, fault = _head(data, at)
