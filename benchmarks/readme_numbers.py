@@ -51,13 +51,13 @@ def overload(results: Results) -> Iterator[str]:
 
 def promotions(results: Results) -> Iterator[str]:
     """Yield the numbers of results/promotions.json."""
-    promoting, live = results["promoting"], sorted(results["seconds_to_live"])
-    steady = " and ".join(f"{each['p99_ms']:.2f}" for each in results["steady"])
+    p99, live = results["p99_ms"], sorted(results["seconds_to_live"])
+    requests = sum(each["requests"] for each in results["promoting"])
     yield (
         f"{results['promotions']} promotions of a new bundle under half the peak ({results['offered']:,.0f} requests/s, open loop, "
-        f"{promoting['requests']:,} requests): **{results['failed']} failed**; p99 {promoting['p99_ms']:.2f} ms, without promotions before "
-        f"and after {steady} ms, so **{results['p99_times_steady']:.2f} times** that. A promotion is live after "
-        f"{live[len(live) // 2]:.1f} s. {_made(results)}"
+        f"{requests:,} requests): **{results['failed']} failed**; p99 {p99['promoting']:.2f} ms, in turn without promotions "
+        f"{p99['steady']:.2f} ms (medians of {len(results['steady'])} blocks each), so **{results['p99_times_steady']:.2f} times** that. "
+        f"One follows the other; each is live after {live[len(live) // 2]:.1f} s. {_made(results)}"
     )
 
 

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from kernels.compile import formula, on_cpu
 from kernels.lanes import LANES, Lanes, load, splat, store
-from kernels.plan import LOST, NEW, ROW, plan
+from kernels.parts import Parts, put_together, taken_apart
+from kernels.plan import LOST, NEW, ROW, Plan, plan
 from kernels.trees import Trees
 
 
@@ -195,11 +196,21 @@ class Factors:
     bias: float64 [groups], the margin of a row of which nothing is known: `bias + of(X).sum(-1)` is the margin
     """
 
-    def __init__(self, trees: Trees) -> None:
+    def __init__(self, trees: Trees, planned: tuple[Plan, NDArray[np.float64]] | None = None) -> None:
+        """`planned`: what `plan(trees)` has returned, where it is there already."""
         self.columns = trees.columns
-        self._plan, means = plan(trees)
+        self._plan, self._means = planned or plan(trees)
         self.bias: NDArray[np.float64] = trees.base.astype(np.float64)
-        np.add.at(self.bias, trees.group, means)
+        np.add.at(self.bias, trees.group, self._means)
+
+    def parts(self) -> Parts:
+        """Return the plan as arrays, for `of_parts`."""
+        return {**taken_apart("plan", self._plan), "means": self._means}
+
+    @classmethod
+    def of_parts(cls, trees: Trees, parts: Parts) -> "Factors":
+        """Return the factors of these trees, whose plan `parts` are."""
+        return cls(trees, (put_together("plan", Plan, parts), parts["means"]))
 
     def of(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return what each column adds to the margin of each row: [n, columns], or [n, groups, columns] where there are several groups.

@@ -9,8 +9,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from kernels import heaps, walks
+from kernels.heaps import Heap
+from kernels.parts import Parts, put_together, taken_apart
 from kernels.responses import RESPONSES
 from kernels.trees import LEAF, Trees, is_dart, objective, read
+from kernels.walks import Links
 
 Floats = NDArray[np.float32]
 
@@ -29,13 +32,21 @@ class Timing(NamedTuple):
     us_per_row: float
 
 
+class Layouts(NamedTuple):
+    """Trees as they are walked, and as blocks of rows take them, where that can be."""
+
+    links: Links
+    heap: Heap | None
+
+
 class Forest:
     """The trees of a booster in the layouts that are fast: single rows, blocks of rows, CUDA. Margins are XGBoost's own, bit for bit.
 
     A row's answer does not depend on the rows beside it. Threads may share a forest: it changes in `tune` alone.
     """
 
-    def __init__(self, trees: Trees, objective: str = "reg:squarederror") -> None:
+    def __init__(self, trees: Trees, objective: str = "reg:squarederror", layouts: Layouts | None = None) -> None:
+        """`layouts`: those of these trees, where they are there already."""
         if objective not in RESPONSES:
             raise ValueError(f"objective {objective!r} has no known response: train with one of {', '.join(RESPONSES)}")
         self.trees = trees
@@ -43,8 +54,7 @@ class Forest:
         self.columns = trees.columns
         self.groups = len(trees.base)
         self.few = FEW
-        self._links = walks.links(trees)
-        self._heap = heaps.heap(trees)
+        self._links, self._heap = layouts or Layouts(walks.links(trees), heaps.heap(trees))
         self._response = RESPONSES[objective]
 
     @classmethod
@@ -56,6 +66,19 @@ class Forest:
         forest = cls(read(booster), objective(booster))
         forest.check(booster)
         return forest
+
+    def parts(self) -> Parts:
+        """Return the forest as arrays, for `of_parts`."""
+        wholes = {"trees": self.trees, "links": self._links, **({} if self._heap is None else {"heap": self._heap})}
+        arrays = {name: array for key, whole in wholes.items() for name, array in taken_apart(key, whole).items()}
+        return {**arrays, "objective": np.frombuffer(self.objective.encode(), np.uint8)}
+
+    @classmethod
+    def of_parts(cls, parts: Parts) -> "Forest":
+        """Return the forest that `parts` are of: nothing is laid out or checked again."""
+        heap = put_together("heap", Heap, parts) if "heap.nodes" in parts else None
+        layouts = Layouts(put_together("links", Links, parts), heap)
+        return cls(put_together("trees", Trees, parts), parts["objective"].tobytes().decode(), layouts)
 
     def margin(self, X: ArrayLike) -> Floats:
         """Return the margins, float32 [rows] or [rows, groups], of X, float32 [rows, columns], NaN missing.

@@ -20,7 +20,7 @@ from serving.metrics import Metrics
 from serving.service import Question, score
 from serving.settings import Settings
 from serving.shared import Shared
-from serving.watcher import Watcher
+from serving.watcher import Prepare, Watcher
 from training.registry import Registry
 
 log = logging.getLogger(__name__)
@@ -31,8 +31,10 @@ WARM_RUNS = 20
 class Application:
     """Everything one replica runs: questions, cache, metrics, API. Use it as `async with Application(settings) as app`."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, elsewhere: Prepare | None = None) -> None:
+        """`elsewhere` prepares the models of promotions out of this process."""
         self.settings = settings
+        self._elsewhere = elsewhere
         self.state = State()
         self._closing = contextlib.AsyncExitStack()
 
@@ -46,7 +48,7 @@ class Application:
         self.cache = self._open_cache()
         self.registry = Registry(settings.models.registry, Path(settings.home) / "fetched")
         self.questions = [Question(engine, settings, scoring, self.cache) for engine in ENGINES]
-        self.watchers = [Watcher(question, self.registry, settings, loading) for question in self.questions]
+        self.watchers = [Watcher(question, self.registry, settings, loading, self._elsewhere) for question in self.questions]
         for watcher in self.watchers:
             await watcher.once()
         await self._decide_sharing()

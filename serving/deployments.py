@@ -13,6 +13,7 @@ from serving import processes
 from serving.app import Application
 from serving.holder import ENVIRONMENT, LEAVING, READY, Lease, ensure
 from serving.ingress.listener import Listener
+from serving.preparer import Elsewhere
 from serving.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -44,10 +45,12 @@ class Scorer:
         """Load, warm, then accept: the first call opens everything, later ones find it open."""
         if self._application is not None:
             return
-        application = Application(self._settings)
+        elsewhere = Elsewhere(self._settings)
+        application = Application(self._settings, elsewhere)
         await application.__aenter__()
         application.require_ready()
         self._application = application
+        elsewhere.start()
         _calm()
         if self._settings.server.own_socket:
             server = self._settings.server

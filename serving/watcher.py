@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from typing import Any, NamedTuple
 
+from kernels.parts import Parts
 from serving.engines import Engine, Scorer
 from serving.resting import resting
 from serving.service import Question, score
@@ -19,6 +20,9 @@ log = logging.getLogger(__name__)
 
 WARM_ROWS = (1, 2, 8, 64)
 WARM_RUNS = 5  # of each size, to know what it takes
+
+
+Prepare = Callable[[str, str], Parts | None]  # task and name of a model
 
 
 class Warm(NamedTuple):
@@ -55,11 +59,15 @@ def _seconds(scorer: Scorer, requests: list[Any], lean: bool, runs: int) -> floa
 class Watcher:
     """One engine's eye on the registry. `failed` counts what was refused, once each; the live model stays."""
 
-    def __init__(self, question: Question, registry: Registry, settings: Settings, executor: Executor) -> None:
+    def __init__(
+        self, question: Question, registry: Registry, settings: Settings, executor: Executor, elsewhere: Prepare | None = None
+    ) -> None:
+        """`elsewhere` prepares models out of this process, or returns None where that cannot be."""
         self._question = question
         self._registry = registry
         self._settings = settings
         self._executor = executor
+        self._elsewhere = elsewhere
         self._seen: str | None = None
         self._complaint = ""
         self.failed = 0
@@ -74,8 +82,9 @@ class Watcher:
         """Return the warm scorer of the bundle `name`. Raises TrainingError when it is corrupted or does not match."""
         live = self._question.live
         with contextlib.nullcontext() if live is None else resting():
+            parts = None if live is None or self._elsewhere is None else self._elsewhere(self.task, name)
             bundle = self._registry.fetch(self.task, name)
-            scorer = self._question.engine.load(bundle, self._settings)
+            scorer = self._question.engine.load(bundle, self._settings, parts)
             return warm(self._question.engine, scorer, live)
 
     def look(self) -> Warm | None:

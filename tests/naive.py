@@ -179,3 +179,40 @@ def _added(tree: Split | Leaf, row: Sequence[float], column: int, before: int) -
     part = 1 / (len(row) * math.comb(len(row) - 1, before))
     sets = [set(known) for known in combinations(others, before)]
     return part * sum(expected(tree, row, {*known, column}) - expected(tree, row, known) for known in sets)
+
+
+def columns(events: Sequence[tuple[float, int]], until: float) -> list[tuple[int, float, int]]:
+    """Return (number, moment, kind) of the events of a session that count as of `until` (NaN: all), in time order; kind -1 never does."""
+    counting = [(number, moment, kind) for number, (moment, kind) in enumerate(events) if kind != -1 and not moment > until]
+    return sorted(counting, key=lambda event: event[1])
+
+
+class Said(NamedTuple):
+    """What is said of a row: log-odds, probability, which blocks are known (bit by bit), and the band of the probability."""
+
+    log_odds: float
+    probability: float
+    level: int
+    band: int
+
+
+def scores(
+    margin: float, line: tuple[float, float], known: Sequence[bool], weights: Sequence[Sequence[float]], edges: Sequence[float]
+) -> Said:
+    """Return what is said of a row with this margin of which these features are known: weights[feature][block], edges of bands."""
+    log_odds = line[0] * margin + line[1]
+    probability = 1 / (1 + math.exp(-log_odds)) if log_odds > -700 else 0.0
+    totals = [sum(weight for weight, here in zip(column, known, strict=True) if here) for column in zip(*weights, strict=True)]
+    return Said(
+        log_odds, probability, sum((total >= 0.999) << bit for bit, total in enumerate(totals)), sum(probability >= e for e in edges)
+    )
+
+
+def fired(facts: Sequence[float], rule: Sequence[tuple[int, float, float]]) -> bool:
+    """Return whether a rule of (fact, low, high) fires: low <= fact < high for each of them."""
+    return all(low <= facts[fact] < high for fact, low, high in rule)
+
+
+def by_weight(shares: Sequence[float]) -> list[int]:
+    """Return the places of the shares by their size, the largest first, equal ones in order."""
+    return sorted(range(len(shares)), key=lambda place: -abs(shares[place]))

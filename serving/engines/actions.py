@@ -1,5 +1,6 @@
 """Recommended actions: a small table of rules (configs/actions.yaml), read and checked once, then evaluated over columns."""
 
+import functools
 import math
 from collections.abc import Sequence
 from itertools import compress
@@ -70,14 +71,19 @@ class Rules:
 def load(path: Path, engine: str, features: Sequence[Feature]) -> Rules:
     """Return the rules that `path` has for `engine`. Raises SettingsError naming the file, the rule and what is wrong with it."""
     try:
-        table = msgspec.yaml.decode(path.read_bytes(), type=dict[str, list[Rule]])
-        return Rules(table[engine], features)
+        return Rules(_rules(path.read_bytes())[engine], features)
     except OSError as error:
         raise SettingsError(f"cannot read the rules from {path}: {error.strerror}") from error
     except KeyError as error:
         raise SettingsError(f"{path} has no rules for {engine}; add `{engine}: []` for none") from error
     except (msgspec.DecodeError, SettingsError) as error:
         raise SettingsError(f"{path}: {error}") from error
+
+
+@functools.lru_cache(1)
+def _rules(content: bytes) -> dict[str, list[Rule]]:
+    """Return the rules of a file by engine; each promotion asks again, and the file seldom changes."""
+    return msgspec.yaml.decode(content, type=dict[str, list[Rule]])
 
 
 def _action(rule: Rule) -> RecommendedAction:

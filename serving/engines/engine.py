@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 from numpy.typing import NDArray
 
+from kernels.parts import Parts
 from serving.settings import Settings
 
 if TYPE_CHECKING:
@@ -48,11 +49,23 @@ class Scorer(Protocol):
         """Return the output columns of a batch job, by name."""
 
 
+class Load(Protocol):
+    """How a model is loaded."""
+
+    def __call__(self, bundle: "Bundle", settings: Settings, parts: Parts | None = None) -> Scorer:
+        """Return the scorer of a verified bundle; `parts`: what `prepare` returned for it, where it was asked before."""
+
+
+def _nothing(bundle: "Bundle") -> Parts:
+    return {}
+
+
 @dataclass(frozen=True, slots=True)
 class Engine:
     """One question: its route, its types, and how to load a model that answers it. Everything else follows from these fields.
 
-    `check` raises what types cannot say: TooLargeError or InvalidRequestError. `example` serves the docs and warms a new model.
+    `check` raises what types cannot say: TooLargeError or InvalidRequestError. `example` serves the docs and warms a new model. `prepare`
+    does what takes long about a bundle, perhaps in another process, and `load` makes a scorer of that and the bundle, or does it all.
     """
 
     name: str
@@ -62,7 +75,8 @@ class Engine:
     response: type[msgspec.Struct]
     example: Mapping[str, Any]
     check: Callable[[Any], None]
-    load: Callable[["Bundle", Settings], Scorer]
+    load: "Load"
+    prepare: Callable[["Bundle"], Parts] = _nothing
 
     def decode_example(self) -> Any:
         """Return the example as a request, decoded as one from a caller would be."""

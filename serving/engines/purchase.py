@@ -10,6 +10,7 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
+from kernels.parts import Parts
 from serving.engines import actions
 from serving.engines.actions import Rules
 from serving.engines.engine import Engine, Scorer
@@ -279,11 +280,18 @@ def check(request: PurchasePredictionRequest) -> None:
         raise InvalidRequestError(wrong)
 
 
-def load(bundle: "Bundle", settings: Settings) -> PurchaseScorer:
+def prepare(bundle: "Bundle") -> Parts:
+    """Return the trees of a bundle, laid out and checked. Raises BundleError."""
+    from training.models.purchase import PurchaseModel
+
+    return PurchaseModel.prepare(bundle)
+
+
+def load(bundle: "Bundle", settings: Settings, parts: Parts | None = None) -> PurchaseScorer:
     """Return the scorer of a bundle. Raises BundleError for a bundle that does not match, SettingsError for rules that do not."""
     from training.models.purchase import PurchaseModel
 
-    return PurchaseScorer(PurchaseModel.load(bundle), actions.load(CONFIGS / "actions.yaml", PURCHASE.name, features.FEATURES))
+    return PurchaseScorer(PurchaseModel.load(bundle, parts), actions.load(CONFIGS / "actions.yaml", PURCHASE.name, features.FEATURES))
 
 
 EXAMPLE: Mapping[str, Any] = {
@@ -321,5 +329,6 @@ PURCHASE = Engine(
     response=PurchasePredictionResponse,
     example=EXAMPLE,
     check=check,
+    prepare=prepare,
     load=load,
 )

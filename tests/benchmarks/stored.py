@@ -74,7 +74,6 @@ def overload():
 
 
 def promotions():
-    run = {"requests": 5000, "p99_ms": 2.0}
     return {
         **about("promotions"),
         "promotions": 100,
@@ -82,7 +81,8 @@ def promotions():
         "seconds_to_live": [1.5, 0.5, 1.0],
         "failed": 0,
         "steady": [{"p99_ms": 1.5}, {"p99_ms": 2.5}],
-        "promoting": {**run, "p99_ms": 2.4},
+        "promoting": [{"requests": 5000, "p99_ms": 2.4}, {"requests": 5000, "p99_ms": 2.4}],
+        "p99_ms": {"steady": 2.0, "promoting": 2.4},
         "p99_times_steady": 1.2,
     }
 

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 from kernels.scores import scores
+from tests import naive
 from training.features import NAMES
 from training.models.calibration import Platt, probability
 from training.models.confidence import EDGES, Confidence
@@ -28,6 +29,13 @@ def test_log_odds_probability_and_confidence_are_those_of_the_definitions(seed, 
     platt = Platt(0.9, -0.2)
     out = np.empty((3, number))
     scores(margins, X, platt.slope, platt.intercept, confidence.weights, EDGES, confidence.table, out)
+    known = [
+        naive.scores(float(margin), (platt.slope, platt.intercept), ~np.isnan(row), confidence.weights.astype(float).tolist(), EDGES)
+        for margin, row in zip(margins, X, strict=True)
+    ]
+    assert_array_equal(out[0], [said.log_odds for said in known])
+    assert_allclose(out[1], [said.probability for said in known], rtol=1e-14)
+    assert_array_equal(out[2], [confidence.table[said.level, said.band] for said in known])
     assert_array_equal(out[0], platt.apply(margins.astype(np.float64)))
     assert_allclose(out[1], probability(out[0]), rtol=1e-15)
     assert_array_equal(out[2], confidence.of(X, out[1]))

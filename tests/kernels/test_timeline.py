@@ -9,6 +9,7 @@ from numpy.testing import assert_array_equal
 
 from kernels import timeline
 from kernels.timeline import IGNORED
+from tests import naive
 
 Session = tuple[list[tuple[float, int]], float]  # (moment, kind) of each event, and until when
 
@@ -20,12 +21,6 @@ SESSIONS = st.lists(
     min_size=1,
     max_size=5,
 )
-
-
-def kept(events: list[tuple[float, int]], until: float) -> list[tuple[int, float, int]]:
-    """Return (number, moment, kind) of the events that count, by the definition."""
-    counting = [(number, *event) for number, event in enumerate(events) if event[1] != IGNORED and not event[0] > until]
-    return sorted(counting, key=lambda event: event[1])
 
 
 @settings(deadline=None, max_examples=300)
@@ -41,7 +36,7 @@ def test_the_columns_are_those_of_the_definition(sessions: list[Session]) -> Non
     out = [np.empty(len(table), dtype) for dtype in (np.int8, np.int8, np.int64, np.float32, np.float32, np.float32)]
     ends, latest = np.empty(len(sizes) + 1, np.int64), np.empty(len(sizes))
     timeline.columns(table, np.cumsum([0, *sizes]), np.array([until for _, until in sessions]), ends, *out, latest)
-    expected = [kept(events, until) for events, until in sessions]
+    expected = [naive.columns(events, until) for events, until in sessions]
     assert_array_equal(ends, np.cumsum([0, *map(len, expected)]))
     assert_array_equal(latest, [events[-1][1] if events else math.nan for events in expected])
     numbers, moments, kinds = zip(*(event for events in expected for event in events), strict=True) if ends[-1] else ((), (), ())

@@ -89,6 +89,17 @@ class Live:
     def replicas(self):
         return [p for p in self.family() if "ServeReplica" in _words(p)]
 
+    def preparers(self):
+        return [p for p in self.family() if "Preparer" in _words(p)]
+
+    def replica_log(self):
+        """Return what the replicas have logged."""
+        return (Path(self.home) / "logs" / "replica.log").read_text()
+
+    def answered_by(self):
+        """Return the version of the model that answers."""
+        return json.loads(self.post(PURCHASE.example, {"cache-control": "no-cache"})[2])["modelVersion"]
+
     def stop(self, number=signal.SIGTERM, group=False):
         """Send the signal and return the exit code; the log is in the assertion when it does not end."""
         family = self.family()

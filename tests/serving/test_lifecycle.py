@@ -100,11 +100,27 @@ def test_every_replica_takes_a_promotion_without_a_failed_request(server, regist
         versions = set()
         while versions != {second_model.version}:
             assert time.monotonic() < end, f"still {versions}"
-            versions = {json.loads(server.post(ENGINES[0].example, {"cache-control": "no-cache"})[2])["modelVersion"] for _ in range(20)}
+            versions = {server.answered_by() for _ in range(20)}
         callers.wait_for(50)
     assert callers.failures == []
     assert set(callers.versions) == {champion, second_model.version}
+    assert "is prepared here" not in server.replica_log(), "another process prepares what a promotion brings"
     registry.rollback("purchase")
+
+
+def test_a_promotion_is_taken_when_the_process_that_prepares_models_was_killed(server, registry, second_model):
+    champion = registry.pointer("purchase", "champion")
+    for process in server.preparers():
+        process.kill()
+    for version, point in (
+        (second_model.version, lambda: registry.promote(second_model.version)),
+        (champion, lambda: registry.rollback("purchase")),
+    ):
+        point()
+        end = time.monotonic() + 60
+        while {server.answered_by() for _ in range(20)} != {version}:
+            assert time.monotonic() < end, server.replica_log()
+    assert server.preparers(), "it was not started again"
 
 
 def test_a_second_server_on_the_same_port_is_refused_and_takes_no_traffic(server, tmp_path, registry_url):

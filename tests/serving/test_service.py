@@ -55,7 +55,9 @@ class Doubler:
         return [Reply(answer, self.version) for answer in answers]
 
 
-ENGINE = Engine("double", "/v1/double", "Doubles.", Ask, Reply, {"number": 1}, lambda request: None, lambda bundle, settings: Doubler())
+ENGINE = Engine(
+    "double", "/v1/double", "Doubles.", Ask, Reply, {"number": 1}, lambda request: None, lambda bundle, settings, parts=None: Doubler()
+)
 
 
 @pytest.fixture

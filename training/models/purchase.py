@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from kernels.factors import Factors
 from kernels.forest import Forest
+from kernels.parts import Parts
 from kernels.scores import scores
 from training import features, session_table
 from training.bundle import Bundle
@@ -45,6 +46,7 @@ class PurchaseModel:
     def __init__(
         self,
         forest: Forest,
+        factors: Factors,
         platt: Platt,
         confidence: Confidence,
         base_rate: BaseRate,
@@ -56,13 +58,32 @@ class PurchaseModel:
         self.order_value = float(meta["orderValue"]["amount"])
         self.currency = str(meta["orderValue"]["currency"])
         self._forest, self._platt, self._confidence, self._base_rate = forest, platt, confidence, base_rate
-        self._factors = Factors(forest.trees)
+        self._factors = factors
         self._chosen: list[str] = []
         self._bias = float(platt.slope * self._factors.bias[0] + platt.intercept)
 
     @classmethod
-    def load(cls, bundle: Bundle) -> "PurchaseModel":
-        """Return the model in a verified bundle. Raises BundleError when it is another task's, or its features are not this code's."""
+    def prepare(cls, bundle: Bundle) -> Parts:
+        """Return the trees of a verified bundle laid out and checked against XGBoost: most of the work of `load`.
+
+        Raises BundleError as `load` does.
+        """
+        try:
+            booster = xgb.Booster(model_file=bytearray(bundle.read(MODEL)))
+            if booster.num_features() != len(features.NAMES):
+                raise ValueError(f"the trees know {booster.num_features()} features, not {len(features.NAMES)}")
+            booster.set_param({"nthread": 1, "device": "cpu"})
+            forest = Forest.from_booster(booster)
+        except (xgb.core.XGBoostError, KeyError, TypeError, ValueError) as error:
+            raise _unloadable(bundle, error) from error
+        return {**forest.parts(), **Factors(forest.trees).parts()}
+
+    @classmethod
+    def load(cls, bundle: Bundle, parts: Parts | None = None) -> "PurchaseModel":
+        """Return the model in a verified bundle; `parts`: what `prepare` has made of it, where that is there already.
+
+        Raises BundleError when it is another task's, or its features are not this code's.
+        """
         if bundle.task != TASK:
             raise BundleError(f"bundle {bundle.path} is for {bundle.task}, not for {TASK}; train one with `revenue-engine train {TASK}`")
         names = [feature["name"] for feature in bundle.manifest.get("features", ())]
@@ -73,13 +94,12 @@ class PurchaseModel:
             )
         try:
             platt, confidence = Platt.read(bundle.json(CALIBRATION)), Confidence.read(bundle.json(CONFIDENCE))
-            booster = xgb.Booster(model_file=bytearray(bundle.read(MODEL)))
-            if booster.num_features() != len(features.NAMES):
-                raise ValueError(f"the trees know {booster.num_features()} features, not {len(features.NAMES)}")
-            booster.set_param({"nthread": 1, "device": "cpu"})
-            return cls(Forest.from_booster(booster), platt, confidence, _base_rate(bundle), bundle.manifest, bundle.version)
-        except (xgb.core.XGBoostError, KeyError, TypeError, ValueError) as error:
-            raise BundleError(f"bundle {bundle.path} cannot be loaded: {str(error).splitlines()[0]}; train it again") from error
+            base_rate = _base_rate(bundle)
+        except (KeyError, TypeError, ValueError) as error:
+            raise _unloadable(bundle, error) from error
+        forest = Forest.of_parts(parts := cls.prepare(bundle) if parts is None else parts)
+        factors = Factors.of_parts(forest.trees, parts)
+        return cls(forest, factors, platt, confidence, base_rate, bundle.manifest, bundle.version)
 
     def base_rate(self, device: str | None, hour: float) -> tuple[float, float]:
         """Return how often sessions on this device at this hour of the day buy, and the confidence of a score that knows nothing else."""
@@ -111,6 +131,10 @@ class PurchaseModel:
         trees = len(self._forest.trees.roots) - 1
         self._chosen = [f"{trees} trees, fewer than {self._forest.few} rows one at a time, more in blocks: {sizes}"]
         return self._chosen
+
+
+def _unloadable(bundle: Bundle, error: Exception) -> BundleError:
+    return BundleError(f"bundle {bundle.path} cannot be loaded: {str(error).splitlines()[0]}; train it again")
 
 
 def _base_rate(bundle: Bundle) -> BaseRate:
