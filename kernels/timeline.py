@@ -5,12 +5,34 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.compile import on_cpu
+from kernels.compile import formula, on_cpu
 
 # The columns of the table, float64: when it was, in milliseconds since 1970, codes of type and page, pixels, milliseconds; NaN: unknown.
 MOMENT, KIND, PAGE, X, Y, WAIT = range(6)
 WIDTH = 6
 IGNORED = -1  # a kind that is not counted
+
+
+@formula
+def sort(table: NDArray[np.float64], order: NDArray[np.int64], begin: int, end: int) -> None:
+    """Put `order[begin:end]`, rows of the table, into the order of their moments, equal ones as they were: runs are merged, twice as long
+    each time. Numba's own sorting takes seconds to compile. The part of `order` after the rows of the table is to work in.
+    """
+    size, work = 1, len(table) - begin
+    while size < end - begin:
+        for first in range(begin, end, 2 * size):
+            left, middle = first, min(first + size, end)
+            right, last = middle, min(first + 2 * size, end)
+            for at in range(first, last):
+                if right == last or (left < middle and table[order[left], MOMENT] <= table[order[right], MOMENT]):
+                    order[work + at] = order[left]
+                    left += 1
+                else:
+                    order[work + at] = order[right]
+                    right += 1
+        for at in range(begin, end):
+            order[at] = order[work + at]
+        size *= 2
 
 
 @on_cpu
@@ -33,7 +55,7 @@ def columns(
     what is later is left out, as are the IGNORED. Of the outputs, as long as the table, session i owns `kept[i]:kept[i + 1]`. latest_ms:
     [sessions], NaN without events.
     """
-    order = np.empty(len(table), np.int64)
+    order = np.empty(2 * len(table), np.int64)
     end = 0
     for session in range(len(until_ms)):
         kept[session] = begin = end
@@ -46,8 +68,7 @@ def columns(
                 late = now
                 end += 1
         if not ordered:
-            rows = order[begin:end].copy()
-            order[begin:end] = rows[np.argsort(table[rows, MOMENT], kind="mergesort")]
+            sort(table, order, begin, end)
         latest_ms[session] = table[order[end - 1], MOMENT] if end > begin else math.nan
     kept[len(until_ms)] = end
     for one in range(end):

@@ -266,7 +266,10 @@ def _find(
         field, end = row + 1, tape[row, NEXT]
         while tape[row, MARK] == ord("{") and field < end:
             start = tape[field, START]
-            if tape[field, LENGTH] == name.size and np.array_equal(data[start : start + name.size], name):
+            same = 0
+            while same < name.size and tape[field, LENGTH] == name.size and data[start + same] == name[same]:
+                same += 1
+            if same == name.size:
                 out[number] = field + 1
             field = tape[field + 1, NEXT]
 
@@ -276,5 +279,6 @@ def _join(data: NDArray[np.uint8], starts: NDArray[np.int64], sizes: NDArray[np.
     """Write the pieces of `data` that begin at `starts` into `out`, one after the other."""
     end = 0
     for piece in range(len(starts)):
-        out[end : end + sizes[piece]] = data[starts[piece] : starts[piece] + sizes[piece]]
+        for one in range(sizes[piece]):
+            out[end + one] = data[starts[piece] + one]
         end += sizes[piece]

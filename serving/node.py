@@ -63,7 +63,7 @@ def environment(run: Path, home: Path) -> dict[str, str]:
         "RAY_DEDUP_LOGS": "0",
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
-        "NUMBA_CACHE_DIR": str(home / "numba"),
+        "NUMBA_CACHE_DIR": os.environ.get("NUMBA_CACHE_DIR") or str(home / "numba"),
         "PROMETHEUS_MULTIPROC_DIR": str(run / "metrics"),
         ENVIRONMENT: str(run / "listen.sock"),
     }

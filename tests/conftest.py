@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+os.environ.setdefault("NUMBA_CACHE_DIR", str(ROOT / ".revenue-engine" / "numba"))  # one for all servers: to compile takes half a minute
 
 
 @pytest.fixture(scope="session")
