@@ -32,7 +32,7 @@ class Application:
     """Everything one replica runs: questions, cache, metrics, API. Use it as `async with Application(settings) as app`."""
 
     def __init__(self, settings: Settings, elsewhere: Prepare | None = None) -> None:
-        """`elsewhere` prepares the models of promotions out of this process."""
+        """`elsewhere` prepares models out of this process."""
         self.settings = settings
         self._elsewhere = elsewhere
         self.state = State()

@@ -46,11 +46,11 @@ class Scorer:
         if self._application is not None:
             return
         elsewhere = Elsewhere(self._settings)
+        elsewhere.start()
         application = Application(self._settings, elsewhere)
         await application.__aenter__()
         application.require_ready()
         self._application = application
-        elsewhere.start()
         _calm()
         if self._settings.server.own_socket:
             server = self._settings.server

@@ -12,7 +12,7 @@ from typing import Any
 
 import ray
 from numpy.typing import NDArray
-from ray.exceptions import GetTimeoutError, RayActorError
+from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from kernels.parts import Parts
@@ -23,8 +23,7 @@ from training.registry import Registry
 
 log = logging.getLogger(__name__)
 
-ATTEMPTS = 2  # the preparer ends with the replica that started it
-MOST_S = 30.0  # a machine that has nothing left over for so long must get its new model all the same
+MOST_S = 60.0  # a machine that has nothing left over for so long must get its new model all the same
 _NAMESPACE = "revenue-engine"
 
 
@@ -46,7 +45,7 @@ class Preparer:
         return self._last[1]
 
     def _warm(self, alias: str) -> None:
-        """Prepare what is live: in the time that is left over, imports and compiled code alone would take too long."""
+        """Prepare what is live, for the replicas that start now; in the time that is left over it would take them too long."""
         for task in self._engines:
             name = self._registry.pointer(task, alias)
             if name is not None:
@@ -70,15 +69,26 @@ class Elsewhere:
 
     def __call__(self, task: str, name: str) -> Parts | None:
         """Return the parts of a model, None where nobody can prepare it elsewhere. Raises TrainingError as `Preparer.prepare` does."""
-        for _ in range(ATTEMPTS):
-            try:
-                if self._actor is None:
-                    self.start()
-                parts = ray.get(self._actor.prepare.remote(task, name), timeout=MOST_S)
-            except (RayActorError, GetTimeoutError) as error:
-                self._actor, failed = None, str(error).splitlines()[0]
-            else:
-                # Ray's arrays may only be read; the kernels are compiled for those that may be written to.
-                return {part: array.copy() for part, array in parts.items()}
-        log.warning("%s/%s is prepared here: %s", task, name, failed)
-        return None
+        try:
+            parts = self._asked(task, name)
+        except RayTaskError as error:
+            raise error.cause from error
+        except (RayActorError, GetTimeoutError) as error:
+            log.warning("%s/%s is prepared here: %s", task, name, str(error).splitlines()[0])
+            return None
+        # Ray's arrays may only be read; the kernels are compiled for those that may be written to.
+        return {part: array.copy() for part, array in parts.items()}
+
+    def _asked(self, task: str, name: str) -> dict[str, NDArray[Any]]:
+        """Return what the preparer says; one that has died, perhaps with the replica that started it, is started again, once."""
+        if self._actor is None:
+            self.start()
+        try:
+            return self._answer(task, name)
+        except RayActorError:
+            self.start()
+            return self._answer(task, name)
+
+    def _answer(self, task: str, name: str) -> dict[str, NDArray[Any]]:
+        parts: dict[str, NDArray[Any]] = ray.get(self._actor.prepare.remote(task, name), timeout=MOST_S)
+        return parts

@@ -82,7 +82,7 @@ class Watcher:
         """Return the warm scorer of the bundle `name`. Raises TrainingError when it is corrupted or does not match."""
         live = self._question.live
         with contextlib.nullcontext() if live is None else resting():
-            parts = None if live is None or self._elsewhere is None else self._elsewhere(self.task, name)
+            parts = None if self._elsewhere is None else self._elsewhere(self.task, name)
             bundle = self._registry.fetch(self.task, name)
             scorer = self._question.engine.load(bundle, self._settings, parts)
             return warm(self._question.engine, scorer, live)

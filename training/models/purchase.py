@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-import xgboost as xgb
 from numpy.typing import NDArray
 
 from kernels.factors import Factors
@@ -68,6 +67,8 @@ class PurchaseModel:
 
         Raises BundleError as `load` does.
         """
+        import xgboost as xgb  # which nobody else needs: a replica that is handed its parts saves the memory
+
         try:
             booster = xgb.Booster(model_file=bytearray(bundle.read(MODEL)))
             if booster.num_features() != len(features.NAMES):
