@@ -26,6 +26,9 @@ from kernels.plan import LOST, NEW, ROW, Plan, plan
 from kernels.trees import Trees
 
 
+BLOCK = 8  # rows for which a tree is gone through while it is in the first-level cache
+
+
 @formula
 def shape_of(ancestor: int, shape: int, sides: NDArray[np.uint8]) -> int:
     """Return `shape` if the row follows the edge `ancestor`, else LOST. Reckoned, as no branch can be foretold here."""
@@ -158,24 +161,28 @@ def factors(
     columns = X.shape[1]
     work = np.empty(LANES * slots)
     sides = np.zeros(slots + 1, np.uint8)
-    phi = np.empty(2 * LANES * columns)
-    seen = np.empty(2 * columns, np.float32)
-    for row in range(X.shape[0]):
-        for column in range(columns):
-            value = X[row, column]
-            seen[column] = value
-            seen[columns + column] = np.float32(np.inf) if np.isnan(value) else value
+    phi = np.empty((BLOCK, 2 * LANES * columns))
+    seen = np.empty((BLOCK, 2 * columns), np.float32)
+    for first in range(0, X.shape[0], BLOCK):
+        rows = min(BLOCK, X.shape[0] - first)
+        for row in range(rows):
+            for column in range(columns):
+                value = X[first + row, column]
+                seen[row, column] = value
+                seen[row, columns + column] = np.float32(np.inf) if np.isnan(value) else value
         for group in range(len(groups) - 1):
-            phi[:] = 0.0
+            phi[:rows] = 0.0
             for points in range(len(tables)):
                 lanes = load(weights, LANES * points)
                 for tree in range(groups[group], groups[group + 1]):
-                    add_tree(bounds[tree], bounds[tree + 1], forks, twigs, strays, tables[points], lanes, seen, sides, work, phi)
-            for column in range(columns):
-                total = 0.0
-                for lane in range(LANES):
-                    total += phi[LANES * column + lane] + phi[LANES * (columns + column) + lane]
-                out[row, group, column] = total
+                    for row in range(rows):
+                        add_tree(bounds[tree], bounds[tree + 1], forks, twigs, strays, tables[points], lanes, seen[row], sides, work, phi[row])
+            for row in range(rows):
+                for column in range(columns):
+                    total = 0.0
+                    for lane in range(LANES):
+                        total += phi[row, LANES * column + lane] + phi[row, LANES * (columns + column) + lane]
+                    out[first + row, group, column] = total
 
 
 @on_cpu
