@@ -25,7 +25,6 @@ from kernels.parts import Parts, put_together, taken_apart
 from kernels.plan import LOST, NEW, ROW, Plan, plan
 from kernels.trees import Trees
 
-
 BLOCK = 8  # rows for which a tree is gone through while it is in the first-level cache
 
 
@@ -175,8 +174,9 @@ def factors(
             for points in range(len(tables)):
                 lanes = load(weights, LANES * points)
                 for tree in range(groups[group], groups[group + 1]):
+                    here, following, table = bounds[tree], bounds[tree + 1], tables[points]
                     for row in range(rows):
-                        add_tree(bounds[tree], bounds[tree + 1], forks, twigs, strays, tables[points], lanes, seen[row], sides, work, phi[row])
+                        add_tree(here, following, forks, twigs, strays, table, lanes, seen[row], sides, work, phi[row])
             for row in range(rows):
                 for column in range(columns):
                     total = 0.0

@@ -7,6 +7,7 @@ interpreter that answers them. Here it has another one, and from the kernel only
 import contextlib
 import logging
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from training.registry import Registry
 log = logging.getLogger(__name__)
 
 MOST_S = 60.0  # a machine that has nothing left over for so long must get its new model all the same
+PAUSES_S = (0.1, 1.0)  # before a dead preparer is looked for again
 _NAMESPACE = "revenue-engine"
 
 
@@ -80,15 +82,17 @@ class Elsewhere:
         return {part: array.copy() for part, array in parts.items()}
 
     def _asked(self, task: str, name: str) -> dict[str, NDArray[Any]]:
-        """Return what the preparer says; one that has died, perhaps with the replica that started it, is started again, once."""
-        if self._actor is None:
-            self.start()
-        try:
-            return self._answer(task, name)
-        except RayActorError:
-            self.start()
-            return self._answer(task, name)
+        """Return what the preparer says; one that has died, perhaps with the replica that started it, is started again."""
+        for pause_s in PAUSES_S:
+            try:
+                return self._answer(task, name)
+            except RayActorError:
+                self._actor = None
+                time.sleep(pause_s)  # until Ray knows of it too: so long it hands out the dead one
+        return self._answer(task, name)
 
     def _answer(self, task: str, name: str) -> dict[str, NDArray[Any]]:
+        if self._actor is None:
+            self.start()
         parts: dict[str, NDArray[Any]] = ray.get(self._actor.prepare.remote(task, name), timeout=MOST_S)
         return parts
