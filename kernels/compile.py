@@ -28,7 +28,8 @@ SIMULATED = bool(numba.config.ENABLE_CUDASIM)
 def _compiled(function: Callable[P, R], forceinline: bool) -> Callable[P, R]:
     if SIMULATED:
         return function
-    # No fastmath: sums keep their order, so that a row alone and a row among a million give the same bits.
+    # No fastmath: sums keep their order, so that a row alone and a row among a million give the same bits. A formula does not allocate, so
+    # it need not count references to its arrays, which with several exits takes longer than what it does (`_nrt` is Numba's own option).
     compile_ = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=False, forceinline=forceinline, _nrt=not forceinline)
     compiled: Callable[P, R] = compile_(function)
     return compiled

@@ -20,7 +20,7 @@ Floats = NDArray[np.float32]
 FLOAT32 = np.dtype(np.float32)
 FEW = 16  # rows that are taken one at a time, until `tune` has measured
 WAYS = {"row": 1 << 40, "block": 1}  # the number of rows below which they are taken one at a time
-CHECKED_VALUES, CHECKED_AGAIN = 1 << 20, 128  # how many numbers are compared at most, and how many rows where a few will do
+CHECKED_VALUES = 1 << 20
 SPECIAL = np.array([np.nan, np.nan, np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -3e38, 3e38], np.float32)
 
 
@@ -129,14 +129,13 @@ class Forest:
     def check(self, booster: Any) -> None:
         """Raise ValueError unless every layout gives the booster's margins on generated rows, and `predict` its answers within 1 ulp."""
         rows = probes(self.trees, 1 + min(1000, CHECKED_VALUES // self.columns), infinite=not is_dart(booster))
-        margins = _expected(booster, rows, "margin")
+        margins, answers = _expected(booster, rows)
         for way, few in WAYS.items():
             _demand_equal(f"margin ({way})", self._flat(rows, few), margins, ulps=0)
-        some = rows[:CHECKED_AGAIN]  # a server answers meanwhile: what is the same for every row, or not its way, is compared on fewer
-        walked = np.empty(len(some) * self.groups, FLOAT32)
-        walks.margins(some, *self._links, walked)
-        _demand_equal("margin (walk)", walked, margins[: len(walked)], ulps=0)
-        _demand_equal("prediction", self.predict(some), _expected(booster, some, "value"), ulps=1)
+        walked = np.empty(margins.size, FLOAT32)
+        walks.margins(rows, *self._links, walked)
+        _demand_equal("margin (walk)", walked, margins, ulps=0)
+        _demand_equal("prediction", self.predict(rows), answers, ulps=1)
 
     @cached_property
     def _on_device(self) -> tuple[Any, ...]:
@@ -198,15 +197,16 @@ def _converted(X: ArrayLike) -> Floats:
         raise ValueError(f"X is not an array of numbers ({error}): pass float32 [rows, columns], NaN where a value is missing") from None
 
 
-def _expected(booster: Any, rows: Floats, kind: str) -> Floats:
-    """Return the booster's own `margin` or `value` of the rows, flat; dart's from `predict`: `inplace_predict` rounds otherwise."""
+def _expected(booster: Any, rows: Floats) -> tuple[Floats, Floats]:
+    """Return the booster's own margins and answers, flat; dart's from `predict`: its `inplace_predict` rounds in another order."""
     if not is_dart(booster):
-        found = booster.inplace_predict(rows, predict_type=kind, validate_features=False)
+        margins, answers = (booster.inplace_predict(rows, predict_type=kind, validate_features=False) for kind in ("margin", "value"))
     else:
         from xgboost import DMatrix
 
-        found = booster.predict(DMatrix(rows), output_margin=kind == "margin", validate_features=False)
-    return np.asarray(found, FLOAT32).ravel()
+        matrix = DMatrix(rows)
+        margins, answers = (booster.predict(matrix, output_margin=bare, validate_features=False) for bare in (True, False))
+    return margins.astype(FLOAT32).ravel(), answers.astype(FLOAT32).ravel()
 
 
 def _demand_equal(what: str, ours: Floats, theirs: Floats, ulps: int) -> None:
