@@ -10,7 +10,7 @@ import argparse
 import signal
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from statistics import median
 from typing import Any
 
@@ -18,7 +18,7 @@ from benchmarks import results
 from benchmarks.contest import CONNECTIONS, CONTESTANTS, MOST_CONNECTIONS, running
 from benchmarks.contestants.ours import ALIAS
 from benchmarks.gauge import Questions, Report, clean, load, loading, metrics, report_of, say
-from benchmarks.workload import Workload, make
+from benchmarks.workload import make
 from training.registry import Registry
 
 PEAK_S = 5.0
@@ -31,16 +31,13 @@ SWITCHES, REPLICAS = "revenue_engine_model_switches_total", "revenue_engine_repl
 FIGURES = ("requests", "errors", "rate", "p50_ms", "p99_ms", "p999_ms", "lag")
 
 
-def promote(questions: Questions, work: Workload, numbers: Iterable[int]) -> list[float]:
-    """Promote the two bundles in turn, the promotions being counted on, and return the seconds that each took to be live."""
-    home = work.folder / "home"  # where benchmarks/contestants/ours.py puts it
-    registry = Registry(str(home / "models"), home / "fetched")
-    names = [registry.add(folder).name for folder in (work.other, work.bundle)]
+def promote(questions: Questions, registry: Registry, names: Sequence[str], numbers: Iterable[int]) -> list[float]:
+    """Promote the bundles in turn, the promotions being counted on, and return the seconds that each took to be live."""
     took = []
     for number in numbers:
         said, began = metrics(questions.url), time.monotonic()
         wanted = said.get(SWITCHES, 0.0) + said[REPLICAS]
-        registry.promote(f"purchase/{names[number % 2]}", ALIAS)
+        registry.promote(f"purchase/{names[number % len(names)]}", ALIAS)
         while metrics(questions.url).get(SWITCHES, 0.0) < wanted:  # every replica: else the next one could come before one has looked
             if time.monotonic() - began > SWITCH_S:
                 raise RuntimeError(f"promotion {number + 1} was not live after {SWITCH_S:g} s; nothing is recorded")
@@ -49,12 +46,14 @@ def promote(questions: Questions, work: Workload, numbers: Iterable[int]) -> lis
     return took
 
 
-def under_load(questions: Questions, work: Workload, rate: float, numbers: Iterable[int]) -> tuple[Report, list[float]]:
+def under_load(
+    questions: Questions, registry: Registry, names: Sequence[str], rate: float, numbers: Iterable[int]
+) -> tuple[Report, list[float]]:
     """Return the report of the load during these promotions, and what each took."""
     options = ("--rate", rate, "--seconds", MOST_S, "--connections", MOST_CONNECTIONS)
     with loading(questions, *options) as process:
         time.sleep(1.0)
-        took = promote(questions, work, numbers)
+        took = promote(questions, registry, names, numbers)
         process.send_signal(signal.SIGTERM)
         return report_of(process, questions.url), took
 
@@ -78,7 +77,10 @@ def main() -> None:
     times = parser.parse_args().promotions
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     work = make(say)
+    home = work.folder / "home"  # where benchmarks/contestants/ours.py puts it
+    registry = Registry(str(home / "models"), home / "fetched")
     with running(CONTESTANTS[0], work) as questions:
+        names = [registry.add(folder).name for folder in (work.other, work.bundle)]
         load(questions, "--connections", CONNECTIONS, "--seconds", PEAK_S)
         peak = clean(load(questions, "--connections", CONNECTIONS, "--seconds", PEAK_S), questions.url)["rate"]
         rate = round(SHARE * peak, 1)
@@ -87,7 +89,7 @@ def main() -> None:
         steady, promoting, took = list[Report](), list[Report](), list[float]()
         for first in range(0, times, BLOCK):
             steady.append(clean(load(questions, *calm), questions.url))
-            report, seconds = under_load(questions, work, rate, range(first, min(first + BLOCK, times)))
+            report, seconds = under_load(questions, registry, names, rate, range(first, min(first + BLOCK, times)))
             promoting.append(report)
             took += seconds
             last = f"p99 {report['p99_ms']:.2f} ms, without {steady[-1]['p99_ms']:.2f} ms"
