@@ -24,8 +24,9 @@ class _Codes(dict[str | None, int]):
         return 0
 
 
-# A purchase in the session would be the answer itself.
-_kind_of = _Codes({**EVENT_CODES, "purchase": IGNORED}).__getitem__
+KIND_CODES = {**EVENT_CODES, "purchase": IGNORED}  # a purchase in the session would be the answer itself
+
+_kind_of = _Codes(KIND_CODES).__getitem__
 _page_of = _Codes(PAGE_CODES.items()).__getitem__
 
 

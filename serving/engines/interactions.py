@@ -8,24 +8,47 @@ numbers, numbers of at most 15 digits. Of anything else nothing is said, right o
 import math
 
 import numpy as np
+from msgspec import inspect
 from numpy.typing import NDArray
 
 from kernels import words
 from kernels.compile import formula, on_cpu
-from kernels.timeline import IGNORED, KIND, MOMENT, PAGE, WAIT, WIDTH, X, Y
+from kernels.timeline import KIND, MOMENT, PAGE, WAIT, WIDTH, X, Y
 from kernels.words import BYTES, Bytes, Words
-from training.features import EVENT_CODES, PAGE_CODES
+from serving.engines.events import KIND_CODES
+from serving.engines.types import InteractionEvent
+from training.features import PAGE_CODES
 
 UNSURE = -1
 LEAST_BYTES = len('{"type":"","timestamp":0},')  # of an event
 
-# The fields of an event. Texts first, then numbers; only the first two must be there.
+# The fields of an event: texts, of which the first two must be there, then numbers.
 _FIELDS = ("type", "timestamp", "pageKind", "page", "productId", "elementId", "x", "y", "waitMs", "value")
 _TYPE, _TIMESTAMP, _PAGE_KIND, _PAGE, _PRODUCT, _ELEMENT, _X, _Y, _WAIT, _VALUE = range(len(_FIELDS))
 _NEEDED = 1 << _TYPE | 1 << _TIMESTAMP
-_LEAST = np.array([0, 0, 0, 0, 1, 0, -1e6, -1e6, 0, -1e12])  # letters of a text, bounds of a number
-_MOST = np.array([256, 0, 256, 4096, 256, 256, 1e6, 1e6, 1e9, 1e12])
 _COLUMN = np.array([0, 0, 0, 0, 0, 0, X, Y, WAIT, UNSURE], np.int64)
+
+
+def _kinds(kind: inspect.Type) -> list[inspect.Type]:
+    """Return what a field may be: the members of a union, without what is said of them for people."""
+    if isinstance(kind, inspect.Metadata):
+        return _kinds(kind.type)
+    return [one for each in kind.types for one in _kinds(each)] if isinstance(kind, inspect.UnionType) else [kind]
+
+
+def _bounds(kind: inspect.Type) -> tuple[float, float]:
+    """Return the least and the most that a field's type allows: letters of a text, else the number itself."""
+    for one in _kinds(kind):
+        if isinstance(one, inspect.StrType):
+            return one.min_length or 0, math.inf if one.max_length is None else one.max_length
+        if isinstance(one, inspect.FloatType):
+            return -math.inf if one.ge is None else one.ge, math.inf if one.le is None else one.le
+    raise TypeError(f"{kind} is neither a text nor a number; this is a bug")
+
+
+_types = {field.encode_name: field.type for field in inspect.type_info(InteractionEvent).fields}  # type: ignore[attr-defined]  # of a Struct
+_LEAST, _MOST = np.array([_bounds(_types.pop(name)) for name in _FIELDS], np.float64).T.copy()
+assert not _types, f"fields of an event that nothing here reads: {', '.join(_types)}; this is a bug"
 
 
 def _ended(names: tuple[str, ...]) -> tuple[Words, Words, NDArray[np.int64]]:
@@ -34,9 +57,8 @@ def _ended(names: tuple[str, ...]) -> tuple[Words, Words, NDArray[np.int64]]:
 
 
 _KEYS, _KEY_MASKS, _KEY_SIZES = _ended(_FIELDS)
-_KIND_CODES = {**EVENT_CODES, "purchase": IGNORED}  # a purchase in the session would be the answer itself
-_KINDS, _KIND_MASKS, _KIND_SIZES = _ended(tuple(_KIND_CODES))
-_KIND_OF = np.array(list(_KIND_CODES.values()), np.float64)
+_KINDS, _KIND_MASKS, _KIND_SIZES = _ended(tuple(KIND_CODES))
+_KIND_OF = np.array(list(KIND_CODES.values()), np.float64)
 _PAGES, _PAGE_MASKS, _PAGE_SIZES = _ended(tuple(PAGE_CODES))
 _PAGE_OF = np.array(list(PAGE_CODES.values()), np.float64)
 

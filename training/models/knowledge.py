@@ -5,6 +5,7 @@ from collections.abc import Collection
 import numpy as np
 from numpy.typing import NDArray
 
+from kernels.scores import ENOUGH
 from training.features import FEATURES, INDEX
 
 BLOCKS: dict[str, tuple[str, ...]] = {
@@ -62,7 +63,7 @@ def weights(X: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def level(X: NDArray[np.float32], weights: NDArray[np.float32]) -> NDArray[np.intp]:
     """Return which blocks each row knows, as a number: bit i is the i-th of BLOCKS."""
-    known: NDArray[np.bool_] = np.logical_not(np.isnan(X)) @ weights >= 0.999
+    known: NDArray[np.bool_] = np.logical_not(np.isnan(X)) @ weights >= ENOUGH
     return np.asarray(known @ (1 << np.arange(weights.shape[1])), np.intp)
 
 
