@@ -9,6 +9,7 @@ import contextlib
 import ctypes
 import fcntl
 import os
+import select
 import selectors
 import socket
 import struct
@@ -27,6 +28,7 @@ BACKLOG = 4096
 SO_ATTACH_FILTER = 26  # Linux; Python has no name for it
 ALONE_S = 30.0  # a holder process ends itself when no replica has had the socket for so long
 START_S = 10.0
+HANDSHAKE_S = 0.25  # for the last part of a handshake to arrive, from another continent too
 ANSWER_S = 2.0  # how long a caller who is told 503 has for sending a request
 
 _STARTING = (
@@ -111,10 +113,13 @@ class Holder:
         os.close(self._wake_out)
 
     def _refuse_the_last(self) -> None:
-        """Answer every connection that the kernel has taken already: closing the socket before would reset them."""
+        """Answer every connection that the kernel has taken or is taking: closing the socket before would reset them."""
         _drop_newcomers(self._sock)
-        while self._say_unavailable():
-            pass
+        taken = time.monotonic() + HANDSHAKE_S
+        while (left := taken - time.monotonic()) > 0:
+            select.select([self._sock], [], [], left)
+            while self._say_unavailable():
+                pass
         give_up = time.monotonic() + ANSWER_S
         for refusal in self._refusals:
             refusal.join(max(0.0, give_up - time.monotonic()))
@@ -174,9 +179,19 @@ class Holder:
 
 
 def _drop_newcomers(sock: socket.socket) -> None:
-    """Have the kernel drop every further packet for this listening socket: nobody new gets in, and is refused once it is closed."""
-    nothing = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))  # classic BPF: return 0, accept no byte of the packet
-    program = struct.pack("HL", 1, ctypes.addressof(nothing))
+    """Have the kernel drop what would open another connection: nobody new gets in, and is refused once the socket is closed.
+
+    Nothing else is dropped: whose handshake is under way believes to be connected once our half has arrived there.
+    """
+    flags, syn = 13, 0x02  # of a TCP header, RFC 9293 section 3.1
+    instructions = (  # classic BPF: accept no byte of a packet that has SYN set, all of others
+        (0x30, 0, 0, flags),  # load the byte
+        (0x45, 0, 1, syn),  # skip one instruction unless the bit is set
+        (0x06, 0, 0, 0),  # return 0
+        (0x06, 0, 0, 0xFFFFFFFF),
+    )
+    code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *instruction) for instruction in instructions))
+    program = struct.pack("HL", len(instructions), ctypes.addressof(code))
     with contextlib.suppress(OSError):  # not Linux: the last few may be reset
         sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
 

@@ -8,6 +8,7 @@ import urllib.request
 
 import pytest
 
+from serving import holder as holder_module
 from serving.errors import SettingsError
 from serving.holder import LEAVING, READY, Holder, Lease, bind
 
@@ -103,6 +104,23 @@ def test_closing_answers_every_connection_that_the_kernel_has_taken(tmp_path):
             assert caller.recv(65536).startswith(b"HTTP/1.1 503 ")
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", port), timeout=10)
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_DEFER_ACCEPT"), reason="holds back the last part of a handshake: Linux only")
+def test_closing_lets_in_whose_handshake_is_under_way_and_nobody_after():
+    """TCP_DEFER_ACCEPT leaves the handshake open here, done there, until the caller says something, as a late packet would."""
+    with bind("127.0.0.1", 0) as sock, socket.socket() as caller, socket.socket() as late:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 10)
+        caller.connect(sock.getsockname())
+        assert not select.select([sock], [], [], 0)[0]
+        holder_module._drop_newcomers(sock)
+        late.setblocking(False)
+        late.connect_ex(sock.getsockname())
+        caller.sendall(b"hello")
+        assert select.select([sock], [], [], 10)[0]
+        with sock.accept()[0] as accepted:
+            assert accepted.recv(5) == b"hello"
+        assert not select.select([sock], [], [], 0)[0]
 
 
 def test_a_taken_port_is_said_with_the_way_out(holder):
