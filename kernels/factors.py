@@ -185,18 +185,6 @@ def factors(
                     out[first + row, group, column] = total
 
 
-@on_cpu
-def by_weight(shares: NDArray[np.float64], out: NDArray[np.int64]) -> None:
-    """Write the columns of each row by the size of their share, the largest first, equal ones in order. shares, out: [rows, columns]."""
-    for row in range(shares.shape[0]):
-        for column in range(shares.shape[1]):
-            weight, at = abs(shares[row, column]), column
-            while at > 0 and abs(shares[row, out[row, at - 1]]) < weight:
-                out[row, at] = out[row, at - 1]
-                at -= 1
-            out[row, at] = column
-
-
 class Factors:
     """What each column adds to the margins of an ensemble: `Factors(trees).of(X)`.
 

@@ -208,13 +208,12 @@ class PurchaseScorer:
         """Return one response for each request, in order."""
         columns, scores, model = answers.columns, answers.scores, self._model
         now = datetime.fromtimestamp(self._clock(), UTC)
-        margins = scores.margin.tolist()
         table = zip(
             requests,
             scores.probability.tolist(),
             scores.confidence.tolist(),
-            margins,
-            self._factors.rows(columns.X, answers.shares, columns.most, [margin - self._bias for margin in margins]),
+            scores.margin.tolist(),
+            self._factors.rows(columns.X, answers.shares, columns.most, scores.margin - self._bias),
             self._rules.rows(answers.fired),
             self._factors.missing(columns.X),
             columns.as_of_ms,

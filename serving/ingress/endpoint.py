@@ -122,7 +122,8 @@ class Endpoint:
             if is_list(body):
                 return self._aside_from_here(call, self._many(headers, body, deadline, call.request_id))
             urgency = priority(headers, NORMAL)
-            error = self.question.refusal(deadline, urgency)
+            # The question judges for itself whether there is time; to ask before the body is read pays where it has said no of late.
+            error = self.question.refusal(deadline, urgency) if self.question.pressed else None
             if error is not None:
                 call.refuse(error)
                 return _nothing

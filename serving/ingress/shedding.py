@@ -67,7 +67,10 @@ class Shedder:
     @property
     def pressed(self) -> bool:
         """Whether somebody was refused of late, on any path."""
-        return any(asked.pressed for asked in self.asked)
+        for asked in self.asked:  # before every request: a loop costs half of what `any` does
+            if asked.pressed:
+                return True
+        return False
 
     def reply(self, data: bytes, unread_ms: int = 0) -> bytes | None:
         """Return the whole response to `data` if it is exactly one plain request that is refused for want of time, else None.

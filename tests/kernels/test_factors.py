@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from kernels.factors import Factors, by_weight
+from kernels.factors import Factors
 from kernels.paths import walk
 from kernels.trees import LEAF, Trees, read
 from tests import naive
@@ -238,11 +238,3 @@ def test_the_compiled_kernel_gives_the_bits_of_plain_python(tmp_path: Path) -> N
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), Factors(trees).of(X))
-
-
-@given(st.lists(st.lists(st.sampled_from([0.0, -0.0, 1.0, -1.0, 2.5, -7.0]), min_size=6, max_size=6), max_size=4))
-@settings(deadline=None)
-def test_the_largest_shares_come_first_and_equal_ones_in_order(rows):
-    shares, order = np.array(rows).reshape(-1, 6), np.empty((len(rows), 6), np.int64)
-    by_weight(shares, order)
-    assert order.tolist() == [naive.by_weight(row) for row in rows]
