@@ -10,6 +10,7 @@ from benchmarks import replies
 from benchmarks.arrivals import Alarm, poisson
 from benchmarks.latencies import Latencies, quantile
 from benchmarks.plan import Plan, Report
+from benchmarks.turns import DONE, NOTHING, UNKNOWN, Stop, Turns
 
 RETRY_S = 0.05  # after a connection was refused or cut
 IDLE_S = 4.0  # an idle connection older than that may be about to be closed by the server (uvicorn: after 5 s): another is opened
@@ -49,7 +50,8 @@ class Load:
         self._stages: dict[str, list[float]] = {}
         self._messages = plan.messages()
         self._deadline_s = plan.deadline_ms / 1000
-        self._is_right = replies.Judge(plan.expected, plan.answer, plan.marker, plan.tolerance).is_right
+        self._judge = replies.Judge(plan.expected, plan.answer, plan.marker, plan.tolerance)
+        self._is_right = self._judge.is_right
         self._note = self._right.append
         self._read = replies.Reader().read
         self._marker = None if plan.count is None else plan.count.encode()
@@ -57,6 +59,8 @@ class Load:
         self._is_open_loop = plan.rate is not None
         self._looks = plan.timing or plan.count is not None
         self._degraded = None if plan.degraded is None else plan.degraded.encode()
+        self._turns: Turns | None = None
+        self._counted = "", b""  # what is counted by compiled code, and the text that says so
         self._sent = self._in_time = self._good = self._hasty = self._most = 0
         self._last = 0.0
         self._buffer = bytearray(RECEIVE)
@@ -70,10 +74,11 @@ class Load:
 
     def run(self) -> Report:
         """Send until the count or the time is reached, wait for the last answers, and return the report."""
+        self._turns = None if self._is_open_loop or self.plan.timing else self._made_turns()
         cpu_s = time.process_time()
         with select.epoll() as self._epoll:
             self._began = _clock()
-            self._end = min(self._end, self._began + self.plan.seconds)
+            self._end_at(self._began + self.plan.seconds)
             if self.plan.rate is None:
                 self._closed_loop()
             else:
@@ -85,16 +90,66 @@ class Load:
 
     def stop(self) -> None:
         """Let the time be up now, as a signal may ask."""
-        self._end = min(self._end, _clock())
+        self._end_at(_clock())
+
+    def _end_at(self, end: float) -> None:
+        self._end = min(self._end, end)
+        if self._turns is not None:
+            self._turns.stop(self._end)
 
     def _closed_loop(self) -> None:
         for _ in range(self.plan.connections):
             self._open(_clock())
         while self._has_work(_clock()):
-            self._turn(TICK_S)
+            if self._turns is None:
+                self._turn(TICK_S)
+            else:
+                self._plain_turns(self._turns)
             while self._reopen and self._reopen[0] <= _clock():
                 self._reopen.popleft()
                 self._open(_clock())
+
+    def _made_turns(self) -> Turns:
+        turns = Turns(self._messages, self._deadline_s, self._marker is not None)
+        for number in range(len(self._messages) if self.plan.expected is None else 0):
+            turns.learn(number, b"")
+        return turns
+
+    def _plain_turns(self, turns: Turns) -> None:
+        """Have compiled code take whatever is plain, and do what it has stopped for."""
+        stop = turns.run(self._epoll.fileno(), _clock() + TICK_S, self._sent, self._most_requests, TICK_S)
+        self._sent = turns.sent
+        self._in_time += turns.in_time
+        self._good += turns.good
+        self._last = max(self._last, turns.last)
+        self._right.seconds.frombytes(turns.took.tobytes())
+        if turns.counted and self._marker is not None:
+            self.counts[self._counted[0]] += turns.counted
+        caller = self._callers.get(stop.socket)
+        if caller is None:
+            return
+        under_way = turns.take_back(stop.socket)
+        if under_way is not None:
+            caller.number, caller.due = under_way
+        self._go_on_from(turns, caller, stop)
+        if caller is self._callers.get(stop.socket) and caller.number >= 0 and not caller.unsent and not caller.part:
+            turns.hand(stop.socket, caller.number, caller.due)
+
+    def _go_on_from(self, turns: Turns, caller: Caller, stop: Stop) -> None:
+        """Do with one connection what compiled code could not."""
+        if stop.got == DONE:
+            self._close(caller)
+        elif stop.sent != UNKNOWN:
+            self._keep(caller, self._messages[caller.number], stop.sent)
+        elif stop.got > NOTHING:
+            number, known = caller.number, self._counted
+            self._take(caller, turns.received(stop.got))
+            if self.plan.expected is not None and (right := self._judge.right[number]):
+                turns.learn(number, right)
+            if self._counted is not known:
+                turns.learn_counted(self._counted[1])
+        else:
+            self._see(caller, stop.mask)
 
     def _open_loop(self, rate: float) -> None:
         self._arrivals = poisson(rate, self.plan.seed, self._began)
@@ -138,10 +193,14 @@ class Load:
             caller = callers.get(fd)
             if caller is None:
                 continue  # the alarm, or a connection that this turn has closed
-            if event & _OUT:
-                self._send_rest(caller)
-            if event & ~_OUT:
-                self._receive(caller)
+            self._see(caller, event)
+
+    def _see(self, caller: Caller, event: int) -> None:
+        """Handle what epoll reports of one connection."""
+        if event & _OUT:
+            self._send_rest(caller)
+        if event & ~_OUT:
+            self._receive(caller)
 
     def _assign(self, due: float, now: float) -> None:
         """Send a request that is due over an idle connection, or a new one, or let it wait."""
@@ -201,8 +260,12 @@ class Load:
         except OSError:
             sent = 0  # epoll will say so, too: it is not established yet, or it is gone
         if sent < len(message):
-            caller.unsent = memoryview(message)[sent:]
-            self._epoll.modify(caller.sock.fileno(), _IN | _OUT)
+            self._keep(caller, message, sent)
+
+    def _keep(self, caller: Caller, message: bytes, sent: int) -> None:
+        """Keep what was not sent of a message until it can be."""
+        caller.unsent = memoryview(message)[sent:]
+        self._epoll.modify(caller.sock.fileno(), _IN | _OUT)
 
     def _send_rest(self, caller: Caller) -> None:
         if caller.unsent:
@@ -214,7 +277,7 @@ class Load:
             self._epoll.modify(caller.sock.fileno(), _IN)
 
     def _receive(self, caller: Caller) -> None:
-        """Take what came; count the answer when it is whole, and go on."""
+        """Take what came."""
         try:
             # Into one buffer and out of it again: a new object of the most that may come would cost several times as much.
             data = bytes(self._window[: caller.recv_into(self._buffer)])
@@ -222,6 +285,10 @@ class Load:
             return
         except OSError:
             data = b""
+        self._take(caller, data)
+
+    def _take(self, caller: Caller, data: bytes) -> None:
+        """Take bytes, of which an end has none; count the answer when it is whole, and go on."""
         if not data or caller.number < 0:
             self._lost(caller, "connection")
             return
@@ -265,7 +332,10 @@ class Load:
     def _look(self, head: bytes, body: bytes) -> None:
         """Collect what the plan asks for besides."""
         if self._marker is not None:
-            replies.count(self.counts, self._marker, head + b"\r\n" + body)
+            name, text = replies.following(self._marker, head + b"\r\n" + body)
+            self.counts[name] += 1
+            if text and not self._counted[1]:
+                self._counted = name, text
         if self.plan.timing:
             for name, duration in replies.stages(head):
                 self._stages.setdefault(name, []).append(duration)

@@ -1,7 +1,6 @@
 """Reads HTTP/1.1 replies and judges them, as cheaply as Python can: what the server under test does not get, the load generator takes."""
 
 import re
-from collections import Counter
 from collections.abc import Sequence
 from typing import TypeAlias
 
@@ -97,10 +96,16 @@ def stages(head: bytes) -> list[tuple[str, float]]:
     return [(name.decode(), float(duration)) for name, duration in _DURATION.findall(found[1])] if found else []
 
 
-def count(counts: Counter[str], marker: bytes, text: bytes) -> None:
-    """Count what follows `marker`, up to the end of its line, string or member; "(none)" where the marker is not there."""
+def following(marker: bytes, text: bytes) -> tuple[str, bytes]:
+    """Return what follows `marker`, up to the end of its line, string or member, and all of it from the marker to that end.
+
+    ("(none)", b"") where the marker is not there.
+    """
     _, found, rest = text.partition(marker)
-    counts[re.split(rb'["\r,}]', rest[:MAX_TEXT], maxsplit=1)[0].decode("ascii", "replace") if found else "(none)"] += 1
+    if not found:
+        return "(none)", b""
+    size = len(re.split(rb'["\r,}]', rest[:MAX_TEXT], maxsplit=1)[0])
+    return rest[:size].decode("ascii", "replace"), marker + rest[: size + 1]
 
 
 def _status(head: bytes) -> int:

@@ -33,7 +33,7 @@ def rounded(value: np.float32) -> float:
     size = abs(exact)
     if not 1e-15 < size < 1e7 or math.floor(size) == size:
         return exact
-    places = DIGITS - 1 - int(math.floor(math.log10(size)))
+    places = DIGITS - 1 - math.floor(math.log10(size))
     # Near a power of ten the logarithm may be off by one.
     if size >= _POWERS[DIGITS] / _POWERS[places]:
         places -= 1
