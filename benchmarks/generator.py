@@ -60,7 +60,7 @@ class Load:
         self._looks = plan.timing or plan.count is not None
         self._degraded = None if plan.degraded is None else plan.degraded.encode()
         self._turns: Turns | None = None
-        self._counted = "", b""  # what is counted by compiled code, and the text that says so
+        self._counted = ""  # what compiled code counts, once it is known
         self._sent = self._in_time = self._good = self._hasty = self._most = 0
         self._last = 0.0
         self._buffer = bytearray(RECEIVE)
@@ -124,7 +124,7 @@ class Load:
         self._last = max(self._last, turns.last)
         self._right.seconds.frombytes(turns.took.tobytes())
         if turns.counted and self._marker is not None:
-            self.counts[self._counted[0]] += turns.counted
+            self.counts[self._counted] += turns.counted
         caller = self._callers.get(stop.socket)
         if caller is None:
             return
@@ -142,12 +142,10 @@ class Load:
         elif stop.sent != UNKNOWN:
             self._keep(caller, self._messages[caller.number], stop.sent)
         elif stop.got > NOTHING:
-            number, known = caller.number, self._counted
+            number = caller.number
             self._take(caller, turns.received(stop.got))
             if self.plan.expected is not None and (right := self._judge.right[number]):
                 turns.learn(number, right)
-            if self._counted is not known:
-                turns.learn_counted(self._counted[1])
         else:
             self._see(caller, stop.mask)
 
@@ -334,8 +332,9 @@ class Load:
         if self._marker is not None:
             name, text = replies.following(self._marker, head + b"\r\n" + body)
             self.counts[name] += 1
-            if text and not self._counted[1]:
-                self._counted = name, text
+            if text and not self._counted and self._turns is not None:
+                self._counted = name
+                self._turns.learn_counted(text)
         if self.plan.timing:
             for name, duration in replies.stages(head):
                 self._stages.setdefault(name, []).append(duration)
