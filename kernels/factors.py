@@ -40,14 +40,19 @@ def descend(
     first: int, last: int, forks: NDArray[np.void], table: Lanes, row: NDArray[np.float32], sides: NDArray[np.uint8], work: Lanes
 ) -> None:
     """Write P of every child of a tree's forks, and the row's sides: 0 left, 1 right, plus 2 where the feature is lost."""
+    shrink = load(table, NEW)
     for i in range(first, last):
         fork = forks[i]
         right = int(row[fork["view"]] >= fork["threshold"])
-        shape = shape_of(int(fork["ancestor"]), int(fork["shape"]), sides)
-        sides[i - first + 1] = right + 2 * (shape == LOST)
         here = load(work, LANES * (i - first))
         ends = load(table, NEW + LANES - ROW * right)  # 1 or 0, looked up: a choice would become a branch
-        left = here * (ends + load(table, shape) * fork["step"][right])
+        if fork["shape"] == NEW:  # most are: the same for every row, so this branch can be foretold
+            sides[i - first + 1] = right
+            left = here * (ends + shrink * fork["step"][right])
+        else:
+            shape = shape_of(int(fork["ancestor"]), int(fork["shape"]), sides)
+            sides[i - first + 1] = right + 2 * (shape == LOST)
+            left = here * (ends + load(table, shape) * fork["step"][right])
         store(work, fork["kids"][0], left)
         store(work, fork["kids"][1], here - left)
 
@@ -97,18 +102,22 @@ def turn_again(
 @formula
 def ascend(first: int, last: int, forks: NDArray[np.void], table: Lanes, sides: NDArray[np.uint8], work: Lanes, phi: Lanes) -> None:
     """Replace P of a tree's forks by U, the last first, and add to phi."""
+    shrink = load(table, NEW)
     for back in range(last - first):
         place = last - first - 1 - back
         fork = forks[first + place]
         side = int(sides[place + 1])
         right = side & 1
-        shape = int(fork["shape"]) & ((side >> 1) - 1)
         view = LANES * fork["view"]
         here = load(work, LANES * place)
         step = (load(work, fork["kids"][1]) - load(work, fork["kids"][0])) * fork["step"][right]
-        below = load(work, fork["kids"][right]) - load(table, shape) * step
-        store(phi, view, load(phi, view) + here * (load(table, shape + LANES) * step))
-        store(work, LANES * place, below)
+        if fork["shape"] == NEW:
+            store(work, LANES * place, load(work, fork["kids"][right]) - shrink * step)
+        else:
+            shape = int(fork["shape"]) & ((side >> 1) - 1)
+            store(work, LANES * place, load(work, fork["kids"][right]) - load(table, shape) * step)
+            step = load(table, shape + LANES) * step
+        store(phi, view, load(phi, view) + here * step)
 
 
 @formula
