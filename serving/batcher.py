@@ -139,6 +139,8 @@ class Batcher:
         if not waiting:
             return None
         now = time.monotonic() if now is None else now
+        if self._easily_fits(waiting, deadline - now):
+            return None
         if priority == NORMAL and deadline - now <= self._refused_s:
             return self._refusal
         error = self._judge(waiting, deadline, priority, now)
@@ -150,6 +152,12 @@ class Batcher:
         """Take into account that somebody was refused."""
         self.refused += 1
         self.pressed = True
+
+    def _easily_fits(self, waiting: int, left_s: float) -> bool:
+        """Return whether there is time even if every row were a batch of its own: true of nearly all, and soon found."""
+        cost = self.full
+        most_s = (SAFETY + STALL) * self._drag * (cost.fixed_s + cost.row_s) * (waiting + 1)
+        return most_s <= left_s and waiting < self._max_queued and not self._leaning
 
     def _judge(self, waiting: int, deadline: float, priority: int, now: float) -> OverloadedError | None:
         """Return why a request would not be answered in time, None when it would; begins or ends leaning where that decides it."""

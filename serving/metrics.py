@@ -57,7 +57,10 @@ class Meter:
 
     def request(self, status: int, seconds: float, times: int = 1) -> None:
         """Note an HTTP request, or so many alike, answered with `status` after `seconds`."""
-        self._requests.extend(repeat((status, seconds), times))
+        if times == 1:
+            self._requests.append((status, seconds))
+        else:
+            self._requests.extend(repeat((status, seconds), times))
         if len(self._requests) >= MAX_ROWS or len(self._answers) >= MAX_ROWS:
             self.flush()
 

@@ -132,7 +132,11 @@ class Question:
             if self.batcher.refusal(deadline, priority) is None:
                 return self._share(key, live, request, deadline, priority, done)
         state: CacheState = "off" if cache is None else "bypass"
-        job = self.batcher.put(request, deadline, lambda scored: done(_asked(scored, state)), priority)
+
+        def deliver(scored: Scored | Exception) -> None:
+            done(scored if isinstance(scored, Exception) else _answered(scored, state))
+
+        job = self.batcher.put(request, deadline, deliver, priority)
         if isinstance(job, OverloadedError):
             done(self._instead(key, live, request) or job)
             return None
@@ -252,7 +256,3 @@ def score(scorer: Scorer, requests: list[Any], lean: bool = False, clock: Callab
 def _answered(scored: Scored, state: CacheState) -> Asked:
     rung: Rung = "no-factors" if scored.lean else "full"
     return Asked(scored.body, state, 0.0, scored.features_s, scored.queue_s, scored.model_s, scored.encode_s, rung)
-
-
-def _asked(outcome: Scored | Exception, state: CacheState) -> Asked | Exception:
-    return outcome if isinstance(outcome, Exception) else _answered(outcome, state)

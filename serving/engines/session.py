@@ -121,7 +121,7 @@ class SessionColumns:
     """Turns session requests into the feature matrix, with the category values of one model."""
 
     def __init__(self, vocabulary: features.Vocabulary) -> None:
-        self._codes = tuple(_lookup(vocabulary.codes.get(name, {})) for name in features.CATEGORIES)
+        self._codes = tuple(_Codes(vocabulary.codes.get(name, {})) for name in features.CATEGORIES)
         self._codes[features.CATEGORIES.index("deviceType")].pop("unknown", None)
 
     def matrix(self, requests: Sequence[SessionRequest]) -> tuple[NDArray[np.float32], list[float]]:
@@ -148,12 +148,12 @@ class SessionColumns:
             1.0 if day in WEEKEND else 0.0,
             _month(as_of_ms) if context.month is None else context.month,
             math.nan if context.special_day is None else context.special_day,
-            _code(device, context.device_type),
-            _code(system, context.operating_system),
-            _code(browser, context.browser),
-            math.nan if context.location is None else _code(region, context.location.region),
+            device[context.device_type],
+            system[context.operating_system],
+            browser[context.browser],
+            math.nan if context.location is None else region[context.location.region],
             _traffic(traffic, behavior, context),
-            _code(visitor, context.visitor_type),
+            visitor[context.visitor_type],
         )
 
 
@@ -180,23 +180,21 @@ def _known(values: tuple[float | None, ...]) -> list[float]:
     return [math.nan if value is None else value for value in values]
 
 
-def _lookup(codes: Mapping[str, float]) -> dict[Any, float]:
-    """Return the codes by text, and by number for those that are numbers: 3, 3.0 and "3" are one value."""
-    return {**codes, **{float(key): code for key, code in codes.items() if key.isdecimal()}}
+class _Codes(dict[Any, float]):
+    """Codes by category value: by text, and by number for those that are numbers, as 3, 3.0 and "3" are one value; NaN for all others."""
+
+    def __init__(self, codes: Mapping[str, float]) -> None:
+        super().__init__(codes)
+        self.update({float(key): code for key, code in codes.items() if key.isdecimal()})
+        self[None] = math.nan
+
+    def __missing__(self, value: Any) -> float:
+        return self.get(features.category_key(value), math.nan) if isinstance(value, str) else math.nan
 
 
-def _code(codes: Mapping[Any, float], value: str | float | None) -> float:
-    if value is None:
-        return math.nan
-    code = codes.get(value)
-    if code is not None:
-        return code
-    return codes.get(features.category_key(value), math.nan) if isinstance(value, str) else math.nan
-
-
-def _traffic(codes: Mapping[Any, float], behavior: BehaviorData, context: ContextData) -> float:
+def _traffic(codes: _Codes, behavior: BehaviorData, context: ContextData) -> float:
     if context.traffic_type is not None or behavior.referrer is None:
-        return _code(codes, context.traffic_type)
+        return codes[context.traffic_type]
     return codes.get(traffic_class(behavior.referrer, behavior.current_page), math.nan)
 
 

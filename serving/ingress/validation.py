@@ -1,6 +1,7 @@
 """From bytes to an engine's request: fast when the body is right, thorough when it is not."""
 
 import json
+import operator
 from collections import Counter
 from collections.abc import Callable
 from typing import Annotated, Any, Generic, NamedTuple, TypeVar
@@ -43,7 +44,7 @@ class Decoder(Generic[T]):
         self._type = request
         self._strict: msgspec.json.Decoder[T] = msgspec.json.Decoder(strict(request))
         self._quick: msgspec.json.Decoder[T] = msgspec.json.Decoder(strict(request, quick=True))
-        self._quick_fields = quick_fields(request)
+        self._quick_fields = [(_owner(path), path[-1], quick) for path, quick in quick_fields(request)]
         self._split = msgspec.json.Decoder(Annotated[list[msgspec.Raw], Meta(max_length=max_items)])
         self._tree = tree(request)
         self._check = check
@@ -60,20 +61,20 @@ class Decoder(Generic[T]):
     def _quickly(self, body: bytes | msgspec.Raw) -> T | None:
         """Return the request with its quick fields read, None where one of them leaves that to msgspec."""
         request = self._quick.decode(body)
-        for path, quick in self._quick_fields:
-            owner = _owner(request, path)
-            found = quick.read(getattr(owner, path[-1]))
+        for owner_of, name, quick in self._quick_fields:
+            owner = owner_of(request)
+            found = quick.read(getattr(owner, name))
             if found is None:
                 return None
-            force_setattr(owner, path[-1], found)
+            force_setattr(owner, name, found)
         return request
 
     def _checked(self, request: T) -> T:
         """Return a decoded request once it is checked, its quick fields converted: so it does not tell how it was decoded."""
         self._check(request)
-        for path, quick in self._quick_fields:
-            owner = _owner(request, path)
-            force_setattr(owner, path[-1], quick.convert(getattr(owner, path[-1])))
+        for owner_of, name, quick in self._quick_fields:
+            owner = owner_of(request)
+            force_setattr(owner, name, quick.convert(getattr(owner, name)))
         return request
 
     def reread(self, body: bytes | msgspec.Raw) -> Reread[T]:
@@ -122,12 +123,9 @@ class Decoder(Generic[T]):
         return again.request
 
 
-def _owner(request: msgspec.Struct, path: Path) -> Any:
-    """Return the struct that has the field at `path`."""
-    owner: Any = request
-    for name in path[:-1]:
-        owner = getattr(owner, name)
-    return owner
+def _owner(path: Path) -> Callable[[Any], Any]:
+    """Return what finds, in a request, the struct that has the field at `path`."""
+    return operator.attrgetter(".".join(path[:-1])) if path[:-1] else lambda request: request
 
 
 def is_list(body: bytes) -> bool:
