@@ -17,7 +17,9 @@ from training import bundle, frames
 from training.errors import BundleError, CellError, TableError
 from training.models import MODELS
 
-IDS = {"sessionId": "session_id", "customerId": "customer_id"}  # passed through: the column, and the field of a request
+# Passed through: the column, and the field of a request.
+IDS = {"sessionId": "session_id", "customerId": "customer_id", "productId": "product_id"}
+TABLE_IDS = {**IDS, "product": "product_id"}
 
 
 class Scored(NamedTuple):
@@ -37,7 +39,7 @@ class Task:
 
     name: str
     model: Path
-    mapping: Mapping[str, str]
+    mapping: Mapping[str, Any]
     settings: Settings
     columns: tuple[str, ...] = ()
     ids: tuple[str, ...] = ()
@@ -53,22 +55,27 @@ class Task:
         if first.kind not in _TABLES:
             if self.mapping:
                 raise TableError(f"{first.file}: --map names columns, and requests have none; leave it out")
-            return replace(self, ids=tuple(IDS))
+            return replace(self, ids=self._ids(IDS))
         columns = columns_of(first)
         try:
             ignored = MODELS[self.name].table.resolve(columns, self.mapping).ignored
         except TableError as error:
             raise TableError(f"{first.file}: {error}") from None
-        ids = tuple(name for name in IDS if name in columns and name not in self.mapping.values())
+        named = {name for name in columns if name not in self.mapping.values()} | self.mapping.keys()
+        ids = tuple(name for name in self._ids(TABLE_IDS) if name in named)
         return replace(self, columns=columns, ids=ids, ignored=tuple(name for name in ignored if name not in ids))
+
+    def _ids(self, known: Mapping[str, str]) -> tuple[str, ...]:
+        return tuple(name for name, field in known.items() if field in self.engine.request.__struct_fields__)
 
     def table(self, chunk: Chunk) -> pl.DataFrame:
         """Return the table in a chunk, mapped columns under their field's name. Raises TableError naming file and line."""
         frame = _TABLES[chunk.kind](chunk, MODELS[self.name].table.number_columns(self.mapping))
         if odd := sorted(set(frame.columns) ^ set(self.columns)):
             raise TableError(f"{chunk.file}: column {odd[0]!r} is not in every file of the input; make their columns the same")
-        gone = [field for field, column in self.mapping.items() if field in frame.columns and field != column]
-        return frame.drop(gone).rename({column: field for field, column in self.mapping.items()})
+        named = {field: column for field, column in self.mapping.items() if isinstance(column, str)}  # several keep their own names
+        gone = [field for field, column in named.items() if field in frame.columns and field != column]
+        return frame.drop(gone).rename({column: field for field, column in named.items()})
 
 
 class Scoring:
@@ -109,6 +116,8 @@ class Scoring:
         try:
             request = self._decode(line)
             self._engine.check(request)
+            if (refusal := self._scorer.refusal(request)) is not None:
+                raise refusal
         except InvalidRequestError as error:
             raise TableError(f"{place}, {error}") from None
         except TooLargeError as error:

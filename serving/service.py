@@ -121,6 +121,10 @@ class Question:
         if live is None:
             done(NotReadyError(f"no model for {self.engine.name} is loaded yet"))
             return None
+        refusal = live.refusal(request)
+        if refusal is not None:
+            done(refusal)
+            return None
         key = b""
         if cache is not None and not fresh:
             key = caching.key(self.engine.name, live.version, request)

@@ -3,6 +3,7 @@
 import math
 import struct
 from collections.abc import Mapping, Sequence, Set
+from decimal import Decimal
 from itertools import combinations
 from typing import NamedTuple
 
@@ -216,3 +217,72 @@ def fired(facts: Sequence[float], rule: Sequence[tuple[int, float, float]]) -> b
 def by_weight(shares: Sequence[float]) -> list[int]:
     """Return the places of the shares by their size, the largest first, equal ones in order."""
     return sorted(range(len(shares)), key=lambda place: -abs(shares[place]))
+
+
+def shortlist(values: Sequence[float], shares: Sequence[float], most: int, total: float) -> list[tuple[int, float, float]]:
+    """Return (column, value in seven digits, share) of the `most` largest shares, then (-1, NaN, sum) of the others, but no zeros."""
+    order = by_weight(shares)
+    listed = [(column, seven_digits(values[column]), shares[column]) for column in order[:most] if shares[column]]
+    rest = math.fsum(shares[column] for column in order[most:]) if most else total
+    return [*listed, (-1, math.nan, rest)] if rest else listed
+
+
+def seven_digits(value: float) -> float:
+    """Return a float32 as a person would write it: whole numbers as they are, others in seven digits."""
+    return value if not math.isfinite(value) or value.is_integer() or abs(value) <= 1e-15 else float(f"{value:.7g}")
+
+
+class Priced(NamedTuple):
+    """The best price, what it sells in the mean over the draws, the standard deviation of that, and what it earns."""
+
+    price: float
+    demand: float
+    sd: float
+    worth: float
+
+
+def prices(
+    ladder: Sequence[float],
+    price: float,
+    quantity: float,
+    draws: Sequence[float],
+    cost: float,
+    bounds: tuple[float, float],
+    stock: float,
+    weights: tuple[float, float, float],
+) -> Priced | None:
+    """Return the price of the ladder that earns most, None where none is within the bounds.
+
+    draws: elasticities; weights: of profit, of revenue, and of the risk.
+    """
+    best = None
+    for rung in ladder:
+        if not bounds[0] <= rung <= bounds[1]:
+            continue
+        sold = [quantity * (rung / price) ** elasticity for elasticity in draws]
+        mean = math.fsum(sold) / len(sold)
+        sd = math.sqrt(math.fsum((one - mean) ** 2 for one in sold) / len(sold))
+        unit = weights[0] * (rung - cost) + weights[1] * rung
+        worth = unit * min(mean, stock) - weights[2] * abs(unit) * sd
+        if best is None or worth > best.worth:
+            best = Priced(rung, mean, sd, worth)
+    return best
+
+
+def ladders(ratios: Sequence[float], price: float, tick: float) -> list[float]:
+    """Return prices at these ratios to a price, each the multiple of the tick that is next to it, and at least the tick."""
+    return [max(float(round(Decimal(ratio * price) / Decimal(str(tick))) * Decimal(str(tick))), tick) for ratio in ratios]
+
+
+def impacts(
+    price: float, base: float, quantity: float, draws: Sequence[float], cost: float, stock: float, weights: tuple[float, float]
+) -> tuple[float, float, float, float]:
+    """Return by how much demand, revenue and profit change in the mean over the draws, and the share of them that are elastic and gain."""
+    changes, sure, before = list[tuple[float, float, float]](), 0, min(quantity, stock)
+    for elasticity in draws:
+        after = min(quantity * (price / base) ** elasticity, stock)
+        revenue, profit = price * after - base * before, (price - cost) * after - (base - cost) * before
+        changes.append((after - before, revenue, profit))
+        sure += weights[0] * profit + weights[1] * revenue >= 0 and elasticity < -1
+    demand, revenue, profit = (math.fsum(column) / len(draws) for column in zip(*changes, strict=True))
+    return demand, revenue, profit, sure / len(draws)

@@ -80,6 +80,11 @@ def write(out: Path, *, task: str, files: Mapping[str, bytes], meta: Mapping[str
     return Bundle(out.absolute(), manifest)
 
 
+def encoded(content: Mapping[str, Any]) -> bytes:
+    """Return the content of a JSON file of a bundle. Raises ValueError for NaN, which JSON has not."""
+    return json.dumps(content, indent=1, allow_nan=False).encode() + b"\n"
+
+
 def load(path: Path) -> Bundle:
     """Return the bundle in the folder `path`, every file of it verified. Raises BundleError naming the file and the fix."""
     path = path.absolute()

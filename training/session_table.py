@@ -4,7 +4,6 @@ Columns are named as in the published table of `online_shoppers`, by feature, or
 and a blank cell, is missing. Written with narwhals: Polars and cuDF are read by the same lines.
 """
 
-import difflib
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -20,22 +19,12 @@ from training.csv_text import BLANK
 from training.datasets import online_shoppers
 from training.errors import CellError, TableError
 from training.features import Vocabulary
+from training.table import WORDS, Field, like, listed
 
 LABEL, ORDER_VALUE, CURRENCY = "purchased", "orderValue", "currency"
 PUBLISHED = {field: column for column, field in online_shoppers.COLUMNS.items()}
-WORDS = {"true": 1.0, "yes": 1.0, "y": 1.0, "t": 1.0, "1": 1.0, "false": 0.0, "no": 0.0, "n": 0.0, "f": 0.0, "0": 0.0}
 
 Parse = Callable[[str], float]
-
-
-@dataclass(frozen=True, slots=True)
-class Field:
-    """What a column may hold. `published`: its name in the published table; `needed`: what for."""
-
-    name: str
-    unit: str
-    needed: str = "no: absent is missing"
-    published: str = ""
 
 
 FIELDS: tuple[Field, ...] = (
@@ -77,17 +66,15 @@ def resolve(columns: Sequence[str], mapping: Mapping[str, str] | None = None) ->
     mapping = mapping or {}
     for field, column in mapping.items():
         if field not in FIELD_NAMES:
-            raise TableError(f"--map {field}={column}: there is no field {field!r}{_like(field, FIELD_NAMES)}; --column-help lists them")
+            raise TableError(f"--map {field}={column}: there is no field {field!r}{like(field, FIELD_NAMES)}; --column-help lists them")
         if column not in columns:
-            raise TableError(
-                f"--map {field}={column}: the table has no column {column!r}{_like(column, columns)}; it has {_listed(columns)}"
-            )
+            raise TableError(f"--map {field}={column}: the table has no column {column!r}{like(column, columns)}; it has {listed(columns)}")
     free = set(columns) - set(mapping.values())
     named = {name: next((n for n in (name, PUBLISHED.get(name)) if n in free), None) for name in FIELD_NAMES if name not in mapping}
     of = {**mapping, **{name: column for name, column in named.items() if column is not None}}
     if not any(name in of for name in features.NAMES):
         raise TableError(
-            f"no column is a feature; the table has {_listed(columns)}. Name them with --map FIELD=COLUMN; --column-help lists the fields"
+            f"no column is a feature; the table has {listed(columns)}. Name them with --map FIELD=COLUMN; --column-help lists the fields"
         )
     used = {column for name, column in of.items() if name in features.NAMES}
     return Columns(of, tuple(column for column in columns if column not in used))
@@ -126,7 +113,7 @@ def labels(frame: Any, mapping: Mapping[str, str] | None = None) -> NDArray[np.f
     if column is None:
         raise TableError(
             f"no column says who bought: name it {LABEL} or {PUBLISHED[LABEL]}, or use --map {LABEL}=COLUMN; "
-            f"the table has {_listed(table.columns)}"
+            f"the table has {listed(table.columns)}"
         )
     values = _parsed(table[column], _truth, 0.0, 1.0, "is not TRUE or FALSE (or 1, 0)")
     blank = np.flatnonzero(np.isnan(values) | (values % 1 != 0))
@@ -148,7 +135,7 @@ def order_value(frame: Any, bought: NDArray[np.float64], mapping: Mapping[str, s
         return None
     currencies = {str(value).strip() for value in _distinct(table[of[CURRENCY]])} if CURRENCY in of else set[str]()
     if len(currencies) > 1:
-        raise TableError(f"column {of[CURRENCY]} holds {_listed(sorted(currencies))}; order values need one currency: convert them")
+        raise TableError(f"column {of[CURRENCY]} holds {listed(sorted(currencies))}; order values need one currency: convert them")
     return float(np.nanmean(money)), currencies.pop() if currencies else "XXX"
 
 
@@ -242,12 +229,3 @@ def _weekend(given: NDArray[np.float64]) -> None:
     day, weekend = given[:, features.INDEX["dayOfWeek"]], given[:, features.INDEX["weekend"]]
     known = ~np.isnan(day) & np.isnan(weekend)
     weekend[known] = (day[known] % 6 == 0).astype(np.float64)
-
-
-def _like(word: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(word, list(known), 1)
-    return f" (did you mean {close[0]}?)" if close else ""
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:20]) + (f", ... ({len(names)} in all)" if len(names) > 20 else "")

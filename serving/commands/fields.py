@@ -24,17 +24,24 @@ def described(task: str) -> Report:
     """Return the task's fields: name, unit, whether they are needed, and the column of the published table that each one is."""
     found = _fields(task)
     rows = [("FIELD", "UNIT", "NEEDED", "PUBLISHED COLUMN"), *((f.name, f.unit, f.needed, f.published or "-") for f in found)]
-    lines = [*aligned(rows), "A column may have its field's name, its published name (UCI 468, Sakar & Kastro 2018), or any with --map."]
+    published = ", its published name (UCI 468, Sakar & Kastro 2018)" if any(f.published for f in found) else ""
+    several = [f.name for f in found if f.several]
+    lines = [*aligned(rows), f"A column may have its field's name{published}, or any with --map."]
+    lines += [f"Several columns may be one of {', '.join(several)}: repeat --map FIELD=COLUMN."] if several else []
     return Report(lines=lines, data={"task": task, "fields": [asdict(field) for field in found]})
 
 
-def mapping(words: Sequence[str] | None, task: str, table: Path) -> dict[str, str]:
-    """Return {field: column} of the --map words. Raises BadParameter (exit code 2) for no field of the task, or no column of `table`."""
-    found = mapped(words, names(task))
+def mapping(words: Sequence[str] | None, task: str, table: Path) -> dict[str, Any]:
+    """Return {field: column} of the --map words, {field: columns} where a field may be several.
+
+    Raises BadParameter (exit code 2) for no field of the task, or no column of `table`.
+    """
+    found = mapped(words, names(task), {field.name for field in _fields(task) if field.several})
     columns = _columns(table) if found else ()
-    for field, column in found.items():
-        if columns and column not in columns:
-            raise typer.BadParameter(f"--map {field}={column}: {table} has no column {column!r}{like(column, columns)}")
+    for field, named in found.items():
+        for column in (named,) if isinstance(named, str) else named:
+            if columns and column not in columns:
+                raise typer.BadParameter(f"--map {field}={column}: {table} has no column {column!r}{like(column, columns)}")
     return found
 
 

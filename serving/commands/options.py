@@ -1,7 +1,7 @@
 """What several commands accept, and what a command gives back."""
 
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -80,16 +80,21 @@ def one_of(name: str, known: Sequence[str], what: str) -> str:
     return name
 
 
-def mapped(words: Sequence[str] | None, fields: Sequence[str]) -> dict[str, str]:
-    """Return {field: column} of the --map words. Raises BadParameter for one that is not FIELD=COLUMN with a known field."""
-    found: dict[str, str] = {}
+def mapped(words: Sequence[str] | None, fields: Sequence[str], several: Collection[str] = ()) -> dict[str, Any]:
+    """Return {field: column} of the --map words, {field: columns} of the fields in `several`.
+
+    Raises BadParameter for one that is not FIELD=COLUMN with a known field, or names a field twice that is one column.
+    """
+    found: dict[str, Any] = {}
     for word in words or ():
         name, equals, column = word.partition("=")
         if not (name and equals and column):
             raise typer.BadParameter(f"--map {word!r} is not FIELD=COLUMN")
         if name not in fields:
             raise typer.BadParameter(f"--map {word!r}: there is no field {name!r}{like(name, fields)}; --column-help lists them")
-        if found.setdefault(name, column) != column:
+        if name in several:
+            found[name] = tuple(dict.fromkeys((*found.get(name, ()), column)))
+        elif found.setdefault(name, column) != column:
             raise typer.BadParameter(f"--map gives {name} twice: {found[name]!r} and {column!r}; keep one")
     return found
 

@@ -1,7 +1,7 @@
 """`revenue-engine train`: fit, evaluate, write a bundle."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -16,13 +16,16 @@ def train(
     out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder for the bundle: new or empty.")] = None,
     maps: Maps = None,
     column_help: ColumnHelp = False,
+    effects: Annotated[
+        str | None, typer.Option("--effects", metavar="LIST", help="pricing: of product,store,period. [default: those that the table has]")
+    ] = None,
     seed: Seed = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> Report:
     """Fit a model on a table, write it as a bundle.
 
-    It is evaluated by cross-validation; DIR/metrics.json says how good it is.
+    DIR/metrics.json says how good it is.
     """
     chosen = choices(ctx, seed, as_json, quiet)
     from training.models import MODELS
@@ -34,8 +37,11 @@ def train(
         return fields.described(task)
     data, out = require(data, "--data"), require(out, "--out")
     columns = fields.mapping(maps, task, data)
+    options: dict[str, Any] = {} if effects is None else {"effects": tuple(word.strip() for word in effects.split(",") if word.strip())}
+    if unknown := [name for name in options if name not in model.options]:
+        raise typer.BadParameter(f"--{unknown[0]} is nothing to {task}; leave it out")
     with shown(chosen.quiet or chosen.as_json) as progress:
-        bundle = model.train(data, out, mapping=columns, seed=chosen.seed or 0, progress=progress)
+        bundle = model.train(data, out, mapping=columns, seed=chosen.seed or 0, progress=progress, **options)
     metrics = bundle.json("metrics.json")
     return Report(
         f"trained {bundle.version} into {out}",

@@ -8,6 +8,7 @@ import msgspec
 from numpy.typing import NDArray
 
 from kernels.parts import Parts
+from serving.errors import RevenueEngineError
 from serving.settings import Settings
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ class Scorer(Protocol):
 
         `live`: what answers meanwhile, and has measured already what it has in common with this one.
         """
+
+    def refusal(self, request: Any) -> RevenueEngineError | None:
+        """Return why this model cannot answer a request that is right in itself, None where it can."""
 
     def columns(self, requests: Sequence[Any]) -> Any:
         """Return the requests' features as columns: rows end here."""

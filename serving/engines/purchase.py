@@ -165,6 +165,9 @@ class PurchaseScorer:
         """Choose what is fastest on this machine, as the `live` model has or by measuring it, and return what was chosen and why."""
         return self._model.tune(live._model if isinstance(live, PurchaseScorer) else None)
 
+    def refusal(self, request: PurchasePredictionRequest) -> None:
+        """Return nothing: what is not known of a session is missing."""
+
     def columns(self, requests: Sequence[PurchasePredictionRequest]) -> Columns:
         """Return the requests' features as columns."""
         X, as_of_ms = self._session.matrix(requests)

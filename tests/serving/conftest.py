@@ -26,6 +26,20 @@ def bundle(shop_folder, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def bundle_of(bundle, shop_folder, tmp_path_factory):
+    """A function that returns the bundle of a task: each trained once, on the same simulated shop."""
+    made = {bundle.task: bundle}
+
+    def of(task):
+        if task not in made:
+            out = tmp_path_factory.mktemp(task) / "bundle"
+            made[task] = MODELS[task].train(shop_folder, out, mapping={}, seed=3, progress=lambda what, share: None)
+        return made[task]
+
+    return of
+
+
+@pytest.fixture(scope="session")
 def second_bundle(shop_folder, tmp_path_factory):
     return _train(shop_folder, tmp_path_factory.mktemp("bundles") / "two", 2)
 

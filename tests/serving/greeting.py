@@ -82,6 +82,9 @@ class Counting:
         self.version = version
         self.broken: Exception | None = None
 
+    def refusal(self, request: Greeting) -> None:
+        """Return nothing: everybody is greeted."""
+
     def columns(self, requests: Sequence[Greeting]) -> list[int]:
         if self.broken is not None:
             raise self.broken

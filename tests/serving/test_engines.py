@@ -1,6 +1,6 @@
 """Every engine of the table, loaded from a bundle as the server loads it, keeps the contract."""
 
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
@@ -8,7 +8,6 @@ from serving import settings
 from serving.engines import Engine, Scorer
 from tests.contracts.engines import EngineContract, TableContract, engine
 from training.bundle import Bundle
-from training.models import MODELS
 
 __all__ = ["engine"]
 
@@ -21,13 +20,8 @@ class TestTable(TableContract):
 
 class TestEngines(EngineContract):
     @pytest.fixture
-    def scorer(self, engine: Engine, bundle: Bundle, shop_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Scorer:
-        """Return the engine's model: that of the other tests, or one trained here, once, on their simulated shop."""
+    def scorer(self, engine: Engine, bundle_of: Callable[[str], Bundle]) -> Scorer:
+        """Return the engine's model."""
         if engine.name not in _loaded:
-            ours = bundle if bundle.task == engine.name else _trained(engine, shop_folder, tmp_path_factory.mktemp(engine.name) / "bundle")
-            _loaded[engine.name] = engine.load(ours, settings.load())
+            _loaded[engine.name] = engine.load(bundle_of(engine.name), settings.load())
         return _loaded[engine.name]
-
-
-def _trained(engine: Engine, shop_folder: Path, out: Path) -> Bundle:
-    return MODELS[engine.name].train(shop_folder, out, mapping={}, seed=3, progress=lambda what, share: None)

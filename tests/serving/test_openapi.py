@@ -134,8 +134,8 @@ def test_the_application_keeps_its_document(case: Case) -> None:
 
 
 @pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.name)
-def test_a_real_engine_keeps_its_document(engine: Engine, bundle: Any) -> None:
-    operation = schema_of(engine, engine.load(bundle, configured()))[engine.route]["POST"]
+def test_a_real_engine_keeps_its_document(engine: Engine, bundle_of: Any) -> None:
+    operation = schema_of(engine, engine.load(bundle_of(engine.name), configured()))[engine.route]["POST"]
     allowed, forbidden = (operation.as_strategy(generation_mode=mode) for mode in GenerationMode)
 
     @BOUNDED

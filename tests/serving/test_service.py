@@ -37,6 +37,9 @@ class Doubler:
         self.calls = 0
         self.meanwhile = meanwhile
 
+    def refusal(self, request):
+        return None
+
     def columns(self, requests):
         return [request.number for request in requests]
 

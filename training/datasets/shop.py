@@ -24,7 +24,7 @@ What `simulate` returns and `write` writes (times are UTC, money is EUR, an unkn
 | sessions | a session as of its scored moment | sessionId, customerId, startedAt, asOf, the features, purchased, orderValue, currency |
 | customers | a known customer at the end of the year | see `shop_customers.frame` |
 | products | a product | product, category, listPrice, currency |
-| sales | a product in a week | product, period, price, quantity, promotion, competitorPrice, cost, stock, category |
+| sales | a product in a week | product, period, price, quantity, promotion, competitorPrice, cost, stock, category, currency |
 | truth | a session, in the order of `sessions` | sessionId, purchaseProbability, orderValueIfBought, the latents of the formula |
 | truth_customers | a customer | customerId, priceSensitivity, loyalty, spend, value |
 | truth_products | a product | product, elasticity, competitorElasticity, appeal |

@@ -104,7 +104,7 @@ def truth(catalog: Catalog) -> pl.DataFrame:
 
 
 def sales(catalog: Catalog, rng: np.random.Generator) -> pl.DataFrame:
-    """Return one row a product and week: product, period (its Monday), price, quantity, promotion, competitorPrice, cost, stock, category.
+    """Return one row a product and week; period is its Monday.
 
     Demand is gamma-Poisson with mean base * season * (price / list)^elasticity * (competitor / list)^competitorElasticity * promotion
     lift; quantity is demand as far as the stock went.
@@ -129,5 +129,6 @@ def sales(catalog: Catalog, rng: np.random.Generator) -> pl.DataFrame:
             "cost": catalog.cost.ravel(),
             "stock": stock.ravel(),
             "category": np.repeat(np.array(CATEGORIES)[catalog.category], WEEKS).tolist(),
+            "currency": pl.repeat(CURRENCY, PRODUCTS * WEEKS, eager=True),
         }
     )

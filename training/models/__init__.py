@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from training.bundle import Bundle
@@ -17,10 +17,16 @@ class Model:
 
     module: str
     table_module: str
+    options: tuple[str, ...] = ()
 
-    def train(self, data: Path, out: Path, *, mapping: Mapping[str, str], seed: int, progress: Callable[[str, float], None]) -> "Bundle":
-        """Fit on the table in `data`, evaluate, write the bundle into `out` and return it; `progress` hears what is done, 0 to 1."""
-        bundle: Bundle = import_module(self.module).train(data, out, mapping=mapping, seed=seed, progress=progress)
+    def train(
+        self, data: Path, out: Path, *, mapping: Mapping[str, Any], seed: int, progress: Callable[[str, float], None], **options: Any
+    ) -> "Bundle":
+        """Fit on the table in `data`, evaluate, write the bundle into `out` and return it; `progress` hears what is done, 0 to 1.
+
+        options: of those that `self.options` names.
+        """
+        bundle: Bundle = import_module(self.module).train(data, out, mapping=mapping, seed=seed, progress=progress, **options)
         return bundle
 
     @property
@@ -29,4 +35,7 @@ class Model:
         return import_module(self.table_module)
 
 
-MODELS: Mapping[str, Model] = {"purchase": Model("training.models.purchase_training", "training.session_table")}
+MODELS: Mapping[str, Model] = {
+    "purchase": Model("training.models.purchase_training", "training.session_table"),
+    "pricing": Model("training.models.elasticity", "training.sales_table", options=("effects",)),
+}

@@ -1,13 +1,9 @@
 """What `revenue-engine train purchase` does, step by step: read a table, fit and judge, put the bundle's files together."""
 
-import hashlib
-import json
 import os
-import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +18,7 @@ from training.features import Vocabulary
 from training.models import fitted, purchase, trees, validation
 from training.models.base_rate import BaseRate
 from training.models.fitted import Fitted
+from training.provenance import fingerprint, software
 
 LEAST_ROWS = 200
 LEAST_OF_CLASS = 20
@@ -97,10 +94,10 @@ def contents(rows: Rows, model: Fitted, metrics: Mapping[str, Any], seed: int) -
     meta = _meta(rows, model, seed)
     files = {
         purchase.MODEL: bytes(model.trees.booster.save_raw("ubj")),
-        purchase.CALIBRATION: _json({**model.platt.content(), "rows": len(rows.y), "folds": fitted.FOLDS}),
-        purchase.CONFIDENCE: _json(model.confidence.content()),
-        purchase.BASE_RATE: _json(BaseRate.learn(rows.X, rows.y, rows.keys.get("deviceType", ())).content()),
-        purchase.METRICS: _json(metrics),
+        purchase.CALIBRATION: bundles.encoded({**model.platt.content(), "rows": len(rows.y), "folds": fitted.FOLDS}),
+        purchase.CONFIDENCE: bundles.encoded(model.confidence.content()),
+        purchase.BASE_RATE: bundles.encoded(BaseRate.learn(rows.X, rows.y, rows.keys.get("deviceType", ())).content()),
+        purchase.METRICS: bundles.encoded(metrics),
         purchase.CARD: card.purchase(meta, metrics).encode(),
     }
     return files, meta
@@ -124,14 +121,14 @@ def _meta(rows: Rows, model: Fitted, seed: int) -> dict[str, Any]:
         "trainingData": {
             "name": rows.path.name,
             "rows": len(rows.y),
-            "sha256": _fingerprint(rows.path),
+            "sha256": fingerprint(rows.path),
             "labelRate": float(rows.y.mean()),
             "columns": dict(rows.columns.of),
             "absent": list(rows.columns.absent),
             "ignored": [column for column in rows.columns.ignored if column not in rows.columns.of.values()],
         },
         "parameters": {**trees.PARAMETERS, "rounds": trees.ROUNDS, "seed": seed},
-        "software": {"python": platform.python_version(), **{name: _version(name) for name in ("numpy", "xgboost", "revenue-engine")}},
+        "software": software("numpy", "xgboost", "revenue-engine"),
     }
 
 
@@ -148,26 +145,3 @@ def _features(X: NDArray[np.float32]) -> list[dict[str, Any]]:
         }
         for feature, share in zip(features.FEATURES, absent, strict=True)
     ]
-
-
-def _fingerprint(path: Path) -> str:
-    """Return the SHA-256 of the table's files, in the order in which they were read."""
-    digest = hashlib.sha256()
-    for file in frames.files(path):
-        with file.open("rb") as content:
-            while block := content.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
-
-
-def _version(name: str) -> str:
-    """Return the version of what provides a package, whatever that distribution is called."""
-    providers = metadata.packages_distributions().get(name, [name])
-    try:
-        return metadata.version(providers[0])
-    except metadata.PackageNotFoundError:
-        return "not installed"
-
-
-def _json(content: Mapping[str, Any]) -> bytes:
-    return json.dumps(content, indent=1, allow_nan=False).encode() + b"\n"

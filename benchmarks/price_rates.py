@@ -1,0 +1,138 @@
+"""How fast the best price is found: `python -m benchmarks.price_rates [--quick]`, from the project's root.
+
+The same expected profit, over 64 rungs and 64 draws of the elasticity, by our kernel, by NumPy over whole arrays, and by SciPy's
+`minimize_scalar` on NumPy's mean over the draws; one thread each, in turn, so that the ratios are of the same minute. NumPy takes a million
+products in chunks that fit its cache best of those tried. Every answer is held against NumPy's. Writes benchmarks/results/price_rates.json.
+"""
+
+import argparse
+import resource
+import time
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+
+from benchmarks import results
+from benchmarks.gauge import say
+from benchmarks.kernel_rates import measure, repeated
+from kernels import pricing
+from kernels.demand import DRAWS, Z
+
+RUNGS = 64
+MANY, QUICK_MANY = 1_000_000, 50_000
+CHUNKS = (16, 64, 256, 1024)
+ROUNDS, QUICK_ROUNDS = 9, 3
+RATIOS = np.geomspace(0.5, 2.0, RUNGS)
+
+Vector = NDArray[np.float64]
+
+
+def products(number: int) -> Vector:
+    """Return products to be priced, without rails: [number, pricing.ASKED]."""
+    random = np.random.default_rng(0)
+    asked = np.zeros((number, pricing.ASKED))
+    asked[:, pricing.PRICE] = random.uniform(5, 200, number)
+    asked[:, pricing.QUANTITY] = random.uniform(1, 100, number)
+    asked[:, pricing.ELASTICITY] = random.uniform(-4, -1.2, number)
+    asked[:, pricing.SD] = random.uniform(0.05, 0.4, number)
+    asked[:, pricing.COST] = asked[:, pricing.PRICE] * random.uniform(0.4, 0.8, number)
+    asked[:, pricing.HIGH] = asked[:, pricing.STOCK] = np.inf
+    asked[:, pricing.PROFIT_WEIGHT] = 1.0
+    return asked
+
+
+def ours(asked: Vector) -> Vector:
+    """Return the best prices by our kernel, on one ladder of ratios."""
+    out = np.empty((len(asked), pricing.ANSWERED))
+    pricing.prices(RATIOS[None, :], asked, out)
+    return out[:, pricing.BEST]
+
+
+def by_numpy(asked: Vector, chunk: int) -> Vector:
+    """Return the best prices by NumPy over arrays of chunk x rungs x draws."""
+    best = np.empty(len(asked))
+    log = np.log(RATIOS)
+    for first in range(0, len(asked), chunk):
+        part = asked[first : first + chunk]
+        elasticity = part[:, pricing.ELASTICITY, None] + part[:, pricing.SD, None] * Z
+        demand = part[:, pricing.QUANTITY, None] * np.exp(elasticity[:, None, :] * log[None, :, None]).mean(axis=2)
+        price = part[:, pricing.PRICE, None] * RATIOS
+        profit = (price - part[:, pricing.COST, None]) * demand
+        best[first : first + chunk] = price[np.arange(len(part)), profit.argmax(axis=1)]
+    return best
+
+
+def by_scipy(asked: Vector) -> float:
+    """Return the best price of one product by a search between the ends of the ladder."""
+    price, quantity, cost = asked[0, pricing.PRICE], asked[0, pricing.QUANTITY], asked[0, pricing.COST]
+    elasticity = asked[0, pricing.ELASTICITY] + asked[0, pricing.SD] * Z
+
+    def loss(candidate: float) -> float:
+        return float(-(candidate - cost) * quantity * np.exp(elasticity * np.log(candidate / price)).mean())
+
+    return float(minimize_scalar(loss, bounds=(price / 2, price * 2), method="bounded").x)
+
+
+def one(rounds: int) -> dict[str, Any]:
+    """Return the times of one price."""
+    asked = products(1)
+    right = by_numpy(asked, 1)
+    np.testing.assert_allclose(ours(asked), right, rtol=1e-12)
+    assert abs(by_scipy(asked) / right[0] - 1) < 0.02, "SciPy is between two rungs"
+    engines = {"ours": lambda: ours(asked), "numpy": lambda: by_numpy(asked, 1), "scipy": lambda: by_scipy(asked)}
+    return measure({name: repeated(call) for name, call in engines.items()}, rounds)
+
+
+def many(number: int) -> dict[str, Any]:
+    """Return the seconds of a whole catalogue, NumPy's by the chunk that suits it best, and how much memory ours took beside its answer."""
+    asked = products(number)
+    few = asked[:2_000]
+    chunk = min(CHUNKS, key=lambda size: _seconds(lambda: by_numpy(few, size)))
+    ours(few)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    began = time.perf_counter()
+    found = ours(asked)
+    ours_s = time.perf_counter() - began
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    began = time.perf_counter()
+    right = by_numpy(asked, chunk)
+    numpy_s = time.perf_counter() - began
+    agree = float(np.isclose(found, right, rtol=1e-9).mean())
+    if agree < 0.9999:  # two rungs may earn the same but for rounding
+        raise RuntimeError(f"only {agree:.4%} of the prices are NumPy's; nothing is recorded")
+    return {
+        "products": number,
+        "ours_s": round(ours_s, 3),
+        "numpy_s": round(numpy_s, 3),
+        "numpy_chunk": chunk,
+        "times_ours": round(numpy_s / ours_s, 2),
+        "grown_mib": round(grown, 1),
+    }
+
+
+def _seconds(call: Any) -> float:
+    call()
+    began = time.perf_counter()
+    call()
+    return time.perf_counter() - began
+
+
+def main() -> None:
+    """Measure, and write the results."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="fewer rounds and products; prints, and writes nothing")
+    options = parser.parse_args()
+    single = one(QUICK_ROUNDS if options.quick else ROUNDS)
+    say(f"one price: {single}")
+    catalogue = many(QUICK_MANY if options.quick else MANY)
+    say(f"a catalogue: {catalogue}")
+    base = single["ours"]["median_us"]
+    for times in single.values():
+        times["times_ours"] = round(times["median_us"] / base, 2)
+    results.conclude("price_rates", {"rungs": RUNGS, "draws": DRAWS, "one": single, "many": catalogue}, write=not options.quick)
+
+
+if __name__ == "__main__":
+    main()

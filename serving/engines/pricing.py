@@ -1,0 +1,525 @@
+"""The right price: what a product's demand says, within the bounds that a person has set, with the whole way from one to the other."""
+
+import math
+import re
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from statistics import NormalDist
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kernels import pricing as kernel
+from serving.engines.engine import Engine, Scorer
+from serving.engines.price_types import (
+    PURPOSE,
+    Clamp,
+    CompetitorPrice,
+    DynamicPricingRequest,
+    DynamicPricingResponse,
+    ElasticityUsed,
+    Impact,
+    Policy,
+    PricingContext,
+    Reason,
+)
+from serving.engines.rails import RAILS, Band, Facts, bands, together
+from serving.engines.types import epoch_ms, is_sane
+from serving.errors import FieldProblem, InvalidRequestError, RevenueEngineError
+from serving.settings import Settings
+from training.errors import CellError
+
+if TYPE_CHECKING:
+    from training.bundle import Bundle
+    from training.models.pricing import PricingModel
+
+Vector = NDArray[np.float64]
+
+_LEAST_PRICE, _MOST = 1e-6, 1e9
+REACH, RUNGS = 2.0, 63  # of the usual ladder: from half to twice the price, the price itself in the middle
+RATIOS = np.geomspace(1 / REACH, REACH, RUNGS)
+RATIOS[RUNGS // 2] = 1.0
+WEEK_DAYS = 7.0
+MAX_CHANGE, TICK, VALID_HOURS, MIX = 0.25, 0.01, 24.0, 0.5  # where the policy does not say
+ENDS = np.array([NormalDist().inv_cdf(share) for share in (0.1, 0.9)])
+DISCLOSURE = "THIS PRICE WAS SET BY AN ALGORITHM USING YOUR PERSONAL DATA."
+# What no price may follow, whoever asks for it: the attributes that the law protects.
+_PROTECTED = re.compile(
+    r"(?<![a-z])(gender|sex|male|female|race|racial|ethnic\w*|religio\w*|muslim|jewish|christian|disab\w*|pregnan\w*|nationality|"
+    r"sexual\w*|gay|lesbian|age|senior|political\w*|union)(?![a-z])"
+)
+_USUAL = Policy()
+
+
+class Asked(NamedTuple):
+    """One request as the kernel and the rails see it: `row` are the kernel's columns."""
+
+    place: int
+    row: tuple[float, ...]
+    allowed: list[Band]  # by rail
+    costed: bool
+    demand: bool  # whether any is known
+    horizon_days: float
+    as_of_ms: float
+
+
+class Columns(NamedTuple):
+    """Requests as columns: ladder [n, rungs], NaN where it is shorter; asked [n, kernels.pricing.ASKED], within all rails; demand [n]."""
+
+    each: list[Asked]
+    ladder: Vector
+    asked: Vector
+    demand: NDArray[np.bool_]
+
+
+class Answers(NamedTuple):
+    """Answers as columns, [n]: the price, what it were without any rule, and with none but the stock; changes [n, kernel.CHANGED]."""
+
+    columns: Columns
+    price: Vector
+    free: Vector
+    stocked: Vector
+    shadow: Vector
+    changes: Vector
+
+
+class PricingScorer:
+    """A loaded pricing model behind the engine's seam. `clock` returns seconds since 1970."""
+
+    def __init__(self, model: "PricingModel", clock: Callable[[], float] = time.time) -> None:
+        self._model, self._clock = model, clock
+        # As lists: a number of an array costs ten times one of a list.
+        self._price, self._quantity, self._cost = model.price.tolist(), model.quantity.tolist(), model.cost.tolist()
+        self._elasticity, self._sd = model.elasticity.tolist(), model.sd.tolist()
+
+    @property
+    def version(self) -> str:
+        """Return the version of the model."""
+        return self._model.version
+
+    def tune(self, live: Scorer | None = None) -> Sequence[str]:
+        """Return nothing: there is one way to find a price."""
+        return ()
+
+    def lean(self, columns: Columns) -> Columns:
+        """Return the columns as they are: nothing can be left out."""
+        return columns
+
+    def base_rate(self, request: DynamicPricingRequest) -> None:
+        """Return nothing: no price is better than one that nobody looked at."""
+
+    def refusal(self, request: DynamicPricingRequest) -> RevenueEngineError | None:
+        """Return why this model cannot price it: a product that it does not know needs a price to begin with; currencies must agree."""
+        model, context = self._model, request.context_data
+        wrong = []
+        if context.current_price is None and not math.isfinite(self._price[model.place(request.product_id)]):
+            wrong.append(
+                FieldProblem(
+                    "contextData.currentPrice", f"is needed: product {request.product_id} is not in the training data of the model"
+                )
+            )
+        currency = context.currency or model.currency
+        if (
+            context.currency
+            and model.currency
+            and context.currency != model.currency
+            and (context.current_price is None or context.unit_cost is None)
+        ):
+            wrong.append(
+                FieldProblem(
+                    "contextData.currency",
+                    f"is {context.currency}, the model's prices are in {model.currency}: state currentPrice and unitCost",
+                )
+            )
+        wrong += [
+            FieldProblem(
+                f"contextData.competitorPrices[{number}].currency", f"is {one.currency}, the other amounts are in {currency or 'none'}"
+            )
+            for number, one in enumerate(context.competitor_prices)
+            if one.currency is not None and currency is not None and one.currency != currency
+        ]
+        return InvalidRequestError(wrong) if wrong else None
+
+    def columns(self, requests: Sequence[DynamicPricingRequest]) -> Columns:
+        """Return the requests as columns."""
+        now_ms = self._clock() * 1000
+        each = [self._asked(request, now_ms) for request in requests]
+        asked = np.array([one.row for one in each], np.float64).reshape(len(each), kernel.ASKED)
+        own = [(row, request.policy.ladder) for row, request in enumerate(requests) if request.policy and request.policy.ladder]
+        ladder = np.full((len(each), max([RUNGS, *(len(rungs) for _, rungs in own)])), np.nan)
+        kernel.ladders(RATIOS, asked, ladder)
+        for row, rungs in own:
+            ladder[row] = np.nan
+            ladder[row, : len(rungs)] = sorted(rungs)
+        return Columns(each, ladder, asked, np.array([one.demand for one in each], bool))
+
+    def run(self, columns: Columns) -> Answers:
+        """Return the prices and what they do as columns."""
+        asked, ladder, rows = columns.asked, columns.ladder, len(columns.asked)
+        found, stocked, free = np.empty((3, rows, kernel.ANSWERED))
+        _best(ladder, asked, found)
+        unbound = asked.copy()
+        unbound[:, kernel.LOW], unbound[:, kernel.HIGH] = 0.0, np.inf
+        _best(ladder, unbound, stocked)
+        unbound[:, kernel.STOCK] = np.inf
+        _best(ladder, unbound, free)
+        price, shadow = found[:, kernel.BEST].copy(), found[:, kernel.SHADOW].copy()
+        for row in np.flatnonzero(np.isnan(price)).tolist():
+            price[row] = _nearest(columns, row)
+        empty = asked[:, kernel.STOCK] == 0
+        price[empty], shadow[empty] = asked[empty, kernel.PRICE], 0.0
+        changes = np.empty((rows, kernel.CHANGED))
+        kernel.impacts(asked, price, columns.demand, ENDS, changes)
+        return Answers(columns, price, free[:, kernel.BEST], stocked[:, kernel.BEST], shadow, changes)
+
+    def rows(self, requests: Sequence[DynamicPricingRequest], answers: Answers) -> list[DynamicPricingResponse]:
+        """Return one response for each request, in order."""
+        now = datetime.fromtimestamp(self._clock(), UTC)
+        table = zip(
+            requests,
+            answers.columns.each,
+            answers.price.tolist(),
+            answers.free.tolist(),
+            answers.stocked.tolist(),
+            answers.shadow.tolist(),
+            answers.changes.tolist(),
+            strict=True,
+        )
+        return [self._row(now, *row) for row in table]
+
+    def table(self, frame: Any) -> Columns:
+        """Return a table's rows as columns: today's prices and what was sold at them, named as for training."""
+        return self.columns(_requests(frame, self._model))
+
+    def answers_frame(self, answers: Answers) -> dict[str, NDArray[Any] | list[Any]]:
+        """Return the output columns of a batch job."""
+        costed = np.array([one.costed for one in answers.columns.each], bool)
+        return {
+            "recommendedPrice": answers.price,
+            "currentPrice": answers.columns.asked[:, kernel.PRICE],
+            "unconstrainedPrice": answers.free,
+            "confidence": answers.changes[:, kernel.SURE],
+            "profitChange": np.where(costed, answers.changes[:, kernel.PROFIT_CHANGE], np.nan),
+            "modelVersion": [self.version] * len(answers.price),
+        }
+
+    def _asked(self, request: DynamicPricingRequest, now_ms: float) -> Asked:
+        """Return a request as the kernel and the rails see it, what it does not state taken from the model."""
+        place, context, policy = self._model.place(request.product_id), request.context_data, request.policy or _USUAL
+        price = self._price[place] if context.current_price is None else context.current_price
+        price = price if price == price else 1.0  # `refusal` has said so, to whoever asked it
+        learned_cost = self._cost[place]
+        cost = context.unit_cost if context.unit_cost is not None else learned_cost if learned_cost == learned_cost else None
+        as_of_ms = now_ms if request.as_of is None else epoch_ms(request.as_of)
+        horizon = policy.horizon_days or WEEK_DAYS
+        if context.current_demand > 0:
+            a_day = context.current_demand / (context.demand_period_days or WEEK_DAYS)
+        else:
+            a_day = self._learned(request, place, price, as_of_ms) / WEEK_DAYS
+        facts = Facts(
+            price=price,
+            price_of_day=price if context.price_at_day_start is None else context.price_at_day_start,
+            cost=cost,
+            cost_before=context.previous_unit_cost,
+            competitor=_median([one.price for one in context.competitor_prices]),
+            pass_through=policy.cost_pass_through,
+            band_low=policy.competitor_low,
+            band_high=policy.competitor_high,
+            change_per_step=MAX_CHANGE if policy.max_change is None else policy.max_change,
+            change_per_day=policy.max_change_per_day,
+            lowest=policy.min_price,
+            highest=policy.max_price,
+            margin_share=policy.min_margin_share or 0.0,
+            margin=policy.min_margin or 0.0,
+        )
+        allowed = bands(facts)
+        low, high = together(allowed)
+        # Without a cost there is no profit to reckon with: what is left is revenue.
+        revenue = _revenue_weight(policy) if cost is not None else 1.0
+        row = (
+            price,
+            a_day * horizon if a_day > 0 else 1.0,
+            self._elasticity[place],
+            self._sd[place],
+            cost or 0.0,
+            low,
+            high,
+            context.inventory_level,
+            1 - revenue,
+            revenue,
+            policy.risk_aversion or 0.0,
+            policy.tick or TICK,
+        )
+        return Asked(place, row, allowed, cost is not None, a_day > 0, horizon, as_of_ms)
+
+    def _learned(self, request: DynamicPricingRequest, place: int, price: float, as_of_ms: float) -> float:
+        """Return what the model expects a product to sell in a week at its price now: by its elasticities, competitors and the season."""
+        quantity, reference = self._quantity[place], self._price[place]
+        if not (quantity > 0 and reference > 0):
+            return 0.0
+        season = self._model.season
+        factor = season.get(_moment(as_of_ms).isocalendar().week, 1.0) if season else 1.0
+        return float(quantity * (price / reference) ** self._elasticity[place] * self._pressed(request, place) * factor)
+
+    def _pressed(self, request: DynamicPricingRequest, place: int) -> float:
+        """Return the factor by which the competitors' prices now, against those in the training data, change demand."""
+        factor, competitors = 1.0, self._model.competitors
+        stated = {one.competitor or "": one.price for one in request.context_data.competitor_prices}
+        if len(competitors) == 1 and stated and not stated.keys() & competitors.keys():
+            (only,) = competitors.values()
+            return _ratio(statistics.median(stated.values()), only.price[place], only.elasticity[place])
+        for name, price in stated.items():
+            if name in competitors:
+                factor *= _ratio(price, competitors[name].price[place], competitors[name].elasticity[place])
+        return factor
+
+    def _row(
+        self,
+        now: datetime,
+        request: DynamicPricingRequest,
+        asked: Asked,
+        price: float,
+        free: float,
+        stocked: float,
+        shadow: float,
+        changes: list[float],
+    ) -> DynamicPricingResponse:
+        context, model, current, place = request.context_data, self._model, asked.row[kernel.PRICE], asked.place
+        policy = request.policy or _USUAL
+        trail = _trail(asked, free, stocked, price)
+        reason = _reason(price, current, trail)
+        as_of = now if request.as_of is None else _moment(asked.as_of_ms)
+        personal = (request.customer_id is not None or context.customer_segment is not None) and PURPOSE in (request.consent_purposes or ())
+        demand, revenue, profit, *ends = changes[: kernel.SURE]
+        return DynamicPricingResponse(
+            product_id=request.product_id,
+            recommended_price=price,
+            current_price=current,
+            currency=context.currency or model.currency or "XXX",
+            price_change_reason=reason,
+            explanation=_explained(reason, price, current, trail),
+            binding_rule=trail[-1].rule if trail else None,
+            unconstrained_price=free,
+            trail=trail,
+            expected_impact=Impact(
+                demand_change=demand,
+                revenue_change=revenue,
+                profit_change=profit if asked.costed else None,
+                demand_change80=_ordered(ends[0], ends[3]),
+                revenue_change80=_ordered(ends[1], ends[4]),
+                profit_change80=_ordered(ends[2], ends[5]) if asked.costed else None,
+                horizon_days=asked.horizon_days,
+            ),
+            confidence=changes[kernel.SURE],
+            elasticity=ElasticityUsed(
+                value=self._elasticity[place],
+                standard_deviation=self._sd[place],
+                source="prior" if place == len(model.places) else "category" if model.insufficient[place] else "product",
+            ),
+            shadow_price=shadow,
+            objective=(policy.objective or "profit") if asked.costed else "revenue",
+            personalised=personal,
+            disclosure=DISCLOSURE if personal else None,
+            lowest_price30_days=min(current, context.lowest_price30_days or current),
+            valid_until=as_of + timedelta(hours=policy.valid_hours or VALID_HOURS),
+            as_of=as_of,
+            model_version=model.version,
+            timestamp=now,
+        )
+
+
+def _median(values: Sequence[float]) -> float | None:
+    return statistics.median(values) if values else None
+
+
+def _ratio(price: float, reference: float, elasticity: float) -> float:
+    return float((price / reference) ** elasticity) if reference > 0 else 1.0
+
+
+def _ordered(one: float, other: float) -> tuple[float, float]:
+    return (one, other) if one <= other else (other, one)
+
+
+def _revenue_weight(policy: Policy) -> float:
+    if policy.objective == "mix":
+        return MIX if policy.revenue_weight is None else policy.revenue_weight
+    return 1.0 if policy.objective == "revenue" else 0.0
+
+
+def _best(ladder: Vector, asked: Vector, out: Vector) -> None:
+    """Find the best prices: the kernel takes one row as a ladder for all, so a batch of one says that its prices are prices."""
+    if len(asked) == 1:
+        asked = asked.copy()
+        asked[:, kernel.TICK] = -1.0
+    kernel.prices(ladder, asked, out)
+
+
+def _nearest(columns: Columns, row: int) -> float:
+    """Return the best rung where none is within all rails: these give way, the first first; where none meets the last, its bound."""
+    ladder, asked, out = columns.ladder[row : row + 1], columns.asked[row : row + 1].copy(), np.empty((1, kernel.ANSWERED))
+    low = 0.0
+    for first in range(1, len(RAILS)):
+        low, high = together(columns.each[row].allowed[first:])
+        asked[:, kernel.LOW], asked[:, kernel.HIGH] = low, high
+        _best(ladder, asked, out)
+        if not np.isnan(out[0, kernel.BEST]):
+            return float(out[0, kernel.BEST])
+    parts = 1 / columns.each[row].row[kernel.TICK]
+    return math.ceil(low * parts - 1e-9) / parts
+
+
+def _trail(asked: Asked, free: float, stocked: float, price: float) -> list[Clamp]:
+    """Return the rules that led from the price that earns most to the one that is recommended."""
+    if asked.row[kernel.STOCK] == 0:
+        return [Clamp(rule="out_of_stock", before=free, after=price)]
+    trail, at = list[Clamp](), stocked
+    if stocked != free:
+        trail.append(Clamp(rule="inventory", before=free, after=stocked))
+    for rail, (low, high) in zip(RAILS, asked.allowed, strict=True):
+        moved = min(max(at, low), high)
+        if moved != at:
+            trail.append(Clamp(rule=rail.name, before=at, after=moved))
+            at = moved
+    if at != price:
+        trail.append(Clamp(rule="price_ladder", before=at, after=price))
+    return trail
+
+
+def _reason(price: float, current: float, trail: Sequence[Clamp]) -> Reason:
+    if trail and trail[0].rule == "out_of_stock":
+        return "kept_out_of_stock"
+    ruled = any(clamp.rule != "price_ladder" for clamp in trail)
+    if price > current:
+        return "raised_by_rule" if ruled else "raised"
+    if price < current:
+        return "lowered_by_rule" if ruled else "lowered"
+    return "kept_by_rule" if ruled else "kept"
+
+
+def _explained(reason: Reason, price: float, current: float, trail: Sequence[Clamp]) -> str:
+    if reason == "kept_out_of_stock":
+        return "There is nothing to sell: the price stays as it is until there is."
+    moved = {"raised": "is raised from", "lowered": "is lowered from", "kept": "stays at"}[reason.partition("_")[0]]
+    said = f"The price {moved} {current:g}" + ("" if price == current else f" to {price:g}")
+    rules: dict[str, str] = {rail.name: rail.meaning for rail in RAILS} | {"inventory": "what is in stock would not last"}
+    bound = next((clamp for clamp in reversed(trail) if clamp.rule in rules), None)
+    if bound is None:
+        return said + ": that is the price of the ladder that is expected to earn most."
+    return f"{said}: {trail[0].before:g} would earn most, but {rules[bound.rule]}."
+
+
+def _moment(epoch_ms_: float) -> datetime:
+    return datetime.fromtimestamp(epoch_ms_ / 1000, UTC)
+
+
+def _requests(frame: Any, model: "PricingModel") -> list[DynamicPricingRequest]:
+    """Return a request for each row of a table (polars or pandas). Raises CellError for a cell that is out of its range."""
+    rows = len(frame)
+
+    def column(name: str, low: float, otherwise: float | None = None) -> list[float | None]:
+        if name not in frame.columns:
+            return [otherwise] * rows
+        values = [None if value is None or value != value else float(value) for value in frame[name].to_list()]
+        wrong = next((row for row, value in enumerate(values) if value is not None and not low <= value <= _MOST), None)
+        if wrong is not None:
+            raise CellError(wrong, name, values[wrong], f"is not in the range {low:g} to {_MOST:g}; correct it, or leave it empty")
+        return [otherwise if value is None else value for value in values]
+
+    names = [name for name in (*model.competitors, "competitorPrice") if name in frame.columns]
+    competitors = zip(*(column(name, _LEAST_PRICE) for name in names), strict=True) if names else [()] * rows
+    products = [str(value) for value in frame["product"].to_list()] if "product" in frame.columns else ["all"] * rows
+    made = zip(
+        products,
+        column("price", _LEAST_PRICE),
+        column("quantity", 0.0, 0.0),
+        column("cost", 0.0),
+        column("stock", 0.0, _MOST),
+        competitors,
+        strict=True,
+    )
+    return [
+        DynamicPricingRequest(
+            product_id=product,
+            context_data=PricingContext(
+                current_demand=quantity or 0.0,
+                competitor_prices=[CompetitorPrice(competitor=n, price=p) for n, p in zip(names, rivals, strict=True) if p is not None],
+                inventory_level=_MOST if stock is None else stock,
+                current_price=price,
+                unit_cost=cost,
+            ),
+        )
+        for product, price, quantity, cost, stock, rivals in made
+    ]
+
+
+def check(request: DynamicPricingRequest) -> None:
+    """Raise InvalidRequestError for what types cannot say."""
+    wrong, policy, context = list[FieldProblem](), request.policy or _USUAL, request.context_data
+    for low, high in (("min_price", "max_price"), ("competitor_low", "competitor_high")):
+        least, most = getattr(policy, low), getattr(policy, high)
+        if least is not None and most is not None and least > most:
+            wrong.append(
+                FieldProblem(f"policy.{_camel(low)}", f"is {least:g}, more than {_camel(high)}, {most:g}: no price is within both")
+            )
+    if context.customer_segment is not None and (found := _PROTECTED.search(context.customer_segment.lower().replace("_", " "))):
+        wrong.append(FieldProblem("contextData.customerSegment", f"names {found[0]!r}: no price may follow what the law protects"))
+    if request.as_of is not None and not is_sane(request.as_of):
+        wrong.append(FieldProblem("asOf", "expected a moment in the years 2000 to 2099"))
+    if wrong:
+        raise InvalidRequestError(wrong)
+
+
+def _camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(word.capitalize() for word in rest)
+
+
+def load(bundle: "Bundle", settings: Settings, parts: Any = None) -> PricingScorer:
+    """Return the scorer of a bundle. Raises BundleError for a bundle that does not match."""
+    from training.models.pricing import PricingModel
+
+    return PricingScorer(PricingModel.load(bundle))
+
+
+EXAMPLE: Mapping[str, Any] = {
+    "productId": "P0077",
+    "contextData": {
+        "currentDemand": 42,
+        "competitorPrices": [{"competitor": "rival", "price": 31.5}, {"competitor": "other", "price": 29.9}],
+        "inventoryLevel": 400,
+        "currentPrice": 29.9,
+        "priceAtDayStart": 29.9,
+        "unitCost": 16.4,
+        "previousUnitCost": 16.1,
+        "currency": "EUR",
+        "demandPeriodDays": 7,
+        "lowestPrice30Days": 27.9,
+    },
+    "policy": {
+        "objective": "mix",
+        "revenueWeight": 0.2,
+        "riskAversion": 0.1,
+        "horizonDays": 14,
+        "minMarginShare": 0.15,
+        "maxChange": 0.2,
+        "maxChangePerDay": 0.3,
+        "competitorLow": 0.8,
+        "competitorHigh": 1.2,
+        "costPassThrough": 0.5,
+        "validHours": 12,
+    },
+}
+
+PRICING = Engine(
+    name="pricing",
+    route="/v1/dynamic-pricing",
+    summary="The right price: demand learned from history, chosen under guard rails, with the whole trail of what bound it.",
+    request=DynamicPricingRequest,
+    response=DynamicPricingResponse,
+    example=EXAMPLE,
+    check=check,
+    load=load,
+)

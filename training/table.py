@@ -1,0 +1,29 @@
+"""What the tables of all tasks have in common: fields with a name, columns that are fields, and words for what is wrong."""
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+WORDS = {"true": 1.0, "yes": 1.0, "y": 1.0, "t": 1.0, "1": 1.0, "false": 0.0, "no": 0.0, "n": 0.0, "f": 0.0, "0": 0.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """What a column may hold. `published`: its name in the published table; `needed`: what for; `several`: it may be several columns."""
+
+    name: str
+    unit: str
+    needed: str = "no: absent is missing"
+    published: str = ""
+    several: bool = False
+
+
+def like(word: str, known: Sequence[str]) -> str:
+    """Return what to put behind a name that is not known, "" when none is near."""
+    close = difflib.get_close_matches(word, list(known), 1)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names as a list to read, not all of them where there are many."""
+    return ", ".join(names[:20]) + (f", ... ({len(names)} in all)" if len(names) > 20 else "")
