@@ -5,6 +5,7 @@ latency.svg         the 99th percentile against the offered rate
 overload.svg        goodput at 1 to 5 times the peak
 kernel_rates.svg    microseconds per row against rows, trees and factors
 costs.svg           cost against trees, depth, features, interactions
+profit.svg          what prices earn in simulated shops: today's, the engine's and those of who knows the truth
 """
 
 import sys
@@ -102,6 +103,14 @@ def costs(found: Results) -> str:
     return image(2 * HIGH, *parts)
 
 
+def profit(found: Results) -> str:
+    """Return the bars: what each kind of price earns a week in all shops together."""
+    labels = {"today": "today's prices", "engine": "revenue-engine", "oracle": "who knows the true elasticities"}
+    earned = [Bar(label, found[name], None, OURS if name == "engine" else OTHERS) for name, label in labels.items()]
+    title = f"Profit a week under the truth, {found['products']:,} products of {len(found['shops'])} simulated shops"
+    return image(bars_height(earned), list(bars(0, title, earned, f"{found['currency']}, same ladder and rails")))
+
+
 def _small(left: float, top: float, width: float, title: str, curves: Sequence[Line], what: str, logarithmic: bool = True) -> list[str]:
     values = [value for curve in curves for _, value in curve.points]
     x = Scale(what, 0, max(value for curve in curves for value, _ in curve.points))
@@ -135,6 +144,7 @@ PLOTS: Mapping[str, tuple[str, Callable[[Results], str]]] = {
     "overload": ("overload", overload),
     "kernel_rates": ("kernel_rates", kernel_rates),
     "costs": ("costs", costs),
+    "profit": ("profit", profit),
 }
 
 

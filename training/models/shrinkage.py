@@ -26,7 +26,7 @@ class Prior:
 
 
 # Bijmolt, van Heerde and Pieters 2005: 1,851 published own-price elasticities, mean -2.62; never positive, as an upward demand would be.
-OWN = Prior(-2.62, 1.2, 0.8, below=0.0)
+OWN = Prior(-2.62, 1.2, 1.2, below=0.0)
 # A competitor's price 1 % up sells some more of ours: less than one's own price does, and of either sign in any one estimate.
 CROSS = Prior(0.5, 0.5, 0.5)
 
