@@ -106,3 +106,16 @@ def costs():
 
     trees = {what: {"2": at(3.0), "10": at(9.0)} for what in ("trees", "depth", "features")}
     return {**about("costs"), "trees": trees, "interactions": {"0": {"median_us": 20.0}, "200": {"median_us": 60.0}}}
+
+
+def price_rates():
+    one = {"ours": {"median_us": 3.0, "times_ours": 1.0}, "numpy": {"median_us": 30.0, "times_ours": 10.0}}
+    one["scipy"] = {"median_us": 210.0, "times_ours": 70.0}
+    many = {"products": 1_000_000, "ours_s": 1.25, "numpy_s": 15.0, "numpy_chunk": 16, "times_ours": 12.0, "grown_mib": 0.4}
+    return {**about("price_rates"), "rungs": 64, "draws": 64, "one": one, "many": many}
+
+
+def profit():
+    shops = [{"seed": seed} for seed in range(10)]
+    whole = {"today": 1000.0, "engine": 1100.0, "oracle": 1120.0, "share_of_oracle": 0.9821, "interval80_holds": 0.791}
+    return {**about("profit"), "products": 2000, "currency": "EUR", "shops": shops, **whole}
