@@ -74,7 +74,7 @@ class Load:
 
     def run(self) -> Report:
         """Send until the count or the time is reached, wait for the last answers, and return the report."""
-        self._turns = None if self._is_open_loop or self.plan.timing else self._made_turns()
+        self._turns = None if self._is_open_loop or self.plan.timing or self.plan.interpreted else self._made_turns()
         cpu_s = time.process_time()
         with select.epoll() as self._epoll:
             self._began = _clock()

@@ -38,6 +38,7 @@ class Plan:
     timing: bool = False  # read Server-Timing too
     count: str | None = None  # count the texts that follow this one in the replies
     degraded: str | None = None  # the text of an answer that says itself that it is not the model's: counted apart, neither right nor wrong
+    interpreted: bool = False  # no compiled code in the closed loop either, so that a request costs what one of the open loop does
     core: int | None = None  # the only one that the process may use
     last_answers_s: float = 5.0  # how long what is under way when the time is up may still take
 

@@ -15,7 +15,7 @@ from training.errors import CellError, TableError
 from training.table import WORDS, Field, like, listed
 
 PRODUCT, PRICE, QUANTITY, LOG_QUANTITY, PERIOD = "product", "price", "quantity", "logQuantity", "period"
-COMPETITOR, PROMOTION, CATEGORY, COST, STOCK, STORE, CURRENCY = (
+COMPETITOR, PROMOTION, CATEGORY, COST, STOCK, STORE, CURRENCY, CONTROL = (
     "competitorPrice",
     "promotion",
     "category",
@@ -23,6 +23,7 @@ COMPETITOR, PROMOTION, CATEGORY, COST, STOCK, STORE, CURRENCY = (
     "stock",
     "store",
     "currency",
+    "control",
 )
 EFFECTS = (PRODUCT, STORE, PERIOD)
 ONE = "all"  # the product, or the category, of a table that names none
@@ -40,10 +41,11 @@ FIELDS: tuple[Field, ...] = (
     Field(STOCK, "units at hand as the period begins", "no: with it sold-out rows are not taken for demand"),
     Field(STORE, "text", "no"),
     Field(CURRENCY, "ISO 4217, one for the whole table", "no"),
+    Field(CONTROL, "a number", "no: what else moved prices and demand; with it double machine learning", several=True),
 )
 FIELD_NAMES: tuple[str, ...] = tuple(field.name for field in FIELDS)
 SEVERAL = frozenset(field.name for field in FIELDS if field.several)
-_NUMBERS = {PRICE, QUANTITY, LOG_QUANTITY, COMPETITOR, COST, STOCK}
+_NUMBERS = {PRICE, QUANTITY, LOG_QUANTITY, COMPETITOR, COST, STOCK, CONTROL}
 
 Vector = NDArray[np.float64]
 Codes = NDArray[np.int64]
@@ -67,8 +69,9 @@ class Sales:
     """Rows that can be learned from; arrays are [rows] where nothing else is said, prices and quantities natural logarithms.
 
     product: which of `products`; category: [products], which of `categories`; competitors: [rows, competitor_names], promotions: [rows,
-    promotion_names]; period: which of `periods`, numbers in order of time, None where there is none, as with `store` and `stores`. cost:
-    [products] the latest known, else NaN. left_out: how many rows were not taken, by reason.
+    promotion_names]; controls: [rows, control_names], NaN where not known; period: which of `periods`, numbers in order of time, None where
+    there is none, as with `store` and `stores`. cost: [products] the latest known, else NaN. left_out: how many rows were not taken, by
+    reason.
     """
 
     product: Codes
@@ -81,6 +84,8 @@ class Sales:
     competitor_names: tuple[str, ...]
     promotions: Vector
     promotion_names: tuple[str, ...]
+    controls: Vector
+    control_names: tuple[str, ...]
     period: Codes | None
     periods: Codes
     period_form: str
@@ -148,6 +153,8 @@ def read(frame: Any, mapping: Mapped | None = None) -> Sales:
     period, numbers, form = _periods(table, columns)
     competitors = np.array([np.log(_money(table, name)) for name in columns.of.get(COMPETITOR, ())]).reshape(-1, rows).T
     promotions = np.array([_truths(table, name) for name in columns.of.get(PROMOTION, ())]).reshape(-1, rows).T
+    known = [_number(table, name, -math.inf, "is not a finite number") for name in columns.of.get(CONTROL, ())]
+    controls = np.array(known).reshape(-1, rows).T
     _check_keys(table, columns, product, store, period)
     reasons = {
         "without a price": np.isnan(price),
@@ -175,6 +182,8 @@ def read(frame: Any, mapping: Mapped | None = None) -> Sales:
         columns.of.get(COMPETITOR, ()),
         promotions[kept],
         columns.of.get(PROMOTION, ()),
+        controls[kept],
+        columns.of.get(CONTROL, ()),
         period[kept] if PERIOD in columns.of else None,
         numbers,
         form.name,

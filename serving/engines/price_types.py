@@ -76,6 +76,14 @@ class Policy(Wire, frozen=True, kw_only=True):
         Meta(description="The only prices that may be asked. [63 from half to twice currentPrice, by equal factors]"),
     ] = None
     tick: Annotated[Annotated[float, Meta(gt=0, le=1e6)] | None, Meta(description="The usual ladder is rounded to it. [0.01]")] = None
+    endings: Annotated[
+        Annotated[list[Annotated[float, Meta(ge=0, lt=1)]], Meta(min_length=1, max_length=20)] | None,
+        Meta(description="What the prices of the usual ladder end in, such as 0.99 and 0.49; instead of tick."),
+    ] = None
+    exploration: Annotated[
+        Annotated[float, Meta(ge=0, le=0.5)] | None,
+        Meta(description="Share of products that are priced a rung beside the best one, anew each day, to keep learning. [0]"),
+    ] = None
     valid_hours: Annotated[Annotated[float, Meta(gt=0, le=8784)] | None, Meta(description="How long the price stands. [24]")] = None
 
 
@@ -113,6 +121,13 @@ class ElasticityUsed(Wire, frozen=True, kw_only=True):
     source: Annotated[Source, Meta(description="The product's own history; its category's; what all products have in common.")]
 
 
+class Exploration(Wire, frozen=True, kw_only=True):
+    """What has to be kept with a price so that demand can be learned from it: how probable it was to be chosen."""
+
+    explored: Annotated[bool, Meta(description="Whether the price is beside the best one.")]
+    propensity: Annotated[float, Meta(gt=0, le=1)]
+
+
 class Clamp(Wire, frozen=True, kw_only=True):
     """One step on the way from the price that earns most to the one that is allowed."""
 
@@ -144,6 +159,7 @@ class DynamicPricingResponse(Wire, frozen=True, kw_only=True):
         ),
     ]
     elasticity: ElasticityUsed
+    exploration: Annotated[Exploration | None, Meta(description="Null where the policy asks for none.")]
     shadow_price: Annotated[float, Meta(description="What one unit more of stock would earn.")]
     objective: Objective
     personalised: bool

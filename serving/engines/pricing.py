@@ -10,6 +10,7 @@ from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import xxhash
 from numpy.typing import NDArray
 
 from kernels import pricing as kernel
@@ -21,6 +22,7 @@ from serving.engines.price_types import (
     DynamicPricingRequest,
     DynamicPricingResponse,
     ElasticityUsed,
+    Exploration,
     Impact,
     Policy,
     PricingContext,
@@ -64,6 +66,8 @@ class Asked(NamedTuple):
     demand: bool  # whether any is known
     horizon_days: float
     as_of_ms: float
+    exploration: float
+    product: str
 
 
 class Columns(NamedTuple):
@@ -76,13 +80,18 @@ class Columns(NamedTuple):
 
 
 class Answers(NamedTuple):
-    """Answers as columns, [n]: the price, what it were without any rule, and with none but the stock; changes [n, kernel.CHANGED]."""
+    """Answers as columns, [n]; changes are [n, kernels.pricing.CHANGED].
+
+    best: the rung that earns most within the rails, NaN where there is none; free, stocked: without any rule, and with none but the stock.
+    """
 
     columns: Columns
     price: Vector
+    best: Vector
     free: Vector
     stocked: Vector
     shadow: Vector
+    propensity: Vector
     changes: Vector
 
 
@@ -154,6 +163,9 @@ class PricingScorer:
         for row, rungs in own:
             ladder[row] = np.nan
             ladder[row, : len(rungs)] = sorted(rungs)
+        for row, request in enumerate(requests):
+            if request.policy and request.policy.endings and not request.policy.ladder:
+                ladder[row, :RUNGS] = _ending(ladder[row, :RUNGS], request.policy.endings)
         return Columns(each, ladder, asked, np.array([one.demand for one in each], bool))
 
     def run(self, columns: Columns) -> Answers:
@@ -171,9 +183,13 @@ class PricingScorer:
             price[row] = _nearest(columns, row)
         empty = asked[:, kernel.STOCK] == 0
         price[empty], shadow[empty] = asked[empty, kernel.PRICE], 0.0
+        propensity = np.ones(rows)
+        for row, one in enumerate(columns.each):
+            if one.exploration > 0 and not empty[row]:
+                price[row], propensity[row] = _explored(columns, row, float(price[row]))
         changes = np.empty((rows, kernel.CHANGED))
         kernel.impacts(asked, price, columns.demand, ENDS, changes)
-        return Answers(columns, price, free[:, kernel.BEST], stocked[:, kernel.BEST], shadow, changes)
+        return Answers(columns, price, found[:, kernel.BEST], free[:, kernel.BEST], stocked[:, kernel.BEST], shadow, propensity, changes)
 
     def rows(self, requests: Sequence[DynamicPricingRequest], answers: Answers) -> list[DynamicPricingResponse]:
         """Return one response for each request, in order."""
@@ -182,9 +198,11 @@ class PricingScorer:
             requests,
             answers.columns.each,
             answers.price.tolist(),
+            answers.best.tolist(),
             answers.free.tolist(),
             answers.stocked.tolist(),
             answers.shadow.tolist(),
+            answers.propensity.tolist(),
             answers.changes.tolist(),
             strict=True,
         )
@@ -253,7 +271,7 @@ class PricingScorer:
             policy.risk_aversion or 0.0,
             policy.tick or TICK,
         )
-        return Asked(place, row, allowed, cost is not None, a_day > 0, horizon, as_of_ms)
+        return Asked(place, row, allowed, cost is not None, a_day > 0, horizon, as_of_ms, policy.exploration or 0.0, request.product_id)
 
     def _learned(self, request: DynamicPricingRequest, place: int, price: float, as_of_ms: float) -> float:
         """Return what the model expects a product to sell in a week at its price now: by its elasticities, competitors and the season."""
@@ -282,14 +300,19 @@ class PricingScorer:
         request: DynamicPricingRequest,
         asked: Asked,
         price: float,
+        best: float,
         free: float,
         stocked: float,
         shadow: float,
+        propensity: float,
         changes: list[float],
     ) -> DynamicPricingResponse:
         context, model, current, place = request.context_data, self._model, asked.row[kernel.PRICE], asked.place
         policy = request.policy or _USUAL
-        trail = _trail(asked, free, stocked, price)
+        explored = asked.exploration > 0 and best == best and price != best and context.inventory_level > 0
+        trail = _trail(asked, free, stocked, best if explored else price)
+        if explored:
+            trail.append(Clamp(rule="exploration", before=best, after=price))
         reason = _reason(price, current, trail)
         as_of = now if request.as_of is None else _moment(asked.as_of_ms)
         personal = (request.customer_id is not None or context.customer_segment is not None) and PURPOSE in (request.consent_purposes or ())
@@ -319,6 +342,7 @@ class PricingScorer:
                 standard_deviation=self._sd[place],
                 source="prior" if place == len(model.places) else "category" if model.insufficient[place] else "product",
             ),
+            exploration=Exploration(explored=explored, propensity=propensity) if asked.exploration > 0 else None,
             shadow_price=shadow,
             objective=(policy.objective or "profit") if asked.costed else "revenue",
             personalised=personal,
@@ -369,6 +393,30 @@ def _nearest(columns: Columns, row: int) -> float:
             return float(out[0, kernel.BEST])
     parts = 1 / columns.each[row].row[kernel.TICK]
     return math.ceil(low * parts - 1e-9) / parts
+
+
+def _ending(prices: Vector, endings: Sequence[float]) -> Vector:
+    """Return prices with one of the endings, each the one that is next to a price."""
+    wholes = np.floor(prices)[:, None, None] + np.array([-1.0, 0.0, 1.0])[None, :, None]
+    candidates = np.round(wholes + np.array(endings)[None, None, :], 10).reshape(len(prices), -1)
+    away = np.where(candidates > 0, np.abs(candidates - prices[:, None]), np.inf)
+    return np.asarray(candidates[np.arange(len(prices)), away.argmin(axis=1)])
+
+
+def _explored(columns: Columns, row: int, price: float) -> tuple[float, float]:
+    """Return a price on the ladder or beside it, and how probable that was: the same for everybody who asks for the product on a day."""
+    asked = columns.each[row]
+    low, high = asked.row[kernel.LOW], asked.row[kernel.HIGH]
+    rungs = np.unique(columns.ladder[row])
+    rungs = rungs[(rungs >= low) & (rungs <= high)].tolist()
+    if price not in rungs or len(rungs) == 1:
+        return price, 1.0
+    at = rungs.index(price)
+    beside = [rungs[place] for place in (at - 1, at + 1) if 0 <= place < len(rungs)]
+    chance = xxhash.xxh64_intdigest(f"{asked.product}|{_moment(asked.as_of_ms).date()}".encode()) / 2**64
+    if chance >= asked.exploration:
+        return price, 1 - asked.exploration
+    return beside[int(chance / asked.exploration * len(beside))], asked.exploration / len(beside)
 
 
 def _trail(asked: Asked, free: float, stocked: float, price: float) -> list[Clamp]:

@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 Band = tuple[float, float]  # the lowest and the highest price that a rail allows
 RailName = Literal["cost_pass_through", "competitor_band", "change_per_step", "change_per_day", "price_bounds", "margin_floor"]
-RuleName = Literal[RailName, "inventory", "price_ladder", "out_of_stock"]
+RuleName = Literal[RailName, "inventory", "price_ladder", "exploration", "out_of_stock"]
 
 ANY: Band = (0.0, math.inf)
 

@@ -208,6 +208,56 @@ CONTEXT = st.fixed_dictionaries(
         "competitorPrices": st.lists(st.floats(1, 300), max_size=3).map(lambda prices: rivals(*prices)),
     }
 )
+
+
+def test_prices_of_the_usual_ladder_have_the_endings_that_are_asked_for():
+    got = answer(asked(policy={"endings": [0.99, 0.49], "maxChange": 1}, unitCost=7.3))
+    assert round(got.recommended_price % 1, 2) in (0.49, 0.99)
+    columns = scorer().columns([asked(policy={"endings": [0.95]}, currentPrice=0.4)])
+    assert {round(price % 1, 2) for price in columns.ladder[0].tolist()} == {0.95}
+
+
+def test_exploration_moves_a_share_of_the_products_by_a_rung_and_says_how_probable_that_was():
+    by = scorer()
+    plain = answer(asked("p", {"maxChange": 1}, currentPrice=10.0, unitCost=3.0, currentDemand=7), by)
+    assert plain.exploration is None
+    got = [
+        answer(asked(f"p{number}", {"maxChange": 1, "exploration": 0.3}, currentPrice=10.0, unitCost=3.0, currentDemand=7), by)
+        for number in range(600)
+    ]
+    moved = [one for one in got if one.exploration.explored]
+    assert 0.24 < len(moved) / len(got) < 0.36
+    assert {one.exploration.propensity for one in moved} == {0.15}
+    assert {one.exploration.propensity for one in got if not one.exploration.explored} == {0.7}
+    assert {one.recommended_price for one in got if not one.exploration.explored} == {plain.recommended_price}
+    assert len({one.recommended_price for one in moved}) == 2
+    assert all(one.trail[-1].rule == one.binding_rule == "exploration" for one in moved)
+
+
+def test_exploration_is_the_same_for_everybody_on_a_day_and_another_on_another():
+    policy = {"maxChange": 1, "exploration": 0.5}
+
+    def price(day, customer=None):
+        body = {"productId": "A", "customerId": customer, "asOf": f"2026-11-{day:02d}T12:00:00Z", "policy": policy}
+        body["contextData"] = {"currentDemand": 5, "competitorPrices": [], "inventoryLevel": 1e6}
+        return answer(msgspec.convert(body, DynamicPricingRequest)).recommended_price
+
+    days = [price(day) for day in range(1, 29)]
+    assert days == [price(day, "c-1") for day in range(1, 29)]
+    assert len(set(days)) == 3
+
+
+@given(CONTEXT, st.floats(0, 0.5))
+@settings(deadline=None)
+def test_exploration_stays_within_the_rails(context, share):
+    request = asked("A", {"maxChange": 0.1, "exploration": share}, **context)
+    by = scorer()
+    low, high = together(by.columns([request]).each[0].allowed)
+    got = answer(request, by)
+    if got.exploration is not None and got.exploration.explored:
+        assert low <= got.recommended_price <= high
+
+
 POLICY = st.fixed_dictionaries(
     {},
     optional={

@@ -151,3 +151,27 @@ def test_effects_that_are_not_there_are_refused(tmp_path):
         trained(table(tmp_path, varied()), tmp_path / "out", {}, effects=("store",))
     with pytest.raises(TableError, match="there is no such effect"):
         trained(table(tmp_path, varied()), tmp_path / "out", {}, effects=("weather",))
+
+
+def test_controls_that_moved_both_price_and_demand_are_allowed_for():
+    """Prices followed a control, by a curve, which moved demand too: plain regression is far off, double machine learning is not."""
+    random = np.random.default_rng(4)
+    products, rows = 6, 1500
+    product = np.repeat(np.arange(products), rows)
+    weather, noise = random.normal(size=product.size), random.normal(size=product.size)
+    log_price = 2 + 0.1 * product + 0.25 * np.sin(2 * weather) + 0.1 * random.normal(size=product.size)
+    truth = np.linspace(-3.5, -1.5, products)
+    log_quantity = 3 + truth[product] * log_price + 1.5 * np.sin(2 * weather) + 0.3 * noise
+    columns = {"product": [f"p{number}" for number in product], "price": np.exp(log_price), "logQuantity": log_quantity}
+    frame = pl.DataFrame({**columns, "weather": weather, "hour": random.random(product.size)})
+    plain = elasticity.learn(sales_table.read(frame), ("product",))
+    controlled = elasticity.learn(sales_table.read(frame, {"control": ("weather", "hour")}), ("product",))
+    found = {
+        name: np.array([one.own for one in demand.states[None][0].products]) for name, demand in (("plain", plain), ("dml", controlled))
+    }
+    errors = np.array([one.own_error for one in controlled.states[None][0].products])
+    assert np.abs(found["plain"] - truth).min() > 1
+    assert np.abs(found["dml"] - truth).max() < 0.6
+    assert (np.abs(found["dml"] - truth) < 4 * errors + 0.25).all()
+    again = elasticity.learn(sales_table.read(frame, {"control": ("weather", "hour")}), ("product",))
+    assert [one.own for one in again.states[None][0].products] == found["dml"].tolist()

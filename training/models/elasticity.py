@@ -16,7 +16,7 @@ from training import bundle as bundles
 from training import frames, sales_table
 from training.bundle import Bundle
 from training.errors import BundleError, CellError, TableError
-from training.models import pricing, pricing_card
+from training.models import double_ml, pricing, pricing_card
 from training.models.shrinkage import CROSS, OWN, Posterior, shrunk
 from training.models.slopes import LEAST_PRICES, LEAST_ROWS, Found, Slopes, of_products, pooled
 from training.provenance import fingerprint, software
@@ -59,7 +59,7 @@ def train(
 
     data: .csv, .csv.gz, .parquet, a folder of them, or one that `revenue-engine simulate` wrote. mapping: FIELD to COLUMN, or to several.
     effects: of EFFECTS, by default those whose field is there. Raises TableError for a wrong or insufficient table, BundleError when `out`
-    is taken. Nothing is drawn at random: `seed` is only recorded.
+    is taken. seed: of the folds of double machine learning, where there are controls; nothing else is drawn at random.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):  # before the work, not after it
         raise BundleError(f"{out} exists and is not an empty folder: choose another folder, or empty it")
@@ -69,7 +69,7 @@ def train(
     try:
         columns = sales_table.resolve(frame.columns, mapping)
         sales = sales_table.read(frame, mapping)
-        demand = learn(sales, chosen(effects, sales), lambda share: progress("learning demand", 0.1 + 0.8 * share))
+        demand = learn(sales, chosen(effects, sales), lambda share: progress("learning demand", 0.1 + 0.8 * share), seed)
     except CellError as error:
         raise error.at(frames.place(path, error.row)) from None
     except TableError as error:
@@ -118,13 +118,15 @@ def chosen(effects: Collection[str] | None, sales: Sales) -> tuple[str, ...]:
     return tuple(effect for effect in EFFECTS if effect in effects)
 
 
-def learn(sales: Sales, effects: tuple[str, ...], progress: Callable[[float], None] = lambda share: None) -> Demand:
+def learn(sales: Sales, effects: tuple[str, ...], progress: Callable[[float], None] = lambda share: None, seed: int = 0) -> Demand:
     """Return what the sales say of demand. Raises TableError where they say nothing."""
     _check_varied(sales)
     promotion = sales.promotions[:, 0] if sales.promotions.shape[1] == 1 else None
-    split = promotion is not None and _is_split(sales, promotion)
+    split = promotion is not None and not sales.control_names and _is_split(sales, promotion)
     every = of_products(sales, effects, with_promotions=not split)
-    progress(0.5)
+    progress(0.4)
+    if sales.control_names:
+        every = Found(double_ml.slopes(sales, every.products, seed), every.season)
     if all(slopes.insufficient for slopes in every.products):
         raise TableError(
             f"insufficient data: no product has {LEAST_ROWS} rows with {LEAST_PRICES} different prices and an elasticity that the effects "
@@ -157,6 +159,9 @@ def metrics(demand: Demand) -> dict[str, Any]:
             "cross": {
                 column: float(value) for column, value in zip(sales.competitor_names, slopes.cross, strict=True) if np.isfinite(value)
             },
+            "promotionEffect": {
+                column: float(value) for column, value in zip(sales.promotion_names, slopes.promotion, strict=False) if np.isfinite(value)
+            },
             "observations": slopes.rows,
             "insufficientData": slopes.insufficient,
         }
@@ -173,6 +178,7 @@ def metrics(demand: Demand) -> dict[str, Any]:
         "leftOut": dict(sales.left_out),
         "effects": list(demand.effects),
         "promotionOfPrices": demand.served,
+        "controls": list(sales.control_names),
         "elasticities": listed,
     }
 
