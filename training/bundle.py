@@ -149,11 +149,22 @@ def check_name(name: str, where: str) -> None:
 def store(out: Path, files: Mapping[str, bytes]) -> None:
     """Write the files into the folder `out`, which must be absent or empty: all of them on disk, or BundleError and none."""
     try:
-        if out.is_symlink() or (out.exists() and (not out.is_dir() or any(out.iterdir()))):
-            raise BundleError(f"{out} exists and is not an empty folder: choose another folder, or empty it")
+        if out.is_symlink():
+            raise _taken(out)
+        require_free(out)
         disk.write_folder(out, files)
     except OSError as error:
         raise BundleError(f"cannot write {out}, nothing was left there: {disk.reason(error)}") from error
+
+
+def require_free(out: Path) -> None:
+    """Raise BundleError unless a bundle may be written into `out`: for whoever works long for it, before that."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise _taken(out)
+
+
+def _taken(out: Path) -> BundleError:
+    return BundleError(f"{out} exists and is not an empty folder: choose another folder, or empty it")
 
 
 def _names(folder: Path) -> list[str]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from training import bundle as bundles
 from training import frames, sales_table
 from training.bundle import Bundle
-from training.errors import BundleError, CellError, TableError
+from training.errors import CellError, TableError
 from training.models import double_ml, pricing, pricing_card
 from training.models.shrinkage import CROSS, OWN, Posterior, shrunk
 from training.models.slopes import LEAST_PRICES, LEAST_ROWS, Found, Slopes, of_products, pooled
@@ -61,8 +61,7 @@ def train(
     effects: of EFFECTS, by default those whose field is there. Raises TableError for a wrong or insufficient table, BundleError when `out`
     is taken. seed: of the folds of double machine learning, where there are controls; nothing else is drawn at random.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):  # before the work, not after it
-        raise BundleError(f"{out} exists and is not an empty folder: choose another folder, or empty it")
+    bundles.require_free(out)  # before the work, not after it
     progress("reading", 0.0)
     path = data / SALES if (data / SALES).is_file() else data
     frame = frames.read(path, numbers=sales_table.number_columns(mapping))

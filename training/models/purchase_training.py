@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from training import bundle as bundles
 from training import card, features, frames, session_table
 from training.bundle import Bundle
-from training.errors import BundleError, CellError, TableError
+from training.errors import CellError, TableError
 from training.features import Vocabulary
 from training.models import fitted, purchase, trees, validation
 from training.models.base_rate import BaseRate
@@ -47,8 +47,7 @@ def train(data: Path, out: Path, *, mapping: Mapping[str, str], seed: int, progr
     data: .csv, .csv.gz, .parquet, a folder of them, or a folder that `revenue-engine simulate` wrote. mapping: FIELD to COLUMN.
     Raises TableError for a wrong or insufficient table, BundleError when `out` is taken.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):  # before the work, not after it
-        raise BundleError(f"{out} exists and is not an empty folder: choose another folder, or empty it")
+    bundles.require_free(out)  # before the work, not after it
     progress("reading", 0.0)
     rows = read(data, mapping)
     model, metrics = fit(rows, seed, lambda share: progress("fitting and judging", 0.02 + 0.96 * share))
