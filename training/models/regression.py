@@ -17,13 +17,12 @@ _NOTHING_NEW = 1e-9  # share of a column's variation that must be its own
 class Fit:
     """coefficients: float64 [columns], NaN where a column says nothing that those before it do not; errors: as many, of the same.
 
-    residuals: [rows]; spread: their standard deviation; freedom: rows less everything that was fitted.
+    residuals: [rows]; freedom: rows less everything that was fitted.
     """
 
     coefficients: Vector
     errors: Vector
     residuals: Vector
-    spread: float
     freedom: float
 
 
@@ -84,8 +83,7 @@ def regress(X: Matrix, y: Vector, groups: Codes, clusters: Codes | None = None, 
         coefficients[kept] = inverse @ projected
         meat = _meat(Q, residuals, sizes[groups], clusters, freedom, spent)
         errors[kept] = np.sqrt(np.maximum(np.diag(inverse @ meat @ inverse.T), 0.0))
-    spread = float(np.sqrt(residuals @ residuals / freedom)) if freedom > 0 else float("nan")
-    return Fit(coefficients, errors, residuals, spread, freedom)
+    return Fit(coefficients, errors, residuals, freedom)
 
 
 def _meat(Q: Matrix, residuals: Vector, sizes: Codes, clusters: Codes | None, freedom: float, spent: float) -> Matrix:

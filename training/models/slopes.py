@@ -26,10 +26,7 @@ PRICE_DIGITS = 6  # of a logarithm: prices that agree in so many are the same
 
 @dataclass(frozen=True, slots=True)
 class Slopes:
-    """What the rows of one product say; NaN where they say nothing. cross, promotion: [columns] each, with their errors.
-
-    level: log quantity where every regressor is 0, in the mean of the product's rows and less the effect of the period.
-    """
+    """What the rows of one product say; NaN where they say nothing. cross, promotion: [columns] each, with their errors."""
 
     rows: int
     own: float
@@ -38,8 +35,6 @@ class Slopes:
     cross_error: Vector
     promotion: Vector
     promotion_error: Vector
-    level: float
-    spread: float
 
     @property
     def insufficient(self) -> bool:
@@ -127,16 +122,12 @@ def _slopes(sales: Sales, rows: Rows, effects: Collection[str], with_promotions:
     fit = regress(X, y, _groups(sales, rows, effects), clusters, spent=share * len(rows))
     if not np.isfinite(fit.coefficients[0]):
         return _unknown(sales, rows)
-    told = np.where(np.isfinite(fit.coefficients), fit.coefficients, 0.0)
-    level = float((y - X @ told).mean())
     return Slopes(
         len(rows),
         float(fit.coefficients[0]),
         float(fit.errors[0]),
         *_part(fit, slice(1, 1 + width)),
         *_part(fit, slice(1 + width, None)),
-        level,
-        fit.spread,
     )
 
 
@@ -147,5 +138,4 @@ def _part(fit: Fit, columns: slice) -> tuple[Vector, Vector]:
 def _unknown(sales: Sales, rows: Rows) -> Slopes:
     nothing = float("nan")
     cross, promotion = np.full(sales.competitors.shape[1], nothing), np.full(sales.promotions.shape[1], nothing)
-    level = float(sales.quantity[rows].mean()) if len(rows) else nothing
-    return Slopes(len(rows), nothing, nothing, cross, cross, promotion, promotion, level, nothing)
+    return Slopes(len(rows), nothing, nothing, cross, cross, promotion, promotion)
