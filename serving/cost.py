@@ -19,7 +19,6 @@ class Cost:
         self.row_s = 0.0
         self._means: list[tuple[float, float] | None] = [None] * CLASSES  # (rows, seconds) of a size
         self._batches = 0
-        self._fitting: dict[float, int] = {}  # what `fitting` has found for this line: it is asked for every request
 
     @property
     def known(self) -> bool:
@@ -36,10 +35,9 @@ class Cost:
 
     def fitting(self, seconds: float) -> int:
         """Return how many rows a batch may have to take at most `seconds`; 0 when one row takes longer already."""
-        rows = self._fitting.get(seconds)
-        if rows is None:
-            rows = self._fitting[seconds] = self._rows_in(seconds)
-        return rows
+        if self.of(1) <= 0:
+            return 2**31
+        return max(0, int((seconds - self.fixed_s) / self.row_s)) if self.row_s > 0 else (2**31 if self.fixed_s <= seconds else 0)
 
     def learn(self, rows: int, seconds: float) -> None:
         """Take into account that a batch of `rows` took `seconds`."""
@@ -53,11 +51,6 @@ class Cost:
         if mean is None or self._batches % REFIT == 0:
             self._fit()
         self._batches += 1
-
-    def _rows_in(self, seconds: float) -> int:
-        if self.of(1) <= 0:
-            return 2**31
-        return max(0, int((seconds - self.fixed_s) / self.row_s)) if self.row_s > 0 else (2**31 if self.fixed_s <= seconds else 0)
 
     def _fit(self) -> None:
         """Fit the line by least squares of relative errors: each size weighs 1 / seconds squared; neither part is negative."""
@@ -73,4 +66,3 @@ class Cost:
             slope = seconds / rows
         self.row_s = min(max(slope, 0.0), seconds / rows)
         self.fixed_s = seconds - self.row_s * rows
-        self._fitting.clear()
