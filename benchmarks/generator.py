@@ -10,14 +10,13 @@ from benchmarks import replies
 from benchmarks.arrivals import Alarm, poisson
 from benchmarks.latencies import Latencies, quantile
 from benchmarks.plan import Plan, Report
-from benchmarks.turns import DONE, NOTHING, UNKNOWN, Stop, Turns
+from benchmarks.turns import DONE, NOTHING, RECEIVE, UNKNOWN, Stop, Turns
 
 RETRY_S = 0.05  # after a connection was refused or cut
 IDLE_S = 4.0  # an idle connection older than that may be about to be closed by the server (uvicorn: after 5 s): another is opened
 TICK_S = 0.05  # how late an end may be noticed while nothing happens
 TURN = 32  # events, or arrivals, at a time, so that neither waits for many of the other
 HURRY_S = 1e-3  # what waited longer for a connection states what is left of its deadline
-RECEIVE = 64 * 1024  # bytes at a time
 SPIN_S = 20e-6  # an arrival nearer than that is waited for awake
 
 _IN, _OUT = select.EPOLLIN, select.EPOLLOUT
