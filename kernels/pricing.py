@@ -13,6 +13,7 @@ Vector = NDArray[np.float64]
 # The columns of what is asked of a product, and of the answer.
 PRICE, QUANTITY, ELASTICITY, SD, COST, LOW, HIGH, STOCK, PROFIT_WEIGHT, REVENUE_WEIGHT, RISK, TICK = range(12)
 ASKED = 12
+PRICES = -1.0  # instead of a TICK: a ladder of one row holds prices, not ratios
 BEST, DEMAND, DEMAND_SD, VALUE, SHADOW = range(5)
 ANSWERED = 5
 # And of what a price changes: three in the mean, three at one end and three at the other, and how sure.
@@ -71,10 +72,19 @@ def best_of(row: int, stock: float, number: int, ladder: Vector, asked: Vector) 
 
 
 @formula
+def shadow(row: int, stock: float, value: float, number: int, ladder: Vector, asked: Vector) -> float:
+    """Return what one unit of stock more would add to what is earned at most."""
+    if stock == math.inf:
+        return 0.0
+    _, _, _, more = best_of(row, stock + 1, number, ladder, asked)
+    return max(more - value, 0.0)
+
+
+@formula
 def price_of(row: int, ladder: Vector, asked: Vector, out: Vector) -> None:
     """Write the best price of a product, what it sells in expectation and how sure that is, what it earns, and the worth of one unit more.
 
-    ladder: [1, rungs], ratios to each product's price, rounded to its TICK where that is more than 0, or prices for all where TICK is less;
+    ladder: [1, rungs], ratios to each product's price, rounded to its TICK where that is more than 0, or prices for all where it is PRICES;
     or [products, rungs], prices, NaN where a ladder is shorter. asked: [products, ASKED]; out: [products, ANSWERED], NaN where no rung is
     within LOW and HIGH.
     """
@@ -92,10 +102,7 @@ def price_of(row: int, ladder: Vector, asked: Vector, out: Vector) -> None:
     out[row, BEST] = rung(row, step, ladder, asked) if step >= 0 else math.nan
     out[row, DEMAND], out[row, DEMAND_SD] = demand, sd
     out[row, VALUE] = value if step >= 0 else math.nan
-    out[row, SHADOW] = 0.0
-    if step >= 0 and stock < math.inf:
-        _, _, _, more = best_of(row, stock + 1, number, ladder, asked)
-        out[row, SHADOW] = max(more - value, 0.0)
+    out[row, SHADOW] = shadow(row, stock, value, number, ladder, asked) if step >= 0 else 0.0
 
 
 @formula
@@ -162,10 +169,7 @@ def prices(ladder: Vector, asked: Vector, out: Vector) -> None:
         spread = mean_exponential(2 * a[best], number) - mean[best] * mean[best]
         out[row, BEST], out[row, DEMAND] = price[best], certain[best] * mean[best]
         out[row, DEMAND_SD], out[row, VALUE] = certain[best] * math.sqrt(max(spread, 0.0)), value
-        out[row, SHADOW] = 0.0
-        if stock < math.inf:
-            _, _, _, more = best_of(row, stock + 1, number, ladder, asked)
-            out[row, SHADOW] = max(more - value, 0.0)
+        out[row, SHADOW] = shadow(row, stock, value, number, ladder, asked)
 
 
 prices_on_cuda = on_cuda(price_of)

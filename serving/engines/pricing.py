@@ -14,25 +14,23 @@ import xxhash
 from numpy.typing import NDArray
 
 from kernels import pricing as kernel
+from serving.engines import price_table
 from serving.engines.engine import Engine, Scorer
 from serving.engines.price_types import (
     PURPOSE,
     Clamp,
-    CompetitorPrice,
     DynamicPricingRequest,
     DynamicPricingResponse,
     ElasticityUsed,
     Exploration,
     Impact,
     Policy,
-    PricingContext,
-    Reason,
 )
 from serving.engines.rails import RAILS, Band, Facts, bands, together
-from serving.engines.types import epoch_ms, is_sane
+from serving.engines.trail import explained, reason, trail
+from serving.engines.types import epoch_ms, is_sane, moment
 from serving.errors import FieldProblem, InvalidRequestError, RevenueEngineError
 from serving.settings import Settings
-from training.errors import CellError
 
 if TYPE_CHECKING:
     from training.bundle import Bundle
@@ -40,7 +38,6 @@ if TYPE_CHECKING:
 
 Vector = NDArray[np.float64]
 
-_LEAST_PRICE, _MOST = 1e-6, 1e9
 REACH, RUNGS = 2.0, 63  # of the usual ladder: from half to twice the price, the price itself in the middle
 RATIOS = np.geomspace(1 / REACH, REACH, RUNGS)
 RATIOS[RUNGS // 2] = 1.0
@@ -160,6 +157,7 @@ class PricingScorer:
         own = [(row, request.policy.ladder) for row, request in enumerate(requests) if request.policy and request.policy.ladder]
         ladder = np.full((len(each), max([RUNGS, *(len(rungs) for _, rungs in own)])), np.nan)
         kernel.ladders(RATIOS, asked, ladder)
+        asked[:, kernel.TICK] = kernel.PRICES  # from here on, also where there is one product alone
         for row, rungs in own:
             ladder[row] = np.nan
             ladder[row, : len(rungs)] = sorted(rungs)
@@ -172,12 +170,12 @@ class PricingScorer:
         """Return the prices and what they do as columns."""
         asked, ladder, rows = columns.asked, columns.ladder, len(columns.asked)
         found, stocked, free = np.empty((3, rows, kernel.ANSWERED))
-        _best(ladder, asked, found)
+        kernel.prices(ladder, asked, found)
         unbound = asked.copy()
         unbound[:, kernel.LOW], unbound[:, kernel.HIGH] = 0.0, np.inf
-        _best(ladder, unbound, stocked)
+        kernel.prices(ladder, unbound, stocked)
         unbound[:, kernel.STOCK] = np.inf
-        _best(ladder, unbound, free)
+        kernel.prices(ladder, unbound, free)
         price, shadow = found[:, kernel.BEST].copy(), found[:, kernel.SHADOW].copy()
         for row in np.flatnonzero(np.isnan(price)).tolist():
             price[row] = _nearest(columns, row)
@@ -210,7 +208,7 @@ class PricingScorer:
 
     def table(self, frame: Any) -> Columns:
         """Return a table's rows as columns: today's prices and what was sold at them, named as for training."""
-        return self.columns(_requests(frame, self._model))
+        return self.columns(price_table.requests(frame, self._model))
 
     def answers_frame(self, answers: Answers) -> dict[str, NDArray[Any] | list[Any]]:
         """Return the output columns of a batch job."""
@@ -279,7 +277,7 @@ class PricingScorer:
         if not (quantity > 0 and reference > 0):
             return 0.0
         season = self._model.season
-        factor = season.get(_moment(as_of_ms).isocalendar().week, 1.0) if season else 1.0
+        factor = season.get(moment(as_of_ms).isocalendar().week, 1.0) if season else 1.0
         return float(quantity * (price / reference) ** self._elasticity[place] * self._pressed(request, place) * factor)
 
     def _pressed(self, request: DynamicPricingRequest, place: int) -> float:
@@ -310,11 +308,11 @@ class PricingScorer:
         context, model, current, place = request.context_data, self._model, asked.row[kernel.PRICE], asked.place
         policy = request.policy or _USUAL
         explored = asked.exploration > 0 and best == best and price != best and context.inventory_level > 0
-        trail = _trail(asked, free, stocked, best if explored else price)
+        clamps = trail(asked.allowed, context.inventory_level, free, stocked, best if explored else price)
         if explored:
-            trail.append(Clamp(rule="exploration", before=best, after=price))
-        reason = _reason(price, current, trail)
-        as_of = now if request.as_of is None else _moment(asked.as_of_ms)
+            clamps.append(Clamp(rule="exploration", before=best, after=price))
+        code = reason(price, current, clamps)
+        as_of = now if request.as_of is None else moment(asked.as_of_ms)
         personal = (request.customer_id is not None or context.customer_segment is not None) and PURPOSE in (request.consent_purposes or ())
         demand, revenue, profit, *ends = changes[: kernel.SURE]
         return DynamicPricingResponse(
@@ -322,11 +320,11 @@ class PricingScorer:
             recommended_price=price,
             current_price=current,
             currency=context.currency or model.currency or "XXX",
-            price_change_reason=reason,
-            explanation=_explained(reason, price, current, trail),
-            binding_rule=trail[-1].rule if trail else None,
+            price_change_reason=code,
+            explanation=explained(code, price, current, clamps),
+            binding_rule=clamps[-1].rule if clamps else None,
             unconstrained_price=free,
-            trail=trail,
+            trail=clamps,
             expected_impact=Impact(
                 demand_change=demand,
                 revenue_change=revenue,
@@ -373,14 +371,6 @@ def _revenue_weight(policy: Policy) -> float:
     return 1.0 if policy.objective == "revenue" else 0.0
 
 
-def _best(ladder: Vector, asked: Vector, out: Vector) -> None:
-    """Find the best prices: the kernel takes one row as a ladder for all, so a batch of one says that its prices are prices."""
-    if len(asked) == 1:
-        asked = asked.copy()
-        asked[:, kernel.TICK] = -1.0
-    kernel.prices(ladder, asked, out)
-
-
 def _nearest(columns: Columns, row: int) -> float:
     """Return the best rung where none is within all rails: these give way, the first first; where none meets the last, its bound."""
     ladder, asked, out = columns.ladder[row : row + 1], columns.asked[row : row + 1].copy(), np.empty((1, kernel.ANSWERED))
@@ -388,7 +378,7 @@ def _nearest(columns: Columns, row: int) -> float:
     for first in range(1, len(RAILS)):
         low, high = together(columns.each[row].allowed[first:])
         asked[:, kernel.LOW], asked[:, kernel.HIGH] = low, high
-        _best(ladder, asked, out)
+        kernel.prices(ladder, asked, out)
         if not np.isnan(out[0, kernel.BEST]):
             return float(out[0, kernel.BEST])
     parts = 1 / columns.each[row].row[kernel.TICK]
@@ -413,94 +403,10 @@ def _explored(columns: Columns, row: int, price: float) -> tuple[float, float]:
         return price, 1.0
     at = rungs.index(price)
     beside = [rungs[place] for place in (at - 1, at + 1) if 0 <= place < len(rungs)]
-    chance = xxhash.xxh64_intdigest(f"{asked.product}|{_moment(asked.as_of_ms).date()}".encode()) / 2**64
+    chance = xxhash.xxh64_intdigest(f"{asked.product}|{moment(asked.as_of_ms).date()}".encode()) / 2**64
     if chance >= asked.exploration:
         return price, 1 - asked.exploration
     return beside[int(chance / asked.exploration * len(beside))], asked.exploration / len(beside)
-
-
-def _trail(asked: Asked, free: float, stocked: float, price: float) -> list[Clamp]:
-    """Return the rules that led from the price that earns most to the one that is recommended."""
-    if asked.row[kernel.STOCK] == 0:
-        return [Clamp(rule="out_of_stock", before=free, after=price)]
-    trail, at = list[Clamp](), stocked
-    if stocked != free:
-        trail.append(Clamp(rule="inventory", before=free, after=stocked))
-    for rail, (low, high) in zip(RAILS, asked.allowed, strict=True):
-        moved = min(max(at, low), high)
-        if moved != at:
-            trail.append(Clamp(rule=rail.name, before=at, after=moved))
-            at = moved
-    if at != price:
-        trail.append(Clamp(rule="price_ladder", before=at, after=price))
-    return trail
-
-
-def _reason(price: float, current: float, trail: Sequence[Clamp]) -> Reason:
-    if trail and trail[0].rule == "out_of_stock":
-        return "kept_out_of_stock"
-    ruled = any(clamp.rule != "price_ladder" for clamp in trail)
-    if price > current:
-        return "raised_by_rule" if ruled else "raised"
-    if price < current:
-        return "lowered_by_rule" if ruled else "lowered"
-    return "kept_by_rule" if ruled else "kept"
-
-
-def _explained(reason: Reason, price: float, current: float, trail: Sequence[Clamp]) -> str:
-    if reason == "kept_out_of_stock":
-        return "There is nothing to sell: the price stays as it is until there is."
-    moved = {"raised": "is raised from", "lowered": "is lowered from", "kept": "stays at"}[reason.partition("_")[0]]
-    said = f"The price {moved} {current:g}" + ("" if price == current else f" to {price:g}")
-    rules: dict[str, str] = {rail.name: rail.meaning for rail in RAILS} | {"inventory": "what is in stock would not last"}
-    bound = next((clamp for clamp in reversed(trail) if clamp.rule in rules), None)
-    if bound is None:
-        return said + ": that is the price of the ladder that is expected to earn most."
-    return f"{said}: {trail[0].before:g} would earn most, but {rules[bound.rule]}."
-
-
-def _moment(epoch_ms_: float) -> datetime:
-    return datetime.fromtimestamp(epoch_ms_ / 1000, UTC)
-
-
-def _requests(frame: Any, model: "PricingModel") -> list[DynamicPricingRequest]:
-    """Return a request for each row of a table (polars or pandas). Raises CellError for a cell that is out of its range."""
-    rows = len(frame)
-
-    def column(name: str, low: float, otherwise: float | None = None) -> list[float | None]:
-        if name not in frame.columns:
-            return [otherwise] * rows
-        values = [None if value is None or value != value else float(value) for value in frame[name].to_list()]
-        wrong = next((row for row, value in enumerate(values) if value is not None and not low <= value <= _MOST), None)
-        if wrong is not None:
-            raise CellError(wrong, name, values[wrong], f"is not in the range {low:g} to {_MOST:g}; correct it, or leave it empty")
-        return [otherwise if value is None else value for value in values]
-
-    names = [name for name in (*model.competitors, "competitorPrice") if name in frame.columns]
-    competitors = zip(*(column(name, _LEAST_PRICE) for name in names), strict=True) if names else [()] * rows
-    products = [str(value) for value in frame["product"].to_list()] if "product" in frame.columns else ["all"] * rows
-    made = zip(
-        products,
-        column("price", _LEAST_PRICE),
-        column("quantity", 0.0, 0.0),
-        column("cost", 0.0),
-        column("stock", 0.0, _MOST),
-        competitors,
-        strict=True,
-    )
-    return [
-        DynamicPricingRequest(
-            product_id=product,
-            context_data=PricingContext(
-                current_demand=quantity or 0.0,
-                competitor_prices=[CompetitorPrice(competitor=n, price=p) for n, p in zip(names, rivals, strict=True) if p is not None],
-                inventory_level=_MOST if stock is None else stock,
-                current_price=price,
-                unit_cost=cost,
-            ),
-        )
-        for product, price, quantity, cost, stock, rivals in made
-    ]
 
 
 def check(request: DynamicPricingRequest) -> None:

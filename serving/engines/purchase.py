@@ -16,7 +16,7 @@ from serving.engines.actions import Rules
 from serving.engines.engine import Engine, Scorer
 from serving.engines.factors import FactorList
 from serving.engines.session import BehaviorData, ContextData, SessionColumns, problems
-from serving.engines.types import Fraction, Id, Moment, PredictionFactor, RecommendedAction, Rung, Wire, epoch_ms
+from serving.engines.types import Fraction, Id, Moment, PredictionFactor, RecommendedAction, Rung, Wire, epoch_ms, moment
 from serving.errors import InvalidRequestError
 from serving.settings import CONFIGS, Settings
 from training import features
@@ -196,7 +196,7 @@ class PurchaseScorer:
             margin=margin,
             rung="base-rate",
             horizon="session",
-            as_of=now if request.as_of is None else _moment(epoch_ms(request.as_of)),
+            as_of=now if request.as_of is None else moment(epoch_ms(request.as_of)),
             model_version=model.version,
             missing_features=[name for name in features.NAMES if name not in _OF_A_BASE_RATE],
             timestamp=now,
@@ -236,7 +236,7 @@ class PurchaseScorer:
                 margin=margin,
                 rung=columns.rung,
                 horizon="session",
-                as_of=now if as_of_ms != as_of_ms else _moment(as_of_ms),
+                as_of=now if as_of_ms != as_of_ms else moment(as_of_ms),
                 model_version=model.version,
                 missing_features=missing,
                 timestamp=now,
@@ -269,10 +269,6 @@ class PurchaseScorer:
             wanted = np.array(columns.most) > 0
             shares[wanted] = self._model.factors(columns.X[wanted])[0]
         return shares
-
-
-def _moment(epoch_ms: float) -> datetime:
-    return datetime.fromtimestamp(epoch_ms / 1000, UTC)
 
 
 def check(request: PurchasePredictionRequest) -> None:

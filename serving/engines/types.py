@@ -50,6 +50,11 @@ def epoch_ms(moment: datetime | float) -> float:
     return moment.timestamp() * 1000.0 if isinstance(moment, datetime) else moment
 
 
+def moment(epoch_ms: float) -> datetime:
+    """Return milliseconds since 1970-01-01 UTC as a moment."""
+    return datetime.fromtimestamp(epoch_ms / 1000, UTC)
+
+
 class InteractionEvent(Wire, frozen=True, kw_only=True):
     """One thing that happened in a session. Only `type` and `timestamp` are needed; unknown types and page kinds count as unknown."""
 

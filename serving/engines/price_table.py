@@ -1,0 +1,51 @@
+"""A catalogue becomes pricing requests: a table's rows, named as for training."""
+
+from typing import TYPE_CHECKING, Any
+
+from serving.engines.price_types import CompetitorPrice, DynamicPricingRequest, PricingContext
+from training.errors import CellError
+
+if TYPE_CHECKING:
+    from training.models.pricing import PricingModel
+
+_LEAST_PRICE, _MOST = 1e-6, 1e9
+
+
+def requests(frame: Any, model: "PricingModel") -> list[DynamicPricingRequest]:
+    """Return a request for each row of a table (polars or pandas). Raises CellError for a cell that is out of its range."""
+    rows = len(frame)
+
+    def column(name: str, low: float, otherwise: float | None = None) -> list[float | None]:
+        if name not in frame.columns:
+            return [otherwise] * rows
+        values = [None if value is None or value != value else float(value) for value in frame[name].to_list()]
+        wrong = next((row for row, value in enumerate(values) if value is not None and not low <= value <= _MOST), None)
+        if wrong is not None:
+            raise CellError(wrong, name, values[wrong], f"is not in the range {low:g} to {_MOST:g}; correct it, or leave it empty")
+        return [otherwise if value is None else value for value in values]
+
+    names = [name for name in (*model.competitors, "competitorPrice") if name in frame.columns]
+    competitors = zip(*(column(name, _LEAST_PRICE) for name in names), strict=True) if names else [()] * rows
+    products = [str(value) for value in frame["product"].to_list()] if "product" in frame.columns else ["all"] * rows
+    made = zip(
+        products,
+        column("price", _LEAST_PRICE),
+        column("quantity", 0.0, 0.0),
+        column("cost", 0.0),
+        column("stock", 0.0, _MOST),
+        competitors,
+        strict=True,
+    )
+    return [
+        DynamicPricingRequest(
+            product_id=product,
+            context_data=PricingContext(
+                current_demand=quantity or 0.0,
+                competitor_prices=[CompetitorPrice(competitor=n, price=p) for n, p in zip(names, rivals, strict=True) if p is not None],
+                inventory_level=_MOST if stock is None else stock,
+                current_price=price,
+                unit_cost=cost,
+            ),
+        )
+        for product, price, quantity, cost, stock, rivals in made
+    ]
