@@ -48,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--header", type=_header, action="append", default=[], dest="headers", help="NAME: VALUE, repeatable")
     parser.add_argument("--connections", type=int, default=Plan.connections, help="in the open loop: at most (%(default)s)")
     parser.add_argument("--seconds", type=float, default=Plan.seconds)
+    parser.add_argument("--warm-up", type=float, default=Plan.warm_up, help="seconds before those, of which nothing is counted")
     parser.add_argument("--requests", type=float, default=Plan.requests, help="stop after so many, if the time has not come before")
     parser.add_argument("--rate", type=float, help="open loop: so many requests a second, Poisson")
     parser.add_argument("--seed", type=int, default=Plan.seed, help="of the arrivals (%(default)s)")
@@ -56,7 +57,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--timing", action="store_true", help="collect the Server-Timing headers")
     parser.add_argument("--core", type=int, help="use this core only")
     parser.add_argument("--degraded", help="the text of an answer that need not be right, since it says that it is not the model's")
-    parser.add_argument("--interpreted", action="store_true", help="cost as much in the closed loop as in the open one")
     parser.add_argument("--count", help="count what follows this text in the replies")
     return parser
 

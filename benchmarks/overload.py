@@ -22,6 +22,7 @@ DEADLINE_MS = 100
 MOST_CONNECTIONS = 1024  # the callers' pool: who has none of them within the deadline gives up
 LONG, SHORT = (2.0, 4.0), (1.0, 3.0, 5.0)  # times the peak
 SHORT_S = 12.0
+WARM_UP_S = 2.0  # in which the callers' connections are opened
 PEAK_S, PEAKS = 3.0, 3
 KEPT = (
     *("offered", "seconds", "sent", "requests", "goodput", "late", "p50_ms", "p99_ms", "p999_ms"),
@@ -31,11 +32,8 @@ RUNG, BASE_RATE = '"rung":"', '"rung":"base-rate"'
 
 
 def peak(questions: Questions, core: int) -> float:
-    """Return what 32 connections get, answers a second: the median of several runs, by a generator that costs what the open loop's does.
-
-    The two cores may be two threads of one: what the generator does on its own slows the server, at the peak as beyond it.
-    """
-    options = ("--connections", CONNECTIONS, "--seconds", PEAK_S, "--interpreted")
+    """Return what 32 connections get, answers a second: the median of several runs."""
+    options = ("--connections", CONNECTIONS, "--seconds", PEAK_S)
     rates: list[float] = [load(questions, *options, core=core)["rate"] for _ in range(PEAKS)]
     say(f"the peak: {statistics.median(rates):,.0f} answers/s")
     return statistics.median(rates)
@@ -45,7 +43,7 @@ def offer(questions: Questions, times: float, peak_rate: float, seconds: float, 
     """Return what came of so many times the peak."""
     servers = Servers()
     before = servers.rss_mib()
-    options = ("--rate", round(times * peak_rate, 1), "--seconds", seconds, "--connections", MOST_CONNECTIONS)
+    options = ("--rate", round(times * peak_rate, 1), "--warm-up", WARM_UP_S, "--seconds", seconds, "--connections", MOST_CONNECTIONS)
     deadline = ("--deadline-ms", DEADLINE_MS, "--state-deadline", "--count", RUNG, "--degraded", BASE_RATE)
     report = load(questions, *options, *deadline, core=core)
     after = servers.rss_mib()

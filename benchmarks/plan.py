@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+MOST_CONNECTIONS = 60_000  # a port each
+
 # Besides the statuses that are not 200.
 ERRORS = {
     "wrong answer": "another number than the right one",
@@ -25,6 +27,7 @@ class Plan:
     bodies: Sequence[bytes]
     connections: int = 32  # in the open loop: at most
     seconds: float = 8.0
+    warm_up: float = 0.0  # seconds before them, of which nothing is counted but requests under way at their end
     requests: float = math.inf
     rate: float | None = None  # requests a second of the open loop; None: closed loop
     seed: int = 0  # of the arrivals
@@ -38,7 +41,6 @@ class Plan:
     timing: bool = False  # read Server-Timing too
     count: str | None = None  # count the texts that follow this one in the replies
     degraded: str | None = None  # the text of an answer that says itself that it is not the model's: counted apart, neither right nor wrong
-    interpreted: bool = False  # no compiled code in the closed loop either, so that a request costs what one of the open loop does
     core: int | None = None  # the only one that the process may use
     last_answers_s: float = 5.0  # how long what is under way when the time is up may still take
 
@@ -51,27 +53,22 @@ class Plan:
             raise ValueError(f"{len(self.bodies)} bodies but {len(self.expected)} expected answers: one for each is needed")
         if self.rate is not None and not 0 < self.rate < math.inf:
             raise ValueError(f"rate is {self.rate}: it must be a number of requests a second, more than 0")
+        if self.rate is not None and not min(self.rate * (self.warm_up + self.seconds), self.requests) < math.inf:
+            raise ValueError(f"rate is {self.rate} for {self.seconds} seconds: say how long, or with requests how many there are to be")
+        if not 1 <= self.connections <= MOST_CONNECTIONS:
+            raise ValueError(f"connections is {self.connections}: it must be 1 to {MOST_CONNECTIONS:,}")
         if self.state_deadline and self.deadline_ms == math.inf:
             raise ValueError("--state-deadline needs --deadline-ms")
 
     def messages(self) -> list[bytes]:
-        """Return a whole HTTP request for each body."""
+        """Return a whole HTTP request for each body; with `state_deadline` it has a header X-Request-Timeout-Ms."""
         target = urlsplit(self.url)
         path = (target.path or "/") + (f"?{target.query}" if target.query else "")
         headers = {"Host": target.netloc, "Content-Type": "application/json", **dict(self.headers)}
         head = f"POST {path} HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         if self.state_deadline:
-            head += self._timeout(self.deadline_ms)
+            head += f"X-Request-Timeout-Ms: {self.deadline_ms:.0f}\r\n"
         return [head.encode() + b"Content-Length: %d\r\n\r\n" % len(body) + body for body in self.bodies]
-
-    def hurried(self, message: bytes, waited_s: float) -> bytes:
-        """Return a message that states what is left of its deadline."""
-        left_ms = max(1.0, self.deadline_ms - waited_s * 1000)
-        return message.replace(self._timeout(self.deadline_ms).encode(), self._timeout(left_ms).encode(), 1)
-
-    @staticmethod
-    def _timeout(milliseconds: float) -> str:
-        return f"X-Request-Timeout-Ms: {milliseconds:.0f}\r\n"
 
     @property
     def address(self) -> tuple[str, int]:

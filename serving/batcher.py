@@ -20,11 +20,12 @@ from serving.outcome import outcome, tell
 
 INLINE_S = 0.005  # a batch expected to take less than this runs on the event loop: a thread costs more than it saves
 PRESSED_S = 0.002  # the same while requests are refused: so long a refusal may have to wait for its turn
-DRAG_SMOOTHING, DRAG_LEAP = 0.2, 4.0  # of the newest turn in the drag, and how many times the drag one turn may show
+PAUSE_SMOOTHING, PAUSE_LEAP = 0.2, 4.0  # of the newest pause in what is remembered, and how many times that it may count as
 SAFETY = 1.25  # a queue is taken to last so much longer than it should,
 STALL_S, STALL = 0.1, 2.0  # and at most so much besides, by its length: a machine that others use too may be slow or away for a moment
 WAY_BACK = 2.0  # batches that pass until an answer is with its caller: its own, and the turn in which it is written
 RECOVERED = 0.5  # of the time that is left: what the queue must fit into, nothing left out, before nothing is left out again
+CALM_S = 0.1  # after the last refusal, until the queue is taken to be no longer pressed
 PRIORITIES = 8  # urgency of RFC 9218: 0 first, 7 last
 NORMAL = 3
 
@@ -82,12 +83,15 @@ class Batcher:
         self._waiting: list[tuple[int, float, int, Job]] = []  # a heap: priority, deadline, number; first come, first served among equals
         self._queued = [0] * PRIORITIES
         self._latest = 0.0  # no deadline that waits is later
+        self._usual = 1  # rows that the last batch might have had
         self._numbers = itertools.count()
         self._busy = False
         self._leaning = False
-        self._turn = 0.0  # when the last batch ended with others waiting
-        self._drag = 1.0  # how many times what its scoring should take passes from the end of one batch to that of the next
-        self.pressed = False  # somebody was refused since the queue was last empty
+        self._may_recover = False  # a batch has been taken since it was last looked whether leaning may end
+        self._ready = 0.0  # since when there has been something to score and nothing being scored
+        self._pause_s = 0.0  # what passes from then to the beginning of a batch: reading, refusing and replying take their time too
+        self.pressed = False  # somebody was refused of late
+        self._refused_at = 0.0  # when that was
         self._refused_s = -1.0  # who waits no longer than so was refused since the queue last became shorter,
         self._refusal: OverloadedError | None = None  # with these words
         self.full, self.lean = Cost(), Cost()
@@ -119,6 +123,7 @@ class Batcher:
             self._latest = deadline
         if not self._busy:
             self._busy = True
+            self._ready = now
             # After the loop has read every socket that is ready: what arrives together is scored together.
             asyncio.get_running_loop().call_soon(self._next)
         return job
@@ -139,6 +144,8 @@ class Batcher:
         if not waiting:
             return None
         now = time.monotonic() if now is None else now
+        if self._leaning and self._may_recover:
+            self._leaning, self._may_recover = not self._recovered(now), False
         if self._easily_fits(waiting, deadline - now):
             return None
         if priority == NORMAL and deadline - now <= self._refused_s:
@@ -152,20 +159,20 @@ class Batcher:
         """Take into account that somebody was refused."""
         self.refused += 1
         self.pressed = True
+        self._refused_at = time.monotonic()
 
     def _easily_fits(self, waiting: int, left_s: float) -> bool:
-        """Return whether there is time even if every row were a batch of its own: true of nearly all, and soon found."""
-        cost = self.full
-        most_s = (SAFETY + STALL) * self._drag * (cost.fixed_s + cost.row_s) * (waiting + 1)
-        return most_s <= left_s and waiting < self._max_queued and not self._leaning
+        """Return whether there is time for all who wait and one more at the most that it may take: true of nearly all, and soon found."""
+        cost = self._cost()
+        batches = 1 + waiting // self._usual
+        most_s = (SAFETY + STALL) * (batches * (self._pause_s + cost.fixed_s) + cost.row_s * (waiting + 1))
+        return most_s <= left_s and waiting < self._max_queued
 
     def _judge(self, waiting: int, deadline: float, priority: int, now: float) -> OverloadedError | None:
         """Return why a request would not be answered in time, None when it would; begins or ends leaning where that decides it."""
         if waiting >= self._max_queued:
             wait_s = self._wait_s(self._cost(), waiting)
             return OverloadedError(f"{waiting} requests wait already (batcher.max_queued={self._max_queued})", wait_s)
-        if self._leaning and self._recovered(now):
-            self._leaning = False
         if not self._leaning:
             if self._fits(self.full, deadline, priority, now):
                 return None
@@ -198,7 +205,8 @@ class Batcher:
 
     def _wait_s(self, cost: Cost, rows: int) -> float:
         """Return the seconds after which so many rows will have been answered, all that is done between batches included."""
-        return self._drag * cost.drain(rows, self._largest(cost)[0])
+        largest = self._largest(cost)[0]
+        return cost.drain(rows, largest) + self._pause_s * -(-rows // largest)
 
     def _surely_s(self, cost: Cost, rows: int) -> float:
         """Return the seconds after which so many rows will have been answered even if not all goes well."""
@@ -252,6 +260,7 @@ class Batcher:
     def _next(self) -> None:
         lean = self._leaning
         largest, inline = self._largest(self._cost())
+        self._usual, self._may_recover = largest, True
         batch = self._take(largest)
         if not batch:
             self._idle()
@@ -293,27 +302,26 @@ class Batcher:
         end = time.monotonic()
         cost = self.lean if lean else self.full
         cost.learn(len(batch), end - began)
-        if self._turn:  # under load a batch costs what passes from the end of the last one to its own: reading, refusing, replying too
-            drag = min((end - self._turn) / max(cost.of(len(batch)), 1e-9), DRAG_LEAP * self._drag)
-            self._drag += DRAG_SMOOTHING * (drag - self._drag)
+        pause_s = min(began - self._ready, PAUSE_LEAP * max(self._pause_s, cost.of(len(batch))))
+        self._pause_s += PAUSE_SMOOTHING * (pause_s - self._pause_s)
         self._go_on(end)
 
     def _fail(self, batch: list[Job], error: Exception) -> None:
         for job in batch:
             if not job.gone:
                 job.done(error)
-        self._go_on(0.0)
+        self._go_on(time.monotonic())
 
     def _go_on(self, now: float) -> None:
         if self._waiting:
-            self._turn = now
+            self._ready = now
             asyncio.get_running_loop().call_soon(self._next)
         else:
             self._idle()
 
     def _idle(self) -> None:
-        self._busy = self._leaning = self.pressed = False
-        self._turn = 0.0
+        self._busy = self._leaning = False
+        self.pressed = self.pressed and time.monotonic() - self._refused_at < CALM_S
 
 
 def _late(deadline: float, now: float) -> DeadlineExceededError:

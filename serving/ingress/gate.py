@@ -48,6 +48,8 @@ class Gate:
         self._epoll: select.epoll | None = None
         self._callers: dict[int, Caller] = {}
         self._held = np.zeros(SOCKETS, np.uint8)  # 1: something may be under way there
+        self._events = np.zeros(LOOK * plain.EVENT_BYTES, np.uint8)
+        self._sockets = np.zeros(LOOK, np.int32)
         self._data = np.zeros(plain.READ_BYTES, np.uint8)
         self._refusals = plain.refusals(len(shedder.asked), LONGEST)
         plain.refuse(np.zeros(0, np.int32), 0, self._held, self._data, shedder.bounds, self._refusals)  # compile now
@@ -65,7 +67,7 @@ class Gate:
         if socket >= len(self._held):
             self._held = np.concatenate((self._held, np.zeros(socket + 1, np.uint8)))
         self._held[socket] = 1  # the loop may not have sent the refusal yet
-        self._epoll.register(socket, select.EPOLLIN)
+        self._epoll.register(socket, select.EPOLLIN | select.EPOLLET)  # told once: whatever is not read here goes back to the loop
         self._callers[socket] = caller
 
     def forget(self, socket: int) -> None:
@@ -73,6 +75,10 @@ class Gate:
         if self._epoll is not None and self._callers.pop(socket, None) is not None:
             with contextlib.suppress(OSError):
                 self._epoll.unregister(socket)
+
+    def unhold(self, socket: int) -> None:
+        """Let compiled code read a connection: nothing is under way there any more."""
+        self._held[socket] = 0
 
     def release(self, socket: int) -> None:
         """Let the loop read it again."""
@@ -93,7 +99,7 @@ class Gate:
         """Refuse what has come, or hand it over."""
         if self._epoll is None:
             return
-        sockets = np.array([socket for socket, _ in self._epoll.poll(0, LOOK)], np.int32)
+        sockets = self._sockets[: plain.ready(self._epoll.fileno(), self._events, self._sockets)]
         refusals = self._refusals
         refusals.limit_ms.fill(plain.NOBODY)
         refusals.counts.fill(0)

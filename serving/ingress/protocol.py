@@ -251,6 +251,8 @@ class Protocol(HttpToolsProtocol):
             return
         self._busy = False
         self._idle_since = self.loop.time()
+        if self._at_gate and self._hot.gate is not None and self.quiet:
+            self._hot.gate.unhold(self._socket)
         if self._idle_timer is None:
             self._idle_timer = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
         if self._waiting or self._rest:

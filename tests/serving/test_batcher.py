@@ -155,7 +155,7 @@ async def test_who_will_not_be_in_time_after_all_is_refused_while_there_is_time_
     first = batcher.submit(0, in_time())
     await asyncio.to_thread(gate.started.wait, FAR)
     soon = [batcher.submit(i, time.monotonic() + patience) for i, patience in enumerate((30, 31, 32), 1)]
-    batcher._drag = 30.0  # so much slower than it was to be: two rows take a minute, and the way back another
+    batcher._pause_s = 30.0  # so much later than it was to be: one batch takes half a minute, and the way back another
     gate.open.set()
     assert (await soon[0]).body == b"2"  # the first is tried whatever is expected
     for late in soon[1:]:
