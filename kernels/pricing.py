@@ -176,6 +176,19 @@ prices_on_cuda = on_cuda(price_of)
 
 
 @on_cpu
+def earned_together(prices: Vector, asked: Vector, out: Vector) -> None:
+    """Write what products earn together where they all have the same price: at each of `prices`, float64 [n], into out, [n]."""
+    out[:] = 0.0
+    for row in range(len(asked)):
+        base, quantity = asked[row, PRICE], asked[row, QUANTITY]
+        far = max(math.log(max(prices.max(), base) / base), math.log(base / min(prices.min(), base)))
+        number = terms(2 * asked[row, SD] * far)
+        for step in range(len(prices)):
+            mean, sd = relative_demand(math.log(prices[step] / base), asked[row, ELASTICITY], asked[row, SD], number)
+            out[step] += worth(prices[step], quantity * mean, quantity * sd, asked[row, STOCK], row, asked)
+
+
+@on_cpu
 def ladders(ratios: Vector, asked: Vector, out: Vector) -> None:
     """Write a ladder for each product: its price times ratios [rungs], rounded to its TICK and not below it. out: [products, >= rungs]."""
     for row in range(len(asked)):

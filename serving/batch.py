@@ -1,7 +1,8 @@
 """A table or requests scored in bulk by the very engines that answer requests: the same numbers, to the last bit, in order.
 
 Small inputs are scored in this process, since Ray takes longer to start than they take; larger ones as a Ray Data job (`serving.job`).
-Either way the input streams through in chunks: what is held does not grow with it.
+Either way the input streams through in chunks: what is held does not grow with it. Only a table that says what ties its rows together, such
+as a catalogue with groups of one price, is held and scored as a whole.
 """
 
 from collections.abc import Generator, Iterable
@@ -41,7 +42,9 @@ def run(task: Task, source: Path, output: Path, progress: Progress = silent, *, 
     beginning, whole = _peek(chunks.read(paths))
     task = task.of_input(beginning[0])
     score = Scoring(task)  # before anything is started for a model that cannot be loaded
-    if whole and ray_address is None:
+    if task.whole:
+        by, scored = "as a whole", score.together(chunks.read(paths))
+    elif whole and ray_address is None:
         by, scored = "in process", (score(chunk) for chunk in beginning)
     else:
         from serving import job

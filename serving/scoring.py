@@ -1,7 +1,7 @@
 """A chunk of a batch job becomes answers: decoded, scored by an engine's own code, given back as columns."""
 
 import io
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,7 +34,8 @@ class Task:
     """What every worker must know to score chunks; small, so that it can be sent to it.
 
     mapping: {field: column} where a table's names are not the task's. columns: those of every table of the input, () before one was seen;
-    ids: those that are passed through; ignored: those that are nothing to the model, the label among them.
+    ids: those that are passed through; ignored: those that are nothing to the model, the label among them; whole: the table says what ties
+    its rows together, so that it cannot be scored in parts.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Task:
     columns: tuple[str, ...] = ()
     ids: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
+    whole: bool = False
 
     @property
     def engine(self) -> Engine:
@@ -58,12 +60,14 @@ class Task:
             return replace(self, ids=self._ids(IDS))
         columns = columns_of(first)
         try:
-            ignored = MODELS[self.name].table.resolve(columns, self.mapping).ignored
+            table = MODELS[self.name].table
+            found = table.resolve(columns, self.mapping)
         except TableError as error:
             raise TableError(f"{first.file}: {error}") from None
         named = {name for name in columns if name not in self.mapping.values()} | self.mapping.keys()
         ids = tuple(name for name in self._ids(TABLE_IDS) if name in named)
-        return replace(self, columns=columns, ids=ids, ignored=tuple(name for name in ignored if name not in ids))
+        whole = any(field in found.of for field in table.TOGETHER)
+        return replace(self, columns=columns, ids=ids, ignored=tuple(name for name in found.ignored if name not in ids), whole=whole)
 
     def _ids(self, known: Mapping[str, str]) -> tuple[str, ...]:
         return tuple(name for name, field in known.items() if field in self.engine.request.__struct_fields__)
@@ -97,13 +101,19 @@ class Scoring:
         answers = self._rows(chunk) if chunk.kind in _TABLES else self._requests(chunk)
         return Scored(answers, chunk.share)
 
-    def _rows(self, chunk: Chunk) -> pl.DataFrame:
-        frame = self._task.table(chunk)
+    def together(self, chunks: Iterable[Chunk]) -> Generator[Scored, None, None]:
+        """Yield the answers to all chunks of a table that cannot be scored in parts. Raises TableError for the first row that is wrong."""
+        yield Scored(self._rows(*chunks), 1.0)
+
+    def _rows(self, *chunks: Chunk) -> pl.DataFrame:
+        """Return the answers to the rows of chunks, all at once."""
+        frames = [self._task.table(chunk) for chunk in chunks]
+        frame = pl.concat(frames, how="vertical_relaxed")
         ids = frame.select(pl.col(self._task.ids).cast(pl.String))
         try:
             return self._answers(ids, self._scorer.table(frame)) if frame.height else self._no_answers()
         except CellError as error:
-            raise _located(error, chunk, self._task.mapping) from None
+            raise _located(error, chunks, [part.height for part in frames], self._task.mapping) from None
 
     def _requests(self, chunk: Chunk) -> pl.DataFrame:
         lines = enumerate(chunk.payload.split(b"\n"), chunk.line)
@@ -164,10 +174,14 @@ def _parquet(chunk: Chunk, _numbers: Collection[str]) -> pl.DataFrame:
 _TABLES: Mapping[str, Callable[[Chunk, Collection[str]], pl.DataFrame]] = {"csv": _csv, "parquet": _parquet}
 
 
-def _located(error: CellError, chunk: Chunk, mapping: Mapping[str, str]) -> TableError:
-    """Return the error with its file and line, and the column as the file calls it."""
-    at = f"line {frames.line(chunk.payload, error.row, chunk.line)}" if chunk.kind == "csv" else f"row {chunk.line + error.row}"
-    return CellError(error.row, mapping.get(error.column, error.column), error.value, error.fix, f"{chunk.file}, {at}")
+def _located(error: CellError, chunks: Sequence[Chunk], heights: Sequence[int], mapping: Mapping[str, str]) -> TableError:
+    """Return the error with its file and line, and the column as the file calls it; `heights`: the rows of each chunk."""
+    row, number = error.row, 0
+    while row >= heights[number]:
+        row, number = row - heights[number], number + 1
+    chunk = chunks[number]
+    at = f"line {frames.line(chunk.payload, row, chunk.line)}" if chunk.kind == "csv" else f"row {chunk.line + row}"
+    return CellError(row, mapping.get(error.column, error.column), error.value, error.fix, f"{chunk.file}, {at}")
 
 
 def _path(message: str) -> str:

@@ -15,6 +15,7 @@ from training.errors import CellError, TableError
 from training.table import WORDS, Field, like, listed
 
 PRODUCT, PRICE, QUANTITY, LOG_QUANTITY, PERIOD = "product", "price", "quantity", "logQuantity", "period"
+ITEM_GROUP, PACK_OF, PACK_SIZE = "itemGroup", "packOf", "packSize"
 COMPETITOR, PROMOTION, CATEGORY, COST, STOCK, STORE, CURRENCY, CONTROL = (
     "competitorPrice",
     "promotion",
@@ -42,10 +43,14 @@ FIELDS: tuple[Field, ...] = (
     Field(STORE, "text", "no"),
     Field(CURRENCY, "ISO 4217, one for the whole table", "no"),
     Field(CONTROL, "a number", "no: what else moved prices and demand; with it double machine learning", several=True),
+    Field(ITEM_GROUP, "text", "no: batch gives the products of a group one price"),
+    Field(PACK_OF, "a product of the table", "no: batch prices a pack no higher than what is in it"),
+    Field(PACK_SIZE, "how many of it, 1 or more", "with packOf"),
 )
+TOGETHER = (ITEM_GROUP, PACK_OF)  # a table with one of these cannot be priced in parts
 FIELD_NAMES: tuple[str, ...] = tuple(field.name for field in FIELDS)
 SEVERAL = frozenset(field.name for field in FIELDS if field.several)
-_NUMBERS = {PRICE, QUANTITY, LOG_QUANTITY, COMPETITOR, COST, STOCK, CONTROL}
+_NUMBERS = {PRICE, QUANTITY, LOG_QUANTITY, COMPETITOR, COST, STOCK, CONTROL, PACK_SIZE}
 
 Vector = NDArray[np.float64]
 Codes = NDArray[np.int64]

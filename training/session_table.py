@@ -26,13 +26,13 @@ PUBLISHED = {field: column for column, field in online_shoppers.COLUMNS.items()}
 
 Parse = Callable[[str], float]
 
-
 FIELDS: tuple[Field, ...] = (
     *(Field(feature.name, feature.unit, published=PUBLISHED.get(feature.name, "")) for feature in features.FEATURES),
     Field(LABEL, "0 or 1, FALSE or TRUE", "to train; ignored when scoring", PUBLISHED[LABEL]),
     Field(ORDER_VALUE, "money; of the sessions that bought", "no: without it predictedValue counts average orders"),
     Field(CURRENCY, "ISO 4217, one for the whole table", "no: read with orderValue"),
 )
+TOGETHER: tuple[str, ...] = ()  # fields that tie rows together: there are none
 FIELD_NAMES: tuple[str, ...] = tuple(field.name for field in FIELDS)
 _TEXTS = {*features.CATEGORIES, "month", "weekend", LABEL, CURRENCY}
 

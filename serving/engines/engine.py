@@ -41,7 +41,7 @@ class Scorer(Protocol):
         """Return the response that is best without a look at the model, or None where there is none."""
 
     def run(self, columns: Any) -> Any:
-        """Return the answers as columns; row i depends on row i alone, bit for bit."""
+        """Return the answers as columns; row i depends on row i alone, bit for bit, but where a table says what ties its rows together."""
 
     def rows(self, requests: Sequence[Any], answers: Any) -> list[Any]:
         """Return one response Struct for each request, in order."""

@@ -14,8 +14,9 @@ import xxhash
 from numpy.typing import NDArray
 
 from kernels import pricing as kernel
-from serving.engines import price_table
+from serving.engines import price_table, price_ties
 from serving.engines.engine import Engine, Scorer
+from serving.engines.price_ties import Tie, Ties, best, tied
 from serving.engines.price_types import (
     PURPOSE,
     Clamp,
@@ -26,7 +27,7 @@ from serving.engines.price_types import (
     Impact,
     Policy,
 )
-from serving.engines.rails import RAILS, Band, Facts, bands, together
+from serving.engines.rails import Band, Facts, bands, together
 from serving.engines.trail import explained, reason, trail
 from serving.engines.types import epoch_ms, is_sane, moment
 from serving.errors import FieldProblem, InvalidRequestError, RevenueEngineError
@@ -68,18 +69,23 @@ class Asked(NamedTuple):
 
 
 class Columns(NamedTuple):
-    """Requests as columns: ladder [n, rungs], NaN where it is shorter; asked [n, kernels.pricing.ASKED], within all rails; demand [n]."""
+    """Requests as columns: ladder [n, rungs], NaN where it is shorter; asked [n, kernels.pricing.ASKED], within all rails; demand [n].
+
+    ties: of a catalogue, what must agree.
+    """
 
     each: list[Asked]
     ladder: Vector
     asked: Vector
     demand: NDArray[np.bool_]
+    ties: Ties | None = None
 
 
 class Answers(NamedTuple):
     """Answers as columns, [n]; changes are [n, kernels.pricing.CHANGED].
 
     best: the rung that earns most within the rails, NaN where there is none; free, stocked: without any rule, and with none but the stock.
+    moved: what made a price agree with others, of a catalogue with ties.
     """
 
     columns: Columns
@@ -90,6 +96,7 @@ class Answers(NamedTuple):
     shadow: Vector
     propensity: Vector
     changes: Vector
+    moved: list[Tie]
 
 
 class PricingScorer:
@@ -178,16 +185,22 @@ class PricingScorer:
         kernel.prices(ladder, unbound, free)
         price, shadow = found[:, kernel.BEST].copy(), found[:, kernel.SHADOW].copy()
         for row in np.flatnonzero(np.isnan(price)).tolist():
-            price[row] = _nearest(columns, row)
+            one = columns.each[row]
+            price[row] = best(ladder[row : row + 1], asked[row : row + 1], one.allowed, one.row[kernel.TICK])
         empty = asked[:, kernel.STOCK] == 0
         price[empty], shadow[empty] = asked[empty, kernel.PRICE], 0.0
         propensity = np.ones(rows)
         for row, one in enumerate(columns.each):
             if one.exploration > 0 and not empty[row]:
                 price[row], propensity[row] = _explored(columns, row, float(price[row]))
+        moved = list[Tie]()
+        if columns.ties is not None:
+            rails, ticks = [one.allowed for one in columns.each], [one.row[kernel.TICK] for one in columns.each]
+            moved = tied(columns.ties, ladder, asked, rails, ticks, price)
         changes = np.empty((rows, kernel.CHANGED))
         kernel.impacts(asked, price, columns.demand, ENDS, changes)
-        return Answers(columns, price, found[:, kernel.BEST], free[:, kernel.BEST], stocked[:, kernel.BEST], shadow, propensity, changes)
+        within, ever, in_stock = (each[:, kernel.BEST] for each in (found, free, stocked))
+        return Answers(columns, price, within, ever, in_stock, shadow, propensity, changes, moved)
 
     def rows(self, requests: Sequence[DynamicPricingRequest], answers: Answers) -> list[DynamicPricingResponse]:
         """Return one response for each request, in order."""
@@ -208,7 +221,7 @@ class PricingScorer:
 
     def table(self, frame: Any) -> Columns:
         """Return a table's rows as columns: today's prices and what was sold at them, named as for training."""
-        return self.columns(price_table.requests(frame, self._model))
+        return self.columns(price_table.requests(frame, self._model))._replace(ties=price_ties.read(frame))
 
     def answers_frame(self, answers: Answers) -> dict[str, NDArray[Any] | list[Any]]:
         """Return the output columns of a batch job."""
@@ -219,6 +232,7 @@ class PricingScorer:
             "unconstrainedPrice": answers.free,
             "confidence": answers.changes[:, kernel.SURE],
             "profitChange": np.where(costed, answers.changes[:, kernel.PROFIT_CHANGE], np.nan),
+            **({"tiedBy": answers.moved} if answers.columns.ties is not None else {}),
             "modelVersion": [self.version] * len(answers.price),
         }
 
@@ -369,20 +383,6 @@ def _revenue_weight(policy: Policy) -> float:
     if policy.objective == "mix":
         return MIX if policy.revenue_weight is None else policy.revenue_weight
     return 1.0 if policy.objective == "revenue" else 0.0
-
-
-def _nearest(columns: Columns, row: int) -> float:
-    """Return the best rung where none is within all rails: these give way, the first first; where none meets the last, its bound."""
-    ladder, asked, out = columns.ladder[row : row + 1], columns.asked[row : row + 1].copy(), np.empty((1, kernel.ANSWERED))
-    low = 0.0
-    for first in range(1, len(RAILS)):
-        low, high = together(columns.each[row].allowed[first:])
-        asked[:, kernel.LOW], asked[:, kernel.HIGH] = low, high
-        kernel.prices(ladder, asked, out)
-        if not np.isnan(out[0, kernel.BEST]):
-            return float(out[0, kernel.BEST])
-    parts = 1 / columns.each[row].row[kernel.TICK]
-    return math.ceil(low * parts - 1e-9) / parts
 
 
 def _ending(prices: Vector, endings: Sequence[float]) -> Vector:

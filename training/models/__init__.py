@@ -31,7 +31,7 @@ class Model:
 
     @property
     def table(self) -> ModuleType:
-        """Return the module that knows the model's tables: FIELDS, number_columns, resolve, matrix."""
+        """Return the module that knows the model's tables: FIELDS, TOGETHER, number_columns, resolve."""
         return import_module(self.table_module)
 
 
