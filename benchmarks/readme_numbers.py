@@ -114,6 +114,15 @@ def price_rates(results: Results) -> Iterator[str]:
     )
 
 
+def endpoints(results: Results) -> Iterator[str]:
+    """Yield the numbers of results/endpoints.json."""
+    yield "| endpoint | answers/s, 32 connections | times the purchase endpoint's | p50, one connection |"
+    yield "|---|---|---|---|"
+    for name, each in results["endpoints"].items():
+        yield f"| {name} | {each['rate']:,.0f} | **{each['times_purchase']:.2f}** | {each['p50_ms']:.2f} ms |"
+    yield from ("", f"One server with all models, cache off, in turn in one run. {_made(results)}")
+
+
 def profit(results: Results) -> Iterator[str]:
     """Yield the numbers of results/profit.json."""
     gain = results["engine"] / results["today"] - 1
@@ -165,6 +174,7 @@ SECTIONS: dict[str, Callable[[Results], Iterator[str]]] = {
     "overload": overload,
     "promotions": promotions,
     "single_flight": single_flight,
+    "endpoints": endpoints,
     "kernel_rates": kernel_rates,
     "costs": costs,
     "price_rates": price_rates,

@@ -14,7 +14,7 @@ import time
 
 from benchmarks.machine import ROOT
 
-ALL = ("contest", "overload", "promotions", "single_flight", "kernel_rates", "costs", "price_rates", "profit", "plot")
+ALL = ("contest", "overload", "promotions", "single_flight", "endpoints", "kernel_rates", "costs", "price_rates", "profit", "plot")
 QUICK = ("contest", "kernel_rates")
 
 

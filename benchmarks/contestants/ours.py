@@ -1,7 +1,7 @@
 """The whole purchase endpoint of `revenue-engine serve` as a user starts it: a replica for each core, but the cache off."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -19,11 +19,12 @@ ALIAS = "champion"
 
 
 @contextlib.contextmanager
-def start(model: Path, port: int, *, cache: bool = False, replicas: int | None = None) -> Iterator[Target]:
-    """Serve the purchase bundle `model` on a loopback port, files beside the bundle."""
+def start(model: Path, port: int, *, cache: bool = False, replicas: int | None = None, others: Sequence[Path] = ()) -> Iterator[Target]:
+    """Serve the purchase bundle `model`, and the bundles of other questions, on a loopback port, files beside the bundle."""
     home = model.parent / "home"
     registry = home / "models"
-    Registry(str(registry), home / "fetched").add(model, alias=ALIAS)
+    for bundle in (model, *others):
+        Registry(str(registry), home / "fetched").add(bundle, alias=ALIAS)
     environment = {
         "REVENUE_ENGINE_HOME": str(home),
         "REVENUE_ENGINE_MODELS__REGISTRY": str(registry),
