@@ -214,7 +214,7 @@ def _optimum(likelihood: Likelihood, starts: tuple[tuple[float, ...], ...], mode
             raise FitError(_undetermined(model, "several values of the parameters are as likely"))
         step = np.linalg.solve(hessian, -gradient)
         if gradient @ step / 2 * customers < _CONVERGED:
-            return best, hessian
+            return best + step, hessian  # one more costs nothing, and doubles the digits
         best = best + step / max(1.0, float(np.abs(step).max()))
     raise FitError(_undetermined(model, f"after {_NEWTON_STEPS} steps the likelihood still rises"))
 
