@@ -4,8 +4,14 @@ import math
 import struct
 from collections.abc import Mapping, Sequence, Set
 from decimal import Decimal
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import NamedTuple
+
+import numpy as np
+from scipy.integrate import quad
+from scipy.special import beta as beta_function
+from scipy.special import betaln, gammaln, hyp2f1
+from scipy.stats import nbinom
 
 GROUP_OF_PAGE = {
     "administrative": "administrative",
@@ -286,3 +292,116 @@ def impacts(
         sure += weights[0] * profit + weights[1] * revenue >= 0 and elasticity < -1
     demand, revenue, profit = (math.fsum(column) / len(draws) for column in zip(*changes, strict=True))
     return demand, revenue, profit, sure / len(draws)
+
+
+def log_likelihoods(model: int, params: Sequence[float], customer: tuple[float, float, float]) -> float:
+    """Return a customer's log-likelihood, as published with Gauss's function.
+
+    model: 0 BG/NBD, 1 MBG/NBD, 2 Pareto/NBD; customer: x, t_x, T.
+    """
+    r, alpha, third, fourth = params
+    x, t_x, age = customer
+    buys = gammaln(r + x) - gammaln(r) + r * math.log(alpha)
+    stays = buys - (r + x) * math.log(alpha + age) + log_stayed(model, params, x, age)
+    if model == 2:
+        goes = buys + third * math.log(fourth) + math.log(third / (r + third + x)) + _log_lost(params, customer)
+    elif x + model == 0:
+        return float(stays)
+    else:
+        goes = buys - (r + x) * math.log(alpha + t_x) + betaln(third + 1, fourth + x + model - 1) - betaln(third, fourth)
+    return float(np.logaddexp(stays, goes))
+
+
+def log_stayed(model: int, params: Sequence[float], x: float, age: float) -> float:
+    """Return the log of the chance that he has not stopped: at x or x + 1 purchases, or in all the time."""
+    _, _, third, fourth = params
+    return -third * math.log1p(age / fourth) if model == 2 else float(betaln(third, fourth + x + model) - betaln(third, fourth))
+
+
+def _log_lost(params: Sequence[float], customer: tuple[float, float, float]) -> float:
+    """Return ln A0 of Fader & Hardie's note on the Pareto/NBD, -inf where T is t_x."""
+    r, alpha, s, beta = params
+    x, t_x, age = customer
+    every, most, power = r + s + x, max(alpha, beta), s + 1 if alpha >= beta else r + x
+    terms = [hyp2f1(every, power, every + 1, abs(alpha - beta) / (most + t)) * ((most + age) / (most + t)) ** every for t in (t_x, age)]
+    return math.log(terms[0] - terms[1]) - every * math.log(most + age) if terms[0] > terms[1] else -math.inf
+
+
+def log_likelihood(model: int, params: Sequence[float], customers: Sequence[tuple[float, float, float]], counts: Sequence[float]) -> float:
+    """Return the log-likelihood of customers, so many like each."""
+    return math.fsum(count * log_likelihoods(model, params, one) for one, count in zip(customers, counts, strict=True))
+
+
+def futures(model: int, params: Sequence[float], customer: tuple[float, float, float], horizon: float) -> tuple[float, float]:
+    """Return P(alive) and the purchases expected within a horizon: of all the likelihood, the part in which he has not stopped."""
+    r, alpha, third, fourth = params
+    x, _, age = customer
+    stays = gammaln(r + x) - gammaln(r) + r * math.log(alpha) - (r + x) * math.log(alpha + age) + log_stayed(model, params, x, age)
+    alive = math.exp(stays - log_likelihoods(model, params, customer))
+    later = (r + x, alpha + age, third, fourth + age if model == 2 else fourth + x + model)
+    return alive, alive * bought_by_living(model, later, horizon)
+
+
+def bought_by_living(model: int, params: Sequence[float], t: float) -> float:
+    """Return what a living customer buys: the mean over how likely he is to stop, or the rate at each moment that he may live to see."""
+    r, alpha, third, fourth = params
+    if model == 2:
+        return float(quad(lambda u: r / alpha * (1 + u / fourth) ** -third, 0, t, epsabs=0, epsrel=1e-9, limit=500)[0])
+
+    def part(v: float) -> float:
+        p = 1 / (1 + math.exp(-v))
+        density = math.exp(-third * math.log1p(math.exp(-v)) - fourth * math.log1p(math.exp(v)) - betaln(third, fourth))
+        return density * -math.expm1(-r * math.log1p(p * t / alpha)) / p
+
+    edges = np.arange(-40 / min(third, 1.0) - 4, 40 / min(fourth, 1.0) + 8, 2.0)  # of logit p
+    return math.fsum(quad(part, low, high, epsabs=1e-13 * r * t / alpha)[0] for low, high in pairwise(edges))
+
+
+def new_customers(model: int, params: Sequence[float], t: float) -> float:
+    """Return the purchases expected of a new customer, who by the MBG/NBD may have stopped at once."""
+    if model != 1:
+        return bought_by_living(model, params, t)
+    r, alpha, a, b = params
+    return b / (a + b) * bought_by_living(model, (r, alpha, a, b + 1), t)
+
+
+def discounted(
+    model: int, params: Sequence[float], customer: tuple[float, float, float], weeks: float, rate: float, period: float
+) -> float:
+    """Return the expected purchases of each period, discounted from its end."""
+    ends = [min((place + 1) * period, weeks) for place in range(math.ceil(weeks / period))]
+    expected_by = [0.0, *(futures(model, params, customer, end)[1] for end in ends)]
+    return math.fsum(
+        (after - before) / (1 + rate) ** (end * 7 / 365.25) for before, after, end in zip(expected_by, expected_by[1:], ends, strict=False)
+    )
+
+
+def purchase_probabilities(model: int, params: Sequence[float], t: float, most: int) -> list[float]:
+    """Return P(X(t) = x), x from 0: either he lives after x purchases, or the x-th was his last; the first may be that by the MBG/NBD."""
+    r, alpha, a, b = params
+    bought = [float(nbinom.pmf(x, r, alpha / (alpha + t))) for x in range(most)]
+    return [
+        bought[x] * math.exp(log_stayed(model, params, x, t))
+        + (beta_function(a + 1, b + x + model - 1) / beta_function(a, b) * (1 - math.fsum(bought[:x])) if x + model else 0.0)
+        for x in range(most)
+    ]
+
+
+def spend_log_likelihoods(params: Sequence[float], x: float, mean: float) -> float:
+    """Return the log-likelihood of a mean spend over x purchases: a gamma distribution whose rate is gamma distributed."""
+    p, q, v = params
+    return float(
+        -betaln(p * x, q) + q * math.log(v) + (p * x - 1) * math.log(mean) + p * x * math.log(x) - (p * x + q) * math.log(v + x * mean)
+    )
+
+
+def spend_log_likelihood(params: Sequence[float], customers: Sequence[tuple[float, float]], counts: Sequence[float]) -> float:
+    """Return the log-likelihood of customers' mean spends, so many like each."""
+    return math.fsum(count * spend_log_likelihoods(params, *one) for one, count in zip(customers, counts, strict=True))
+
+
+def mean_spends(params: Sequence[float], x: float, mean: float) -> float:
+    """Return a customer's expected spend: between his own mean and that of all, by how much he has bought."""
+    p, q, v = params
+    own = p * x / (p * x + q - 1)
+    return (1 - own) * p * v / (q - 1) + own * mean

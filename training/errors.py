@@ -25,6 +25,12 @@ class CellError(TableError):
         return CellError(self.row, self.column, self.value, self.fix, place)
 
 
+class FitError(TrainingError):
+    """A model cannot be fitted to what it is given: it says what is missing in it and what to do."""
+
+    code = "fit"
+
+
 class BundleError(TrainingError):
     """A bundle is missing, corrupted or does not match this code."""
 
