@@ -1,0 +1,75 @@
+"""The card of a value model, for people (Mitchell et al. 2019)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+NAMES = {"bg_nbd": "BG/NBD", "mbg_nbd": "MBG/NBD", "pareto_nbd": "Pareto/NBD", "gamma_gamma": "Gamma-Gamma"}
+
+
+def card(meta: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
+    """Return the card as Markdown; meta: the bundle's manifest, metrics: the content of metrics.json."""
+    data = meta["trainingData"]
+    left_out = ", ".join(f"{number:,} {reason}" for reason, number in data["leftOut"].items() if number) or "none"
+    return f"""# What customers are worth
+
+How often customers will buy again, whether they still are customers, and what they spend, learned from `{data["name"]}`, SHA-256
+`{data["sha256"]}`: {metrics["customers"]:,} customers up to {data["split"]}, of whom {metrics["repeatCustomers"]:,} bought again. Rows left
+out: {left_out}.
+
+Served: {NAMES[metrics["served"]]}. **Use** it to plan with: over many customers its sums are right. **Do not** take it for an oracle about one of
+them, nor its order for much better than that by what they have spent before: both are shown below as they are.
+
+{_warning(metrics)}
+
+| model | parameters | log-likelihood |
+|---|---|---|
+{chr(10).join(_row(name, one) for name, one in metrics["parameters"].items())}
+
+{_holdout(metrics["holdout"], data["end"])}
+
+## Made with
+
+{", ".join(f"{name} {version}" for name, version in meta["software"].items())}.
+"""
+
+
+def _warning(metrics: Mapping[str, Any]) -> str:
+    related = metrics["spendDependence"]
+    lacking = [f"{one['gate']} is {one['found']:g}, less than {one['needed']:g}" for one in metrics["gates"] if not one["met"]]
+    said = (
+        []
+        if related["independent"]
+        else [f"How often and how much are related (correlation {related['correlation']:.2f}): see Gamma-Gamma."]
+    )
+    return "\n".join([*said, *(f"Too little to rely on: {one}." for one in lacking)])
+
+
+def _row(name: str, one: Mapping[str, Any] | None) -> str:
+    if one is None:
+        return f"| {NAMES[name]} | could not be fitted | - |"
+    values = ", ".join(f"{key} {one[key]:.5g}" for key in one["standardErrors"])
+    return f"| {NAMES[name]} | {values} | {one['logLikelihood']:,.2f} |"
+
+
+def _holdout(after: Mapping[str, Any] | None, end: str) -> str:
+    if after is None:
+        return "There was no hold-out: give --split a day before the end to see how well it predicts."
+    naive = after["naive"]
+    lines = [f"## The hold-out, until {end}", ""]
+    lines.append(
+        f"{after['actual']:,.0f} purchases; predicted {after['transactions']:,.1f}, by every customer's own rate {naive['transactions']:,.1f}."
+    )
+    lines.append(f"Mean absolute error {after['mae']:.3f}, by own rate {naive['mae']:.3f}; correlation {_figure(after['correlation'])}.")
+    lines += ["", "| repeat purchases before | customers | predicted | actual |", "|---|---|---|---|"]
+    lines += [
+        f"| {row['repeatPurchases']} | {row['customers']:,} | {row['predicted']:.3f} | {row['actual']:.3f} |"
+        for row in after["byRepeatPurchases"]
+    ]
+    if after["ranking"] is not None:
+        lines += ["", "| ordered by | normalised Gini | best tenth's share of spend |", "|---|---|---|"]
+        lines += [f"| {name} | {_figure(one['gini'])} | {_figure(one['topTenthOfSpend'])} |" for name, one in after["ranking"].items()]
+    return "\n".join(lines)
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
