@@ -63,3 +63,11 @@ def read(texts: Sequence[str]) -> tuple[dict[str, int], Form]:
             best, failed = len(numbers), (form, texts[len(numbers)])
     known = ", ".join(form.name for form in FORMS)
     raise TableError(f"period {failed[1]!r} is not written as those before it ({failed[0].name}): write all in one form, of {known}")
+
+
+def day_of_digits(text: str) -> int:
+    """Return the ordinal of a day written as YYYYMMDD, which `read` takes for a number. Raises ValueError for what is none."""
+    try:
+        return _written("%Y%m%d")(text.strip())
+    except ValueError:
+        raise ValueError(f"period {text!r} is no day: write days in one form, such as YYYY-MM-DD") from None

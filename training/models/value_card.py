@@ -16,8 +16,8 @@ How often customers will buy again, whether they still are customers, and what t
 `{data["sha256"]}`: {metrics["customers"]:,} customers up to {data["split"]}, of whom {metrics["repeatCustomers"]:,} bought again. Rows left
 out: {left_out}.
 
-Served: {NAMES[metrics["served"]]}. **Use** it to plan with: over many customers its sums are right. **Do not** take it for an oracle about one of
-them, nor its order for much better than that by what they have spent before: both are shown below as they are.
+Served: {NAMES[metrics["served"]]}. **Use** it to plan with: over many customers its sums are right. **Do not** take it for an oracle about
+one of them, nor its order for much better than that by what they have spent before: both are shown below as they are.
 
 {_warning(metrics)}
 

@@ -1,7 +1,7 @@
 """What `revenue-engine train value` does: read purchases, fit what customers do next, hold it against what they did, score the base.
 
-Each counting model is fitted to the calibration period, and that which predicts the hold-out best, by mean absolute error, is served; without
-a hold-out the likeliest is. A model that cannot be fitted is said and left out; where none can, there is no bundle.
+Each counting model is fitted to the calibration period, and that which predicts the hold-out best, by mean absolute error, is served;
+without a hold-out the likeliest is. A model that cannot be fitted is said and left out; where none can, there is no bundle.
 """
 
 from collections.abc import Callable, Mapping
@@ -27,8 +27,6 @@ from training.provenance import fingerprint, software
 Progress = Callable[[str, float], None]
 Vector = NDArray[np.float64]
 Matrix = NDArray[np.float64]
-
-SEED_NEEDED = False  # nothing here is drawn at random
 
 
 def train(
