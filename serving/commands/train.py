@@ -19,6 +19,9 @@ def train(
     effects: Annotated[
         str | None, typer.Option("--effects", metavar="LIST", help="pricing: of product,store,period. [default: those that the table has]")
     ] = None,
+    positive: Annotated[
+        str | None, typer.Option("--positive", metavar="TEXT", help="churn: the label of who left. [default: Yes, True or 1]")
+    ] = None,
     seed: Seed = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -38,6 +41,7 @@ def train(
     data, out = require(data, "--data"), require(out, "--out")
     columns = fields.mapping(maps, task, data)
     options: dict[str, Any] = {} if effects is None else {"effects": tuple(word.strip() for word in effects.split(",") if word.strip())}
+    options |= {} if positive is None else {"positive": positive}
     if unknown := [name for name in options if name not in model.options]:
         raise typer.BadParameter(f"--{unknown[0]} is nothing to {task}; leave it out")
     with shown(chosen.quiet or chosen.as_json) as progress:
@@ -45,6 +49,11 @@ def train(
     metrics = bundle.json("metrics.json")
     return Report(
         f"trained {bundle.version} into {out}",
-        [headline(metrics), f"all figures: {out / 'metrics.json'}", f"to serve it: revenue-engine models add {out} --alias champion"],
+        [
+            *(f"warning: {one}" for one in metrics.get("warnings", ())),
+            headline(metrics),
+            f"all figures: {out / 'metrics.json'}",
+            f"to serve it: revenue-engine models add {out} --alias champion",
+        ],
         data={"task": task, "version": bundle.version, "out": str(out), "metrics": metrics},
     )
