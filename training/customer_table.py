@@ -160,7 +160,7 @@ def matrix(frame: Any, features: Sequence[Feature]) -> Matrix:
 
 def number(value: Value) -> float:
     """Return a number, NaN for one that is missing. Raises ValueError for a text that is none, and beyond HIGHEST."""
-    if value is None or (isinstance(value, str) and _is_blank(value)):
+    if value is None or (isinstance(value, str) and is_blank(value)):
         return math.nan
     if isinstance(value, str) and "_" in value:  # which Python would take
         raise ValueError(value)
@@ -181,7 +181,8 @@ def key(value: Value) -> str:
     return "" if text in BLANK else re.sub(r"^(-?\d+)\.0+$", r"\1", text)
 
 
-def _is_blank(text: str) -> bool:
+def is_blank(text: str) -> bool:
+    """Return whether a text says that nothing is known."""
     return text.strip().lower() in BLANK
 
 
@@ -199,7 +200,7 @@ def _feature(column: Any) -> Feature | None:
         return Feature(column.name, "number")
     if column.dtype not in (nw.String, nw.Boolean, nw.Categorical, nw.Enum):
         return None
-    texts = [text for text in _distinct(column.cast(nw.String)) if not _is_blank(text)]
+    texts = [text for text in _distinct(column.cast(nw.String)) if not is_blank(text)]
     numbers = sum(map(_is_number, texts))
     if numbers == len(texts) or (len(texts) > MANY and numbers >= NUMBERS * len(texts)):
         return Feature(column.name, "number")
