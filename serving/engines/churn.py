@@ -40,8 +40,8 @@ class ChurnPreventionRequest(Wire, frozen=True, kw_only=True):
         dict[str, FeatureValue],
         Meta(
             max_length=MOST_FEATURES,
-            description="By column of the training table. Null, blank and absent are missing, and so is a category's value that training has "
-            "not seen; columns that the model does not know are counted as ignored.",
+            description="By column of the training table. Null, blank and absent are missing, and so is a category's value never seen in "
+            "training; columns that the model does not know are counted as ignored.",
         ),
     ]
     customer_value: Annotated[Money | None, Meta(description="What is lost when the customer leaves; for valueAtRisk.")] = None

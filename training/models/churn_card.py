@@ -31,9 +31,10 @@ law forbids to treat people differently (`--map leftOut=COLUMN`).
 {metrics["folds"]}-fold cross-validation, seed {metrics["seed"]}, all rows pooled; the order of categories, the trees and the calibration
 are fitted inside the fold.
 
-| AUC | average precision | log loss | Brier | ECE |
-|---|---|---|---|---|
-| {" | ".join(f"{metrics[name]:.4f}" for name in ("auc", "averagePrecision", "logLoss", "brier", "ece"))} |
+| known of the customer | AUC | average precision | log loss | Brier | ECE |
+|---|---|---|---|---|---|
+{_row("what the table records", metrics)}
+{_row("half of that, at random", metrics["halfKnown"])}
 
 ECE: 10 bins of equally many rows.
 
@@ -49,3 +50,7 @@ Mean absolute contribution to the log-odds.
 
 {", ".join(f"{name} {version}" for name, version in meta["software"].items())}; seed {meta["parameters"]["seed"]}.
 """
+
+
+def _row(name: str, figures: Mapping[str, Any]) -> str:
+    return f"| {name} | " + " | ".join(f"{figures[one]:.4f}" for one in ("auc", "averagePrecision", "logLoss", "brier", "ece")) + " |"
