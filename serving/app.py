@@ -58,7 +58,7 @@ class Application:
         for watcher in self.watchers:
             task = asyncio.create_task(watcher.follow(), name=f"follow {watcher.task}")
             self._closing.push_async_callback(_stopped, task)
-        self.state.ready = all(question.ready for question in self.questions)
+        self.state.ready = not any(question.lacking for question in self.questions)
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -67,8 +67,8 @@ class Application:
         await self._closing.aclose()
 
     def require_ready(self) -> None:
-        """Raise NotReadyError naming the engines that have no model."""
-        missing = [question.engine.name for question in self.questions if not question.ready]
+        """Raise NotReadyError naming the engines that lack a model."""
+        missing = [question.engine.name for question in self.questions if question.lacking]
         if missing:
             raise NotReadyError(
                 f"no model {'@'.join((missing[0], self.settings.models.alias))} in {self.settings.models.registry}; train one: "

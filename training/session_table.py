@@ -22,6 +22,7 @@ from training.features import Vocabulary
 from training.table import WORDS, Field, like, listed
 
 LABEL, ORDER_VALUE, CURRENCY = "purchased", "orderValue", "currency"
+PUBLISHED_AS = "UCI 468, Sakar & Kastro 2018"
 PUBLISHED = {field: column for column, field in online_shoppers.COLUMNS.items()}
 
 Parse = Callable[[str], float]

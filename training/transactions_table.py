@@ -102,7 +102,7 @@ def read(frame: Any, mapping: Mapping[str, str] | None = None, *, today: date | 
         raise TableError(f"no row has a customer, a time and an amount: {_said(left_out)}; nothing can be learned")
     days = _days(lines, table, of, today)
     bought = days.group_by("customer", "day").agg(nw.col("amount").sum()).sort("customer", "day")
-    amount = np.asarray(bought["amount"].to_numpy(), np.float64)
+    amount = np.array(bought["amount"].to_numpy(), np.float64)
     amount[np.abs(amount) < CENT] = 0.0
     kept = amount >= 0
     left_out["days of returns alone"] = int((~kept).sum())

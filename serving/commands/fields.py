@@ -24,7 +24,7 @@ def described(task: str) -> Report:
     """Return the task's fields: name, unit, whether they are needed, and the column of the published table that each one is."""
     found = _fields(task)
     rows = [("FIELD", "UNIT", "NEEDED", "PUBLISHED COLUMN"), *((f.name, f.unit, f.needed, f.published or "-") for f in found)]
-    published = ", its published name (UCI 468, Sakar & Kastro 2018)" if any(f.published for f in found) else ""
+    published = f", its published name ({MODELS[task].table.PUBLISHED_AS})" if any(f.published for f in found) else ""
     several = [f.name for f in found if f.several]
     lines = [*aligned(rows), f"A column may have its field's name{published}, or any with --map."]
     lines += [f"Several columns may be one of {', '.join(several)}: repeat --map FIELD=COLUMN."] if several else []

@@ -19,6 +19,18 @@ def train(
     effects: Annotated[
         str | None, typer.Option("--effects", metavar="LIST", help="pricing: of product,store,period. [default: those that the table has]")
     ] = None,
+    positive: Annotated[
+        str | None, typer.Option("--positive", metavar="TEXT", help="churn: the label of who left. [default: Yes, True or 1]")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option("--split", metavar="DAY", help="value: the last day to learn from. [default: the last]")
+    ] = None,
+    end: Annotated[
+        str | None, typer.Option("--end", metavar="DAY", help="value: the last day to compare with. [default: the last]")
+    ] = None,
+    score: Annotated[
+        Path | None, typer.Option("--score", metavar="FILE", help="value: write every customer into it, .csv or .parquet.")
+    ] = None,
     seed: Seed = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -37,7 +49,9 @@ def train(
         return fields.described(task)
     data, out = require(data, "--data"), require(out, "--out")
     columns = fields.mapping(maps, task, data)
-    options: dict[str, Any] = {} if effects is None else {"effects": tuple(word.strip() for word in effects.split(",") if word.strip())}
+    words = None if effects is None else tuple(word.strip() for word in effects.split(",") if word.strip())
+    given: dict[str, Any] = {"effects": words, "positive": positive, "split": split, "end": end, "score": score}
+    options = {name: value for name, value in given.items() if value is not None}
     if unknown := [name for name in options if name not in model.options]:
         raise typer.BadParameter(f"--{unknown[0]} is nothing to {task}; leave it out")
     with shown(chosen.quiet or chosen.as_json) as progress:
@@ -45,6 +59,11 @@ def train(
     metrics = bundle.json("metrics.json")
     return Report(
         f"trained {bundle.version} into {out}",
-        [headline(metrics), f"all figures: {out / 'metrics.json'}", f"to serve it: revenue-engine models add {out} --alias champion"],
+        [
+            *(f"warning: {one}" for one in metrics.get("warnings", ())),
+            headline(metrics),
+            f"all figures: {out / 'metrics.json'}",
+            f"to serve it: revenue-engine models add {out} --alias champion",
+        ],
         data={"task": task, "version": bundle.version, "out": str(out), "metrics": metrics},
     )

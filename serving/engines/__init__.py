@@ -1,9 +1,10 @@
 """The questions that can be asked. A new one is a file beside this one and a line in ENGINES."""
 
+from serving.engines.churn import CHURN
 from serving.engines.engine import Engine, Scorer
 from serving.engines.pricing import PRICING
 from serving.engines.purchase import PURCHASE
 
 __all__ = ["ENGINES", "Engine", "Scorer"]
 
-ENGINES: tuple[Engine, ...] = (PURCHASE, PRICING)
+ENGINES: tuple[Engine, ...] = (PURCHASE, PRICING, CHURN)

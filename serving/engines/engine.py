@@ -70,6 +70,7 @@ class Engine:
 
     `check` raises what types cannot say: TooLargeError or InvalidRequestError. `example` serves the docs and warms a new model. `prepare`
     does what takes long about a bundle, perhaps in another process, and `load` makes a scorer of that and the bundle, or does it all.
+    `optional`: a server is ready without a model of it, and answers 503 there until the registry has one: none can be made beforehand.
     """
 
     name: str
@@ -81,6 +82,7 @@ class Engine:
     check: Callable[[Any], None]
     load: "Load"
     prepare: Callable[["Bundle"], Parts] = _nothing
+    optional: bool = False
 
     def decode_example(self) -> Any:
         """Return the example as a request, decoded as one from a caller would be."""

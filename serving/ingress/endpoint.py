@@ -49,6 +49,10 @@ class Question(Protocol):
         """Return whether a model is live."""
 
     @property
+    def lacking(self) -> bool:
+        """Return whether a model is needed that is not there."""
+
+    @property
     def version(self) -> str | None:
         """Return the live model's version."""
 

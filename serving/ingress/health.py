@@ -68,14 +68,14 @@ class Health:
 
     async def ready(self, request: Request) -> Response:
         """Return 200 with the version of every live model, or 503 with what is still missing."""
-        missing = [question.engine.name for question in self._questions if not question.ready]
+        missing = [question.engine.name for question in self._questions if question.lacking]
         if self._state.draining:
             return refusal(request, NotReadyError("the server is draining"))
         if missing:
             return refusal(request, NotReadyError(f"no model is live yet for {', '.join(missing)}"))
         if not self._state.ready:
             return refusal(request, NotReadyError("the server is starting"))
-        models = {question.engine.name: question.version for question in self._questions}
+        models = {question.engine.name: question.version for question in self._questions if question.ready}
         choices = {question.engine.name: list(question.choices) for question in self._questions}
         return _json({"status": "ready", "models": models, "choices": choices})
 

@@ -21,22 +21,26 @@ _TIMESTAMP, _NOW = rb',?"timestamp":"[^"]*"', rb',?"(?:timestamp|asOf|validUntil
 
 def optional_paths(kind: type[msgspec.Struct]) -> Iterator[Path]:
     """Yield the JSON path of every optional field at every depth; "[]" stands for the items of a list."""
-    yield from _optional(inspect.type_info(kind), ())
+    yield from (path for path, required in field_paths(kind) if not required)
 
 
-def _optional(info: inspect.Type, path: Path) -> Iterator[Path]:
+def field_paths(kind: type[msgspec.Struct]) -> Iterator[tuple[Path, bool]]:
+    """Yield the JSON path of every field at every depth, and whether it is required."""
+    yield from _fields(inspect.type_info(kind), ())
+
+
+def _fields(info: inspect.Type, path: Path) -> Iterator[tuple[Path, bool]]:
     if isinstance(info, inspect.Metadata):
-        yield from _optional(info.type, path)
+        yield from _fields(info.type, path)
     elif isinstance(info, inspect.UnionType):
         for one in info.types:
-            yield from _optional(one, path)
+            yield from _fields(one, path)
     elif isinstance(info, inspect.ListType | inspect.CollectionType):
-        yield from _optional(info.item_type, (*path, "[]"))
+        yield from _fields(info.item_type, (*path, "[]"))
     elif isinstance(info, inspect.StructType):
         for field in info.fields:
-            if not field.required:
-                yield (*path, field.encode_name)
-            yield from _optional(field.type, (*path, field.encode_name))
+            yield (*path, field.encode_name), field.required
+            yield from _fields(field.type, (*path, field.encode_name))
 
 
 def objects(body: Any) -> Iterator[Body]:
@@ -152,7 +156,8 @@ class TableContract:
     def test_unknown_fields_are_harmless_at_every_depth(self, engine: Engine) -> None:
         body = base(engine)
         stranger = copy.deepcopy(body)
-        for one in list(objects(stranger)):
+        # Only what has fields can have unknown ones: a mapping's keys are the caller's.
+        for one in [parent for path, _ in field_paths(engine.request) for parent in parents(stranger, path)]:
             one["aFieldOfTomorrow"] = {"deep": [1, {"er": None}]}
         assert msgspec.convert(stranger, engine.request) == msgspec.convert(body, engine.request)
 

@@ -1,12 +1,14 @@
-"""Models to serve: two small ones, trained on simulated sessions, in a registry of their own."""
+"""Models to serve: small ones, trained on simulated sessions and, where a task needs another table, on simulated customers."""
 
 import pytest
 
+from tests import customers
 from training.datasets import shop
 from training.models import MODELS
 from training.registry import Registry
 
 SESSIONS = 2_000
+CUSTOMERS = 600
 
 
 @pytest.fixture(scope="session")
@@ -26,14 +28,22 @@ def bundle(shop_folder, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def bundle_of(bundle, shop_folder, tmp_path_factory):
-    """A function that returns the bundle of a task: each trained once, on the same simulated shop."""
+def customers_csv(tmp_path_factory):
+    path = tmp_path_factory.mktemp("customers") / "customers.csv"
+    customers.table(CUSTOMERS, 7).write_csv(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def bundle_of(bundle, shop_folder, customers_csv, tmp_path_factory):
+    """A function that returns the bundle of a task: each trained once, on the same simulated shop where that has a table for it."""
     made = {bundle.task: bundle}
 
     def of(task):
         if task not in made:
             out = tmp_path_factory.mktemp(task) / "bundle"
-            made[task] = MODELS[task].train(shop_folder, out, mapping={}, seed=3, progress=lambda what, share: None)
+            data = shop_folder if MODELS[task].simulated else customers_csv
+            made[task] = MODELS[task].train(data, out, mapping={}, seed=3, progress=lambda what, share: None)
         return made[task]
 
     return of

@@ -136,6 +136,7 @@ class Scripted:
 
     engine = GREETING
     ready = True
+    lacking = False
     version = "greeting-0"
     choices = ()
 

@@ -13,11 +13,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model that can be trained, by the names of two modules: the one with its `train`, and the one that knows its tables."""
+    """A model that can be trained, by the names of two modules: the one with its `train`, and the one that knows its tables.
+
+    options: what `train` takes beside them. simulated: the simulated shop has a table for it, so that a fresh machine gets a default model.
+    """
 
     module: str
     table_module: str
     options: tuple[str, ...] = ()
+    simulated: bool = True
 
     def train(
         self, data: Path, out: Path, *, mapping: Mapping[str, Any], seed: int, progress: Callable[[str, float], None], **options: Any
@@ -38,4 +42,6 @@ class Model:
 MODELS: Mapping[str, Model] = {
     "purchase": Model("training.models.purchase_training", "training.session_table"),
     "pricing": Model("training.models.elasticity", "training.sales_table", options=("effects",)),
+    "value": Model("training.models.value_training", "training.transactions_table", options=("split", "end", "score"), simulated=False),
+    "churn": Model("training.models.churn_training", "training.customer_table", options=("positive",), simulated=False),
 }

@@ -8,7 +8,7 @@ metrics.json      how well all that does on rows it never saw (`validation`)
 card.md           the same for people (`training.card`)
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,7 +22,9 @@ from training import features, session_table
 from training.bundle import Bundle
 from training.errors import BundleError
 from training.features import Vocabulary
+from training.models import boosted
 from training.models.base_rate import ANY, HOURS, BaseRate
+from training.models.boosted import Tuned
 from training.models.calibration import Platt
 from training.models.confidence import EDGES, Confidence
 
@@ -58,7 +60,7 @@ class PurchaseModel:
         self.currency = str(meta["orderValue"]["currency"])
         self._forest, self._platt, self._confidence, self._base_rate = forest, platt, confidence, base_rate
         self._factors = factors
-        self._chosen: list[str] = []
+        self._tuned = Tuned(forest)
         self._bias = float(platt.slope * self._factors.bias[0] + platt.intercept)
 
     @classmethod
@@ -67,17 +69,7 @@ class PurchaseModel:
 
         Raises BundleError as `load` does.
         """
-        import xgboost as xgb  # which nobody else needs: a replica that is handed its parts saves the memory
-
-        try:
-            booster = xgb.Booster(model_file=bytearray(bundle.read(MODEL)))
-            if booster.num_features() != len(features.NAMES):
-                raise ValueError(f"the trees know {booster.num_features()} features, not {len(features.NAMES)}")
-            booster.set_param({"nthread": 1, "device": "cpu"})
-            forest = Forest.from_booster(booster)
-        except (xgb.core.XGBoostError, KeyError, TypeError, ValueError) as error:
-            raise _unloadable(bundle, error) from error
-        return {**forest.parts(), **Factors(forest.trees).parts()}
+        return boosted.prepare(bundle, MODEL, len(features.NAMES))
 
     @classmethod
     def load(cls, bundle: Bundle, parts: Parts | None = None) -> "PurchaseModel":
@@ -85,8 +77,7 @@ class PurchaseModel:
 
         Raises BundleError when it is another task's, or its features are not this code's.
         """
-        if bundle.task != TASK:
-            raise BundleError(f"bundle {bundle.path} is for {bundle.task}, not for {TASK}; train one with `revenue-engine train {TASK}`")
+        boosted.require_task(bundle, TASK)
         names = [feature["name"] for feature in bundle.manifest.get("features", ())]
         if names != list(features.NAMES):
             odd = next((pair for pair in zip(names, features.NAMES, strict=False) if pair[0] != pair[1]), (len(names), len(features.NAMES)))
@@ -97,7 +88,7 @@ class PurchaseModel:
             platt, confidence = Platt.read(bundle.json(CALIBRATION)), Confidence.read(bundle.json(CONFIDENCE))
             base_rate = _base_rate(bundle)
         except (KeyError, TypeError, ValueError) as error:
-            raise _unloadable(bundle, error) from error
+            raise boosted.unloadable(bundle, error) from error
         forest = Forest.of_parts(parts := cls.prepare(bundle) if parts is None else parts)
         factors = Factors.of_parts(forest.trees, parts)
         return cls(forest, factors, platt, confidence, base_rate, bundle.manifest, bundle.version)
@@ -122,20 +113,9 @@ class PurchaseModel:
         """
         return self._platt.slope * self._factors.of(X), self._bias
 
-    def tune(self, live: "PurchaseModel | None" = None) -> list[str]:
+    def tune(self, live: "PurchaseModel | None" = None) -> Sequence[str]:
         """Return what was chosen for this machine and why, a line each: by measuring it, or as `live` did for trees of the same shape."""
-        if live is not None and self._forest.tune_like(live._forest):
-            self._chosen = live._chosen
-            return self._chosen
-        timings = self._forest.tune()
-        sizes = ", ".join(f"{timing.us_per_row:.2f} us a row at {timing.rows} ({timing.way})" for timing in timings)
-        trees = len(self._forest.trees.roots) - 1
-        self._chosen = [f"{trees} trees, fewer than {self._forest.few} rows one at a time, more in blocks: {sizes}"]
-        return self._chosen
-
-
-def _unloadable(bundle: Bundle, error: Exception) -> BundleError:
-    return BundleError(f"bundle {bundle.path} cannot be loaded: {str(error).splitlines()[0]}; train it again")
+        return self._tuned.tune(None if live is None else live._tuned)
 
 
 def _base_rate(bundle: Bundle) -> BaseRate:

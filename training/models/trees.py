@@ -51,16 +51,13 @@ class Ranks:
     @classmethod
     def learn(cls, X: Matrix, y: Vector) -> "Ranks":
         """Return the ranks of the values in X, whose category columns hold ids."""
-        return cls({name: _ranks(X[:, INDEX[name]], y) for name in CATEGORIES})
+        return cls({name: places(X[:, INDEX[name]], y) for name in CATEGORIES})
 
     def apply(self, X: Matrix) -> Matrix:
         """Return X with places instead of ids in the category columns."""
         out = X.copy()
         for name, ranks in self.of.items():
-            ids = X[:, INDEX[name]]
-            known = ~np.isnan(ids) & (ids < len(ranks))
-            out[:, INDEX[name]] = np.nan
-            out[known, INDEX[name]] = ranks[ids[known].astype(np.intp)]
+            out[:, INDEX[name]] = placed(X[:, INDEX[name]], ranks)
         return out
 
     def vocabulary(self, keys: Mapping[str, Sequence[str]]) -> Vocabulary:
@@ -119,6 +116,29 @@ def folds(y: Vector, number: int, seed: int) -> list[tuple[NDArray[np.intp], NDA
     return list(StratifiedKFold(number, shuffle=True, random_state=seed).split(np.zeros((len(y), 1)), y))
 
 
+def places(ids: Matrix, y: Vector) -> Matrix:
+    """Return the place of each value by how often its rows are positive: float32 [values], NaN for a rare one.
+
+    ids: float32 [n], a category column, NaN where missing; y: [n] in {0, 1}. A value's rate is mixed with SHRINK rows of all rows' rate.
+    """
+    known = ~np.isnan(ids)
+    number = ids[known].astype(np.intp)
+    seen, bought = np.bincount(number), np.bincount(number, weights=y[known])
+    rate = (bought + SHRINK * y.mean()) / (seen + SHRINK)
+    common = np.flatnonzero(seen >= RARE)
+    out = np.full(len(seen), np.nan, np.float32)
+    out[common[np.argsort(rate[common], kind="stable")]] = np.arange(len(common))
+    return out
+
+
+def placed(ids: Matrix, places: Matrix) -> Matrix:
+    """Return the places float32 [n] of a category column's ids, NaN where an id is missing or has none."""
+    out = np.full(len(ids), np.nan, np.float32)
+    known = ~np.isnan(ids) & (ids < len(places))
+    out[known] = places[ids[known].astype(np.intp)]
+    return out
+
+
 def _teach(X: Matrix, y: Vector, seed: int, threads: int, number: int) -> tuple[tuple[xgb.Booster, ...], Vector]:
     taught = np.empty(len(y))
     teachers = list[xgb.Booster]()
@@ -131,14 +151,3 @@ def _teach(X: Matrix, y: Vector, seed: int, threads: int, number: int) -> tuple[
 def _boost(X: Matrix, target: Vector, seed: int, threads: int, weight: Vector | None = None) -> xgb.Booster:
     data = xgb.QuantileDMatrix(X, target, weight=weight, nthread=threads)
     return xgb.train({**PARAMETERS, "seed": seed, "nthread": threads}, data, ROUNDS)
-
-
-def _ranks(ids: Matrix, y: Vector) -> Matrix:
-    known = ~np.isnan(ids)
-    number = ids[known].astype(np.intp)
-    seen, bought = np.bincount(number), np.bincount(number, weights=y[known])
-    rate = (bought + SHRINK * y.mean()) / (seen + SHRINK)
-    common = np.flatnonzero(seen >= RARE)
-    out = np.full(len(seen), np.nan, np.float32)
-    out[common[np.argsort(rate[common], kind="stable")]] = np.arange(len(common))
-    return out

@@ -56,9 +56,7 @@ def _holdout(after: Mapping[str, Any] | None, end: str) -> str:
         return "There was no hold-out: give --split a day before the end to see how well it predicts."
     naive = after["naive"]
     lines = [f"## The hold-out, until {end}", ""]
-    lines.append(
-        f"{after['actual']:,.0f} purchases; predicted {after['transactions']:,.1f}, by every customer's own rate {naive['transactions']:,.1f}."
-    )
+    lines.append(f"{after['actual']:,.0f} purchases; predicted {after['transactions']:,.1f}, by own rates {naive['transactions']:,.1f}.")
     lines.append(f"Mean absolute error {after['mae']:.3f}, by own rate {naive['mae']:.3f}; correlation {_figure(after['correlation'])}.")
     lines += ["", "| repeat purchases before | customers | predicted | actual |", "|---|---|---|---|"]
     lines += [

@@ -1,0 +1,57 @@
+"""What models made of boosted trees have in common once they are trained: how they are loaded, and tuned for a machine."""
+
+from collections.abc import Sequence
+
+from kernels.factors import Factors
+from kernels.forest import Forest
+from kernels.parts import Parts
+from training.bundle import Bundle
+from training.errors import BundleError
+
+
+def prepare(bundle: Bundle, file: str, columns: int) -> Parts:
+    """Return the trees in `file` of a verified bundle laid out and checked against XGBoost, for `Forest.of_parts` and `Factors.of_parts`.
+
+    Raises BundleError when they cannot be read, or know another number of columns.
+    """
+    import xgboost as xgb  # which nobody else needs: a replica that is handed its parts saves the memory
+
+    try:
+        booster = xgb.Booster(model_file=bytearray(bundle.read(file)))
+        if booster.num_features() != columns:
+            raise ValueError(f"the trees know {booster.num_features()} features, not {columns}")
+        booster.set_param({"nthread": 1, "device": "cpu"})
+        forest = Forest.from_booster(booster)
+    except (xgb.core.XGBoostError, KeyError, TypeError, ValueError) as error:
+        raise unloadable(bundle, error) from error
+    return {**forest.parts(), **Factors(forest.trees).parts()}
+
+
+def require_task(bundle: Bundle, task: str) -> None:
+    """Raise BundleError for a bundle of another task."""
+    if bundle.task != task:
+        raise BundleError(f"bundle {bundle.path} is for {bundle.task}, not for {task}; train one with `revenue-engine train {task}`")
+
+
+def unloadable(bundle: Bundle, error: Exception) -> BundleError:
+    """Return what to raise of a bundle that cannot be loaded."""
+    return BundleError(f"bundle {bundle.path} cannot be loaded: {str(error).splitlines()[0]}; train it again")
+
+
+class Tuned:
+    """How a forest was set for this machine, and why."""
+
+    def __init__(self, forest: Forest) -> None:
+        self._forest = forest
+        self._chosen: list[str] = []
+
+    def tune(self, live: "Tuned | None" = None) -> Sequence[str]:
+        """Return what was chosen and why, a line each: by measuring it, or as `live` did for trees of the same shape."""
+        if live is not None and self._forest.tune_like(live._forest):
+            self._chosen = live._chosen
+            return self._chosen
+        timings = self._forest.tune()
+        sizes = ", ".join(f"{timing.us_per_row:.2f} us a row at {timing.rows} ({timing.way})" for timing in timings)
+        trees = len(self._forest.trees.roots) - 1
+        self._chosen = [f"{trees} trees, fewer than {self._forest.few} rows one at a time, more in blocks: {sizes}"]
+        return self._chosen

@@ -1,0 +1,56 @@
+"""The card of a churn model, for people (Mitchell et al. 2019)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+LISTED = 20
+
+
+def card(meta: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
+    """Return the card as Markdown; meta: the bundle's manifest, metrics: the content of metrics.json."""
+    data, label = meta["trainingData"], meta["label"]
+    listed = sorted(metrics["features"], key=lambda one: -one["importance"])
+    unused = ", ".join(f"{name} ({why})" for name, why in data["unused"].items()) or "none"
+    warnings = "".join(f"**{warning}**\n\n" for warning in metrics["warnings"])
+    return f"""# Will this customer leave?
+
+XGBoost with a calibrated probability that `{label["column"]}` is `{label["positive"]}`, in the time that this column is
+about: the table does not say how long that is.
+
+**Use** it to see whom to keep and what that is worth. **Do not** read cause into its drivers: what goes with leaving need not make anybody
+leave, and who is likely to leave need not be who can be kept. Only an experiment tells what an action does. Leave out columns by which the
+law forbids to treat people differently (`--map leftOut=COLUMN`).
+
+{warnings}## Data
+
+`{data["name"]}`, SHA-256 `{data["sha256"]}`: {data["rows"]:,} rows, {data["labelRate"]:.2%} of which left. Columns that were not used:
+{unused}.
+
+## How good it is
+
+{metrics["folds"]}-fold cross-validation, seed {metrics["seed"]}, all rows pooled; the order of categories, the trees and the calibration
+are fitted inside the fold.
+
+| known of the customer | AUC | average precision | log loss | Brier | ECE |
+|---|---|---|---|---|---|
+{_row("what the table records", metrics)}
+{_row("half of that, at random", metrics["halfKnown"])}
+
+ECE: 10 bins of equally many rows.
+
+## What it looks at
+
+Mean absolute contribution to the log-odds.
+
+| feature | kind | contribution |
+|---|---|---|
+{chr(10).join(f"| {one['name']} | {one['kind']} | {one['importance']:.3f} |" for one in listed[:LISTED])}
+
+## Made with
+
+{", ".join(f"{name} {version}" for name, version in meta["software"].items())}; seed {meta["parameters"]["seed"]}.
+"""
+
+
+def _row(name: str, figures: Mapping[str, Any]) -> str:
+    return f"| {name} | " + " | ".join(f"{figures[one]:.4f}" for one in ("auc", "averagePrecision", "logLoss", "brier", "ece")) + " |"
