@@ -25,8 +25,16 @@ from training.models.value import DAYS_A_WEEK, DISCOUNT, HORIZON_DAYS, ValueMode
 from training.provenance import fingerprint, software
 
 Progress = Callable[[str, float], None]
+Write = Callable[[pl.DataFrame, Path], None]
 Vector = NDArray[np.float64]
 Matrix = NDArray[np.float64]
+
+
+# Of a scored base, by the suffix of its file.
+WRITERS: Mapping[str, Write] = {
+    ".csv": lambda table, path: table.write_csv(path),
+    ".parquet": lambda table, path: table.write_parquet(path),
+}
 
 
 def train(
@@ -47,6 +55,8 @@ def train(
     TableError for a wrong or insufficient table, FitError where no model can be fitted, BundleError when `out` is taken.
     """
     bundles.require_free(out)  # before the work, not after it
+    if score is not None and score.suffix not in WRITERS:
+        raise TableError(f"--score {score}: the suffix says nothing; use {' or '.join(WRITERS)}")
     progress("reading", 0.0)
     frame = frames.read(data, numbers=transactions_table.number_columns(mapping))
     try:
@@ -141,6 +151,12 @@ def metrics(seen: Histories, counting: Mapping[str, Fit], spend: Fit | None, fai
         "customers": len(seen.frequency),
         "repeatCustomers": int((seen.frequency > 0).sum()),
         "repeatTransactions": int(seen.frequency.sum()),
+        "repeatShare": float((seen.frequency > 0).mean()),
+        **(
+            {}
+            if after is None
+            else {f"holdout{name.capitalize()}": after["models"][served][name] for name in ("mae", "rmse", "correlation")}
+        ),
         "served": served,
         "parameters": parameters,
         "failed": dict(failed),
@@ -214,7 +230,7 @@ def content(served: Fit, spend: Fit | None, now: Histories) -> dict[str, Any]:
 
 def _rfm(now: Histories) -> tuple[Vector, Vector, Vector]:
     """Return days since the last purchase, purchases and money in all."""
-    return (now.age - now.recency) * DAYS_A_WEEK, now.frequency + 1.0, now.total.astype(np.float64)
+    return np.rint((now.age - now.recency) * DAYS_A_WEEK), now.frequency + 1.0, now.total.astype(np.float64)
 
 
 def scored(model: ValueModel, now: Histories) -> pl.DataFrame:
@@ -242,5 +258,5 @@ def scored(model: ValueModel, now: Histories) -> pl.DataFrame:
 def _write(table: pl.DataFrame, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.partial")
-    (table.write_parquet if path.suffix == ".parquet" else table.write_csv)(part)
+    WRITERS[path.suffix](table, part)
     part.replace(path)
