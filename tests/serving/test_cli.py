@@ -75,6 +75,7 @@ def test_help_loads_nothing_heavy():
         ("batch purchase --model m --input i --output o --map month", "is not FIELD=COLUMN"),
         ("batch purchase --model m --input i --output o --map monht=M", "no field 'monht' (did you mean 'month'?)"),
         ("train purchase --data i --out o --map month=A --map month=B", "month twice"),
+        ("train purchase --data i --out o --positive Yes", "--positive is nothing to purchase"),
         ("batch purchase --model m --input i.csv --output o.txt", ".txt is not known"),
         ("simulate --sessions 0 --out o", "--sessions"),
         ("serve --port 99999", "--port"),
@@ -212,6 +213,24 @@ def test_train_writes_a_bundle_and_says_how_good_it_is(asked, monkeypatch, bundl
     assert bundle.version in out
     assert f"auc={bundle.json('metrics.json')['auc']:.4g}" in out
     assert f"revenue-engine models add {tmp_path / 'm'}" in out
+
+
+def test_train_asks_for_the_positive_label_and_warns_of_a_column_that_knows_it(asked, customers_csv, tmp_path):
+    table = pl.read_csv(customers_csv, infer_schema=False).with_columns(pl.col("Churn").replace({"Yes": "gone", "No": "here"}))
+    table.with_columns(why=pl.col("Churn") + "!").write_csv(tmp_path / "in.csv")
+    given = ("train", "churn", "--data", tmp_path / "in.csv", "--out", tmp_path / "m")
+    code, _, err = asked(*given)
+    assert code == 1
+    assert "holds gone, here: which one says that a customer left? Name it with --positive TEXT" in err
+    code, out, _ = asked(*given, "--positive", "gone")
+    assert code == 0
+    assert "warning: AUC 1.0000 is better than churn can be foretold" in out
+    assert "--map leftOut=why" in out
+
+
+def test_column_help_says_whose_names_are_published(asked):
+    assert "(UCI 468, Sakar & Kastro 2018)" in asked("train", "purchase", "--column-help")[1]
+    assert "(IBM's Telco sample)" in asked("train", "churn", "--column-help")[1]
 
 
 def test_doctor_says_what_is_here_and_what_mends_what_is_not(asked, answer, bundle, monkeypatch, tmp_path):
