@@ -59,9 +59,9 @@ def public(frozen: Iterable[str]) -> list[str]:
 
 
 def requirements_of() -> dict[str, tuple[str, ...]]:
-    """Return the requirements of everything that has an environment of its own: contestants, and the rivals of the kernels."""
+    """Return the requirements of everything that has an environment of its own: contestants, the rivals of the kernels, and lifetimes."""
     modules = {file.stem: importlib.import_module(f"benchmarks.contestants.{file.stem}") for file in sorted(CONTESTANTS.glob("*.py"))}
-    modules["rivals"] = importlib.import_module("benchmarks.rivals")
+    modules |= {"rivals": importlib.import_module("benchmarks.rivals"), "lifetimes": importlib.import_module("benchmarks.value_rates")}
     return {name: module.REQUIREMENTS for name, module in modules.items() if module.REQUIREMENTS}
 
 

@@ -14,7 +14,10 @@ import time
 
 from benchmarks.machine import ROOT
 
-ALL = ("contest", "overload", "promotions", "single_flight", "endpoints", "kernel_rates", "costs", "price_rates", "profit", "plot")
+ALL = (
+    *("contest", "overload", "promotions", "single_flight", "endpoints"),
+    *("kernel_rates", "costs", "price_rates", "profit", "value_rates", "plot"),
+)
 QUICK = ("contest", "kernel_rates")
 
 

@@ -275,6 +275,18 @@ def prices(
     return best
 
 
+def earned_together(
+    rungs: Sequence[float], products: Sequence[tuple[float, float, Sequence[float], float, float]], weights: tuple[float, float, float]
+) -> list[float]:
+    """Return what products earn together at each price that all of them have; each is price, quantity, elasticities, cost and stock."""
+    anything = (0.0, math.inf)
+    found = []
+    for rung in rungs:
+        each = [prices([rung], price, quantity, draws, cost, anything, stock, weights) for price, quantity, draws, cost, stock in products]
+        found.append(math.fsum(one.worth for one in each if one is not None))
+    return found
+
+
 def ladders(ratios: Sequence[float], price: float, tick: float) -> list[float]:
     """Return prices at these ratios to a price, each the multiple of the tick that is next to it, and at least the tick."""
     return [max(float(round(Decimal(ratio * price) / Decimal(str(tick))) * Decimal(str(tick))), tick) for ratio in ratios]
@@ -354,7 +366,7 @@ def bought_by_living(model: int, params: Sequence[float], t: float) -> float:
         return density * -math.expm1(-r * math.log1p(p * t / alpha)) / p
 
     edges = np.arange(-40 / min(third, 1.0) - 4, 40 / min(fourth, 1.0) + 8, 2.0)  # of logit p
-    return math.fsum(quad(part, low, high, epsabs=1e-13 * r * t / alpha)[0] for low, high in pairwise(edges))
+    return math.fsum(quad(part, low, high, epsabs=1e-13 * r * t / alpha, limit=500)[0] for low, high in pairwise(edges))
 
 
 def new_customers(model: int, params: Sequence[float], t: float) -> float:

@@ -26,6 +26,7 @@ FIELDS: tuple[Field, ...] = (
     Field(LABEL, "Yes or No, TRUE or FALSE, 1 or 0; others with --positive", "to train; ignored when scoring", "Churn"),
     Field(LEFT_OUT, "anything", "no: columns not to learn from; every column without a field is a feature", several=True),
 )
+TOGETHER: tuple[str, ...] = ()  # fields that tie rows together: there are none
 FIELD_NAMES: tuple[str, ...] = tuple(field.name for field in FIELDS)
 _KNOWN_AS = {CUSTOMER: (CUSTOMER, "customerID", "customerId"), LABEL: (LABEL, "Churn", "churn")}
 

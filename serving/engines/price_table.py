@@ -2,14 +2,14 @@
 
 from typing import TYPE_CHECKING, Any
 
-from serving.engines.price_types import CompetitorPrice, DynamicPricingRequest, PricingContext
+from serving.engines.price_types import LEAST_PRICE, CompetitorPrice, DynamicPricingRequest, PricingContext
 from training.errors import CellError
 from training.sales_table import ONE
 
 if TYPE_CHECKING:
     from training.models.pricing import PricingModel
 
-_LEAST_PRICE, _MOST = 1e-6, 1e9
+_MOST = 1e9
 
 
 def column(frame: Any, name: str, low: float, otherwise: float | None = None) -> list[float | None]:
@@ -34,10 +34,10 @@ def requests(frame: Any, model: "PricingModel") -> list[DynamicPricingRequest]:
     """Return a request for each row of a table (polars or pandas). Raises CellError for a cell that is out of its range."""
     rows = len(frame)
     names = [name for name in (*model.competitors, "competitorPrice") if name in frame.columns]
-    competitors = zip(*(column(frame, name, _LEAST_PRICE) for name in names), strict=True) if names else [()] * rows
+    competitors = zip(*(column(frame, name, LEAST_PRICE) for name in names), strict=True) if names else [()] * rows
     made = zip(
         texts(frame, "product", ONE),
-        column(frame, "price", _LEAST_PRICE),
+        column(frame, "price", LEAST_PRICE),
         column(frame, "quantity", 0.0, 0.0),
         column(frame, "cost", 0.0),
         column(frame, "stock", 0.0, _MOST),

@@ -8,7 +8,8 @@ from msgspec import Meta
 from serving.engines.rails import RuleName
 from serving.engines.types import Count, Id, Moment, Name, Url, Wire
 
-Price = Annotated[float, Meta(gt=0, le=1e9)]
+LEAST_PRICE = 1e-6  # of any currency
+Price = Annotated[float, Meta(ge=LEAST_PRICE, le=1e9)]
 Share = Annotated[float, Meta(ge=0, le=100)]
 Days = Annotated[float, Meta(gt=0, le=366)]
 Currency = Annotated[str, Meta(pattern="^[A-Z]{3}$")]

@@ -198,3 +198,18 @@ def test_a_price_that_stays_changes_nothing():
     out = np.empty((1, kernel.CHANGED))
     kernel.impacts(asked(SD=0.3, COST=0.4), np.array([1.0]), np.array([True]), np.array([-1.0, 1.0]), out)
     assert out[0, :9].tolist() == [0.0] * 9
+
+
+def test_what_products_earn_together_is_the_sum_of_what_each_earns():
+    rows = np.concatenate(
+        [asked(PRICE=3.0, ELASTICITY=-1.8, SD=0.3, COST=1.0, STOCK=40.0), asked(PRICE=2.0, ELASTICITY=-3.0, COST=0.5, RISK=0.5)]
+    )
+    rungs = np.array([1.0, 2.0, 3.5])
+    out = np.empty(3)
+    kernel.earned_together(rungs, rows, out)
+    alone = np.empty((2, 3))
+    for row in range(2):
+        kernel.earned_together(rungs, rows[row : row + 1], alone[row])
+    np.testing.assert_allclose(out, alone.sum(axis=0), rtol=1e-14)
+    plain = naive.earned_together(rungs.tolist(), [(3.0, 100.0, (-1.8 + 0.3 * Z).tolist(), 1.0, 40.0)], (1.0, 0.0, 0.0))
+    np.testing.assert_allclose(alone[0], plain, rtol=1e-9)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kernels import pricing as kernel
 from kernels.demand import Z
 from serving import batch, chunks
 from serving import settings as configuration
@@ -51,15 +52,15 @@ def test_a_group_has_the_one_price_at_which_it_earns_most_together():
     found = priced(grouped)
     (price,) = set(found["recommendedPrice"])
     columns = scorer().table(catalogue(grouped))
-    low, high = columns.asked[:, 5].max(), columns.asked[:, 6].min()
+    low, high = columns.asked[:, kernel.LOW].max(), columns.asked[:, kernel.HIGH].min()
     rungs = [rung for rung in np.unique(columns.ladder) if low <= rung <= high]
 
+    slopes, products = zip((-2.5, -2.5, -2.2), (0.1, 0.1, 0.5), strict=True), []
+    for row, (slope, sd) in zip(columns.asked, slopes, strict=True):
+        products.append((row[kernel.PRICE], row[kernel.QUANTITY], (slope + sd * Z).tolist(), row[kernel.COST], row[kernel.STOCK]))
+
     def earned(rung):
-        total = 0.0
-        for row, slope, sd in zip(columns.asked, (-2.5, -2.5, -2.2), (0.1, 0.1, 0.5), strict=True):
-            draws = (slope + sd * Z).tolist()
-            total += naive.prices([rung], row[0], row[1], draws, row[4], (0.0, math.inf), row[7], (1.0, 0.0, 0.0)).worth
-        return total
+        return naive.earned_together([rung], products, (1.0, 0.0, 0.0))[0]
 
     assert earned(price) >= max(map(earned, rungs)) * (1 - ROUNDING)
     assert set(found["tiedBy"]) <= {"item_group", ""}
