@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from training.csv_text import BLANK
 from training.errors import CellError, TableError
-from training.table import Field, like, listed
+from training.table import Field, check, listed
 
 CUSTOMER, LABEL, LEFT_OUT = "customer", "label", "leftOut"
 PUBLISHED_AS = "IBM's Telco sample"
@@ -96,12 +96,7 @@ def resolve(columns: Sequence[str], mapping: Mapped | None = None) -> Columns:
     """
     mapping = mapping or {}
     of = {field: (named,) if isinstance(named, str) else tuple(named) for field, named in mapping.items()}
-    for field, names in of.items():
-        if field not in FIELD_NAMES:
-            raise TableError(f"--map {field}=...: there is no field {field!r}{like(field, FIELD_NAMES)}; --column-help lists them")
-        for name in names:
-            if name not in columns:
-                raise TableError(f"--map {field}={name}: the table has no column {name!r}{like(name, columns)}; it has {listed(columns)}")
+    check(of, FIELD_NAMES, columns)
     taken = {name for names in of.values() for name in names}
     for field, names in _KNOWN_AS.items():
         found = next((name for name in names if name in columns and name not in taken), None)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from training import periods
 from training.csv_text import BLANK
 from training.errors import CellError, TableError
-from training.table import WORDS, Field, like, listed
+from training.table import WORDS, Field, check, listed
 
 PRODUCT, PRICE, QUANTITY, LOG_QUANTITY, PERIOD = "product", "price", "quantity", "logQuantity", "period"
 ITEM_GROUP, PACK_OF, PACK_SIZE = "itemGroup", "packOf", "packSize"
@@ -119,14 +119,7 @@ def resolve(columns: Sequence[str], mapping: Mapped | None = None) -> Columns:
     Raises TableError when a mapped field or column does not exist, or there is no price or no quantity.
     """
     mapping = mapping or {}
-    for field in mapping:
-        if field not in FIELD_NAMES:
-            raise TableError(f"--map {field}=...: there is no field {field!r}{like(field, FIELD_NAMES)}; --column-help lists them")
-        for column in _columns(mapping, field):
-            if column not in columns:
-                raise TableError(
-                    f"--map {field}={column}: the table has no column {column!r}{like(column, columns)}; it has {listed(columns)}"
-                )
+    check({field: _columns(mapping, field) for field in mapping}, FIELD_NAMES, columns)
     taken = {column for field in mapping for column in _columns(mapping, field)}
     of = {
         field: _columns(mapping, field) or (field,)

@@ -19,7 +19,7 @@ from training.csv_text import BLANK
 from training.datasets import online_shoppers
 from training.errors import CellError, TableError
 from training.features import Vocabulary
-from training.table import WORDS, Field, like, listed
+from training.table import WORDS, Field, check, listed
 
 LABEL, ORDER_VALUE, CURRENCY = "purchased", "orderValue", "currency"
 PUBLISHED_AS = "UCI 468, Sakar & Kastro 2018"
@@ -65,11 +65,7 @@ def resolve(columns: Sequence[str], mapping: Mapping[str, str] | None = None) ->
     Raises TableError when a mapped field or column does not exist, or no column is a feature.
     """
     mapping = mapping or {}
-    for field, column in mapping.items():
-        if field not in FIELD_NAMES:
-            raise TableError(f"--map {field}={column}: there is no field {field!r}{like(field, FIELD_NAMES)}; --column-help lists them")
-        if column not in columns:
-            raise TableError(f"--map {field}={column}: the table has no column {column!r}{like(column, columns)}; it has {listed(columns)}")
+    check({field: (column,) for field, column in mapping.items()}, FIELD_NAMES, columns)
     free = set(columns) - set(mapping.values())
     named = {name: next((n for n in (name, PUBLISHED.get(name)) if n in free), None) for name in FIELD_NAMES if name not in mapping}
     of = {**mapping, **{name: column for name, column in named.items() if column is not None}}

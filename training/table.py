@@ -1,8 +1,10 @@
 """What the tables of all tasks have in common: fields with a name, columns that are fields, and words for what is wrong."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+from training.errors import TableError
 
 WORDS = {"true": 1.0, "yes": 1.0, "y": 1.0, "t": 1.0, "1": 1.0, "false": 0.0, "no": 0.0, "n": 0.0, "f": 0.0, "0": 0.0}
 
@@ -27,3 +29,13 @@ def like(word: str, known: Sequence[str]) -> str:
 def listed(names: Sequence[str]) -> str:
     """Return names as a list to read, not all of them where there are many."""
     return ", ".join(names[:20]) + (f", ... ({len(names)} in all)" if len(names) > 20 else "")
+
+
+def check(named: Mapping[str, Sequence[str]], fields: Sequence[str], columns: Sequence[str]) -> None:
+    """Raise TableError unless what --map names, the columns of each field, are fields of the task and columns of the table."""
+    for field, names in named.items():
+        for name in names:
+            if field not in fields:
+                raise TableError(f"--map {field}={name}: there is no field {field!r}{like(field, fields)}; --column-help lists them")
+            if name not in columns:
+                raise TableError(f"--map {field}={name}: the table has no column {name!r}{like(name, columns)}; it has {listed(columns)}")

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from training import periods
 from training.errors import CellError, TableError
-from training.table import Field, like, listed
+from training.table import Field, check, listed
 
 CUSTOMER, TIME, AMOUNT, QUANTITY, PRICE, ORDER, CURRENCY = "customer", "time", "amount", "quantity", "price", "order", "currency"
 FIELDS: tuple[Field, ...] = (
@@ -73,11 +73,7 @@ def resolve(columns: Sequence[str], mapping: Mapping[str, str] | None = None) ->
     Raises TableError when a mapped field or column does not exist, or one that is needed is not there.
     """
     mapping = mapping or {}
-    for field, column in mapping.items():
-        if field not in FIELD_NAMES:
-            raise TableError(f"--map {field}=...: there is no field {field!r}{like(field, FIELD_NAMES)}; --column-help lists them")
-        if column not in columns:
-            raise TableError(f"--map {field}={column}: the table has no column {column!r}{like(column, columns)}; it has {listed(columns)}")
+    check({field: (column,) for field, column in mapping.items()}, FIELD_NAMES, columns)
     taken = set(mapping.values())
     of = {field: mapping.get(field, field) for field in FIELD_NAMES if field in mapping or (field in columns and field not in taken)}
     needed = (CUSTOMER, TIME, *((AMOUNT,) if not {QUANTITY, PRICE} <= of.keys() else ()))
