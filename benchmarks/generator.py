@@ -12,11 +12,10 @@ from benchmarks import replies
 from benchmarks.arrivals import Alarm, poisson
 from benchmarks.latencies import Latencies, quantile
 from benchmarks.plan import Plan, Report
-from benchmarks.turns import DONE, NOTHING, STALE, UNKNOWN, WANTED, Seconds, Stop, Turns
+from benchmarks.turns import DONE, NOTHING, RECEIVE, STALE, UNKNOWN, WANTED, Seconds, Stop, Turns
 
 RETRY_S = 0.05  # after a connection was refused or cut
 TICK_S = 0.05  # how late an end may be noticed while nothing happens
-RECEIVE = 64 * 1024  # bytes at a time
 
 _IN, _OUT = select.EPOLLIN, select.EPOLLOUT
 _clock = time.perf_counter

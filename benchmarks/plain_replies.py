@@ -30,7 +30,7 @@ _LENGTH = np.frombuffer(b"content-length:", np.uint8)
 _RETRY = np.frombuffer(b"retry-after:", np.uint8)
 _OTHERS = (np.frombuffer(b"transfer-encoding:", np.uint8), np.frombuffer(b"connection:", np.uint8))
 
-# A symbol of the C library, unlike a pointer of ctypes, leaves the compiled code fit for the cache on disk.
+# Of the C library, as in serving.ingress.syscalls.
 _bytes = types.CPointer(types.uint8)
 _memmem: Any = types.ExternalFunction("memmem", types.uintp(_bytes, types.uintp, _bytes, types.uintp))
 

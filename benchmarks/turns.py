@@ -5,7 +5,6 @@ a generator that falls behind would take its own lag for the server's. What is n
 (`benchmarks.plain_replies`), connections that must be opened or closed, and messages that the kernel did not take whole.
 """
 
-import platform
 import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -15,9 +14,24 @@ from numba import types
 from numpy.typing import NDArray
 
 from benchmarks.arrivals import LEAST_NS
-from benchmarks.plain_replies import KINDS, MOST_COUNTED, RIGHT, UNKNOWN, Bytes, Known, Numbers, Texts, judged, learn, room, texts
+from benchmarks.plain_replies import (
+    KINDS,
+    MOST_COUNTED,
+    MOST_TEXT,
+    RIGHT,
+    UNKNOWN,
+    Bytes,
+    Known,
+    Numbers,
+    Texts,
+    judged,
+    learn,
+    room,
+    texts,
+)
 from benchmarks.plan import MOST_CONNECTIONS, Plan
 from kernels.compile import on_cpu
+from serving.ingress.syscalls import DONT_WAIT, EVENT_BYTES, NO_SIGNAL, SOCKET_AT, epoll_wait, recv, send
 
 Seconds = NDArray[np.float64]
 
@@ -38,9 +52,7 @@ STALE = -3  # the connection has been idle for too long to be used
 WANTED = -4  # a request waits, and there may be another connection
 
 _IN = 1  # EPOLLIN
-_DONT_WAIT, _NO_SIGNAL, _MONOTONIC = 0x40, 0x4000, 1  # MSG_DONTWAIT, MSG_NOSIGNAL, CLOCK_MONOTONIC of Linux
-# struct epoll_event is packed on x86-64 alone.
-_EVENT_BYTES, _SOCKET_AT = (12, 4) if platform.machine() == "x86_64" else (16, 8)
+_MONOTONIC = 1  # CLOCK_MONOTONIC of Linux
 # Places in Table.state: the first arrival that waits, the first that is to come, the place of the connection idle for longest, how many are
 # idle, how many open, requests sent, bytes of the last message, and counts since the last harvest: lags, answers in time and within the
 # deadline, requests given up.
@@ -48,11 +60,8 @@ _FIRST, _NEXT, _OLDEST, _IDLE, _OPEN, _SENT, _SIZE, _LAGS, _IN_TIME, _GOOD, _GAV
 # Places in Table.moments: when the last request may go out, when an answer last came in time, for which arrival the alarm is set.
 _END, _LAST, _RINGS, _MOMENTS = range(4)
 
-# Symbols of the C library, unlike pointers of ctypes, leave the compiled code fit for the cache on disk.
-_bytes, _longs = types.CPointer(types.uint8), types.CPointer(types.int64)
-_epoll_wait: Any = types.ExternalFunction("epoll_wait", types.int32(types.int32, _bytes, types.int32, types.int32))
-_recv: Any = types.ExternalFunction("recv", types.intp(types.int32, _bytes, types.uintp, types.int32))
-_send: Any = types.ExternalFunction("send", types.intp(types.int32, _bytes, types.uintp, types.int32))
+# More of the C library, as in serving.ingress.syscalls.
+_longs = types.CPointer(types.int64)
 _clock_gettime: Any = types.ExternalFunction("clock_gettime", types.int32(types.int32, _longs))
 _timerfd_settime: Any = types.ExternalFunction("timerfd_settime", types.int32(types.int32, types.int32, _longs, types.uintp))
 
@@ -164,7 +173,7 @@ def _ask(socket: int, due: float, now: float, rules: Rules, table: Table) -> int
     if now - due > HURRY_S:
         left_ms = int(np.rint(max(1.0, (rules.deadline_s - (now - due)) * 1000)))
     state[_SIZE] = _write(message, left_ms, table)
-    sent = _send(socket, table.outgoing.ctypes, state[_SIZE], _DONT_WAIT | _NO_SIGNAL)
+    sent = send(socket, table.outgoing.ctypes, state[_SIZE], DONT_WAIT | NO_SIGNAL)
     return UNKNOWN if sent == state[_SIZE] else max(sent, 0)
 
 
@@ -263,16 +272,16 @@ def turns(epoll: int, until: float, wait_ms: int, rules: Rules, table: Table) ->
             if socket != UNKNOWN or got != NOTHING:
                 return socket, 0, got, sent
         rest_ms = _rest_ms(_now(table.clock), wait_ms, rules, table)
-        ready = _epoll_wait(epoll, table.events.ctypes, TURN, rest_ms)
+        ready = epoll_wait(epoll, table.events.ctypes, TURN, rest_ms)
         for event in range(ready):
-            at = event * _EVENT_BYTES
+            at = event * EVENT_BYTES
             mask = int(table.events[at : at + 4].view(np.uint32)[0])
-            socket = int(table.events[at + _SOCKET_AT : at + _SOCKET_AT + 4].view(np.int32)[0])
+            socket = int(table.events[at + SOCKET_AT : at + SOCKET_AT + 4].view(np.int32)[0])
             if socket == rules.alarm:
                 continue
             if mask != _IN or not table.ours[socket] or number[socket] == UNKNOWN:
                 return socket, mask, EVENT, UNKNOWN
-            got = _recv(socket, table.buffer.ctypes, RECEIVE, _DONT_WAIT)
+            got = recv(socket, table.buffer.ctypes, RECEIVE, DONT_WAIT)
             if got <= 0:
                 return socket, mask, EVENT, UNKNOWN
             kind, text = judged(table.buffer, got, number[socket], table.known)
@@ -317,7 +326,7 @@ class Turns:
             lags=np.empty(TAKEN),
             buffer=np.zeros(RECEIVE, np.uint8),
             outgoing=np.zeros(max(map(len, messages)), np.uint8),
-            events=np.zeros(TURN * _EVENT_BYTES, np.uint8),
+            events=np.zeros(TURN * EVENT_BYTES, np.uint8),
             clock=np.zeros(2, np.int64),
             timer=np.zeros(4, np.int64),
         )
@@ -391,7 +400,7 @@ class Turns:
 
     def learn_counted(self, name: str, text: bytes) -> None:
         """Count answers with this text by this name."""
-        if name not in self._names and len(self._names) < MOST_COUNTED and len(text) <= self._known.counted.bytes.size // MOST_COUNTED:
+        if name not in self._names and len(self._names) < MOST_COUNTED and len(text) <= MOST_TEXT:
             learn(self._known.counted, len(self._names), text)
             self._names.append(name)
 

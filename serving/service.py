@@ -114,7 +114,7 @@ class Question:
 
     @property
     def pressed(self) -> bool:
-        """Whether somebody was refused since the queue was last empty."""
+        """Whether somebody was refused of late."""
         return self.batcher.pressed
 
     def begin(self, request: msgspec.Struct, done: Done, *, deadline: float, fresh: bool = False, priority: int = NORMAL) -> Cancel | None:

@@ -62,7 +62,7 @@ class Question(Protocol):
 
     @property
     def pressed(self) -> bool:
-        """Return whether somebody was refused since the queue was last empty."""
+        """Return whether somebody was refused of late."""
 
     def refusal(self, deadline: float, priority: int = NORMAL) -> OverloadedError | None:
         """Return why nothing asked now will be answered in time."""
@@ -151,7 +151,7 @@ class Endpoint:
 
     @property
     def pressed(self) -> bool:
-        """Whether somebody was refused since the queue was last empty: a look at a request before it is parsed may pay."""
+        """Whether somebody was refused of late: a look at a request before it is parsed may pay."""
         return self.question.pressed
 
     def shed(self, deadline: float) -> OverloadedError | None:

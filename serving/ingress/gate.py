@@ -17,6 +17,7 @@ import numpy as np
 
 from serving.ingress import plain
 from serving.ingress.shedding import Form, Shedder
+from serving.ingress.syscalls import EVENT_BYTES
 
 LOOK = 256  # connections read in one turn of the loop: about 2 ms, for so long nothing else is done
 SOCKETS = 1024  # at first; grows with the numbers that the system gives out
@@ -48,11 +49,13 @@ class Gate:
         self._epoll: select.epoll | None = None
         self._callers: dict[int, Caller] = {}
         self._held = np.zeros(SOCKETS, np.uint8)  # 1: something may be under way there
-        self._events = np.zeros(LOOK * plain.EVENT_BYTES, np.uint8)
+        self._events = np.zeros(LOOK * EVENT_BYTES, np.uint8)
         self._sockets = np.zeros(LOOK, np.int32)
         self._data = np.zeros(plain.READ_BYTES, np.uint8)
         self._refusals = plain.refusals(len(shedder.asked), LONGEST)
-        plain.refuse(np.zeros(0, np.int32), 0, self._held, self._data, shedder.bounds, self._refusals)  # compile now
+        # Compile now: there is no such epoll, and nobody to refuse.
+        plain.ready(-1, self._events, self._sockets)
+        plain.refuse(self._sockets[:0], 0, self._held, self._data, shedder.bounds, self._refusals)
 
     @property
     def size(self) -> int:
@@ -118,7 +121,7 @@ class Gate:
         caller = self._callers.get(socket)
         if got != plain.HELD or caller is None or not caller.quiet:
             return False
-        self._held[socket] = 0
+        self.unhold(socket)
         return True
 
     def _decide(self, socket: int, got: int, path: int, patience_ms: int, sent: int) -> None:

@@ -6,15 +6,14 @@ to heed: no header of `_TELLING` but the harmless ones, each once. Whatever is n
 On a 2.8 GHz core a refusal takes less than 10 microseconds here, most of them in the kernel, and several times as many through the loop.
 """
 
-import platform
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numba import types
 from numpy.typing import NDArray
 
 from kernels.compile import on_cpu
 from serving.ingress.headers import MAX_TIMEOUT_MS
+from serving.ingress.syscalls import DONT_WAIT, EVENT_BYTES, NO_SIGNAL, SOCKET_AT, epoll_wait, getsockopt, recv, send
 
 Bytes = NDArray[np.uint8]
 
@@ -26,7 +25,6 @@ NOBODY = -(2**62)  # a limit below every patience: that of who has waited for lo
 GONE, HELD = -1, -2
 
 _CR, _LF, _COLON, _SPACE, _TAB, _ZERO = 13, 10, 58, 32, 9, 48
-_DONT_WAIT, _NO_SIGNAL = 0x40, 0x4000  # MSG_DONTWAIT, MSG_NOSIGNAL of Linux
 _MAX_DIGITS = 9
 _HEX = np.frombuffer(b"0123456789abcdef", np.uint8)
 
@@ -85,19 +83,8 @@ def refusals(paths: int, longest: int) -> Refusals:
     return Refusals(np.full(paths, NOBODY, np.int64), np.zeros((paths, longest), np.uint8), one, np.zeros((paths, 2), np.int64), one.copy())
 
 
-# struct epoll_event is packed on x86-64 alone.
-EVENT_BYTES, _SOCKET_AT = (12, 4) if platform.machine() == "x86_64" else (16, 8)
 _SOL_TCP, _TCP_INFO = 6, 11
 _INFO_BYTES, _LAST_RECEIVED = 104, 52  # of struct tcp_info; tcpi_last_data_recv in it
-
-# Of the C library; symbols, unlike pointers of ctypes, leave the compiled code fit for the cache on disk.
-_recv: Any = types.ExternalFunction("recv", types.intp(types.int32, types.CPointer(types.uint8), types.uintp, types.int32))
-_send: Any = types.ExternalFunction("send", types.intp(types.int32, types.CPointer(types.uint8), types.uintp, types.int32))
-
-_epoll_wait: Any = types.ExternalFunction("epoll_wait", types.int32(types.int32, types.CPointer(types.uint8), types.int32, types.int32))
-_getsockopt: Any = types.ExternalFunction(
-    "getsockopt", types.int32(types.int32, types.int32, types.int32, types.CPointer(types.uint8), types.CPointer(types.uint32))
-)
 
 
 @on_cpu
@@ -106,9 +93,9 @@ def ready(epoll: int, events: Bytes, sockets: NDArray[np.int32]) -> int:
 
     events: uint8 [room * EVENT_BYTES], to work with. Nothing is waited for.
     """
-    found = _epoll_wait(epoll, events.ctypes, len(sockets), 0)
+    found = epoll_wait(epoll, events.ctypes, len(sockets), 0)
     for event in range(found):
-        at = event * EVENT_BYTES + _SOCKET_AT
+        at = event * EVENT_BYTES + SOCKET_AT
         sockets[event] = events[at : at + 4].view(np.int32)[0]
     return int(max(found, 0))
 
@@ -118,7 +105,7 @@ def unread_ms(socket: int) -> int:
     """Return how many milliseconds ago the last bytes came to a TCP socket, read or not, as Linux counts them; 0 where it does not know."""
     info = np.zeros(_INFO_BYTES, np.uint8)
     size = np.full(1, _INFO_BYTES, np.uint32)
-    if _getsockopt(socket, _SOL_TCP, _TCP_INFO, info.ctypes, size.ctypes) != 0 or size[0] < _LAST_RECEIVED + 4:
+    if getsockopt(socket, _SOL_TCP, _TCP_INFO, info.ctypes, size.ctypes) != 0 or size[0] < _LAST_RECEIVED + 4:
         return 0
     return int(info[_LAST_RECEIVED : _LAST_RECEIVED + 4].view(np.uint32)[0])
 
@@ -269,7 +256,7 @@ def refuse(
         socket = sockets[at]
         if held[socket]:
             return at, HELD, NOT_PLAIN, 0, -1
-        got = _recv(socket, data.ctypes, len(data), _DONT_WAIT)
+        got = recv(socket, data.ctypes, len(data), DONT_WAIT)
         if got <= 0:
             return at, GONE, NOT_PLAIN, 0, -1
         path, patience_ms = read(data, got, bounds)
@@ -281,7 +268,7 @@ def refuse(
                 return at, got, path, patience_ms, -1
         reply, size = refusals.replies[path], refusals.sizes[path]
         _mark(reply, refusals.marks[path])
-        sent = _send(socket, reply.ctypes, size, _DONT_WAIT | _NO_SIGNAL)
+        sent = send(socket, reply.ctypes, size, DONT_WAIT | NO_SIGNAL)
         refusals.counts[path] += 1
         if sent != size:
             return at, got, path, patience_ms, max(sent, 0)
