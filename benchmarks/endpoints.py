@@ -22,12 +22,11 @@ from benchmarks.contest import CONNECTIONS
 from benchmarks.contestants import ours
 from benchmarks.gauge import Questions, clean, load, say
 from benchmarks.servers import free_port
-from benchmarks.workload import SEED, Workload, make
-from serving.engines import ENGINES, Engine
-from serving.settings import Settings
+from benchmarks.workload import SEED, Workload, make, right_answers
+from serving.engines import Engine, named
 from training import bundle as bundles
 from training.datasets import shop
-from training.models import MODELS
+from training.models import MODELS, pricing
 
 ROUNDS, SLICE_S = 8, 2.5
 WARM_UP_S = 2.0
@@ -47,10 +46,10 @@ class Asked:
 
 def pricing_bodies(bundle: bundles.Bundle) -> list[bytes]:
     """Return requests for products that the model knows, as complete as the documentation's example."""
-    engine = _engine("pricing")
+    engine = named("pricing")
     random = np.random.default_rng(SEED)
     example = msgspec.to_builtins(engine.decode_example())
-    products = msgspec.json.decode((bundle.path / "demand.json").read_bytes())["products"]
+    products = bundle.json(pricing.DEMAND)["products"]
     bodies = []
     for number in range(BODIES):
         price = round(float(random.uniform(5, 60)), 2)
@@ -67,25 +66,10 @@ def pricing_bodies(bundle: bundles.Bundle) -> list[bytes]:
     return bodies
 
 
-# Of each question besides the purchase: how its requests are made, and the number in its answers that is checked.
-OTHERS: dict[str, tuple[Callable[[bundles.Bundle], list[bytes]], str]] = {
-    "pricing": (pricing_bodies, "recommendedPrice"),
+# Of each question besides the purchase: how its requests are made, and the number in its answers that is checked, in Python and in JSON.
+OTHERS: dict[str, tuple[Callable[[bundles.Bundle], list[bytes]], str, str]] = {
+    "pricing": (pricing_bodies, "recommended_price", '"recommendedPrice":'),
 }
-
-
-def _engine(name: str) -> Engine:
-    return next(engine for engine in ENGINES if engine.name == name)
-
-
-def answers(engine: Engine, bundle: bundles.Bundle, bodies: Sequence[bytes], field: str) -> list[float]:
-    """Return the number called `field` of the answer to each body, computed by the engine in this process, one at a time."""
-    scorer = engine.load(bundle, Settings())
-    found = []
-    for body in bodies:
-        request = msgspec.json.decode(body, type=engine.request)
-        (row,) = scorer.rows([request], scorer.run(scorer.columns([request])))
-        found.append(msgspec.to_builtins(row)[field])
-    return found
 
 
 def trained(work: Workload) -> Iterator[tuple[str, Path]]:
@@ -104,12 +88,12 @@ def trained(work: Workload) -> Iterator[tuple[str, Path]]:
 
 def asked(work: Workload, models: dict[str, Path]) -> list[Asked]:
     """Return what every endpoint is asked, the purchase endpoint first."""
-    found = [Asked(_engine("purchase"), work.requests, work.probabilities, '"purchaseProbability":')]
+    found = [Asked(named("purchase"), work.requests, work.probabilities, '"purchaseProbability":')]
     for name, path in models.items():
-        bodies_of, field = OTHERS[name]
-        bundle, engine = bundles.load(path), _engine(name)
+        bodies_of, number, marker = OTHERS[name]
+        bundle, engine = bundles.load(path), named(name)
         bodies = bodies_of(bundle)
-        found.append(Asked(engine, bodies, answers(engine, bundle, bodies, field), f'"{field}":'))
+        found.append(Asked(engine, bodies, right_answers(bundle, bodies, engine, number), marker))
     return found
 
 

@@ -19,7 +19,7 @@ import xgboost as xgb
 from numpy.typing import NDArray
 
 from benchmarks.machine import ROOT
-from serving.engines import ENGINES
+from serving.engines import ENGINES, Engine
 from serving.settings import Settings
 from training import bundle as bundles
 from training.datasets import shop
@@ -115,11 +115,13 @@ def twenty(requests: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return long
 
 
-def right_answers(bundle: bundles.Bundle, bodies: Iterable[bytes]) -> list[float]:
-    """Return the purchase probability of each body, computed by the engine in this process, one at a time."""
-    scorer = PURCHASE.load(bundle, Settings())
-    requests = [msgspec.json.decode(body, type=PURCHASE.request) for body in bodies]
-    return [scorer.rows([request], scorer.run(scorer.columns([request])))[0].purchase_probability for request in requests]
+def right_answers(
+    bundle: bundles.Bundle, bodies: Iterable[bytes], engine: Engine = PURCHASE, number: str = "purchase_probability"
+) -> list[float]:
+    """Return of the answer to each body the attribute called `number`, computed by the engine in this process, one at a time."""
+    scorer = engine.load(bundle, Settings())
+    requests = [msgspec.json.decode(body, type=engine.request) for body in bodies]
+    return [getattr(scorer.rows([request], scorer.run(scorer.columns([request])))[0], number) for request in requests]
 
 
 def grown(trees_: int = TREES, depth: int = DEPTH, features: int = FEATURES, seed: int = SEED) -> xgb.Booster:

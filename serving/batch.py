@@ -43,7 +43,7 @@ def run(task: Task, source: Path, output: Path, progress: Progress = silent, *, 
     task = task.of_input(beginning[0])
     score = Scoring(task)  # before anything is started for a model that cannot be loaded
     if task.whole:
-        by, scored = "as a whole", score.together(chunks.read(paths))
+        by, scored = "as a whole", score.together(beginning if whole else chunks.read(paths))
     elif whole and ray_address is None:
         by, scored = "in process", (score(chunk) for chunk in beginning)
     else:

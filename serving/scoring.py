@@ -10,7 +10,7 @@ import msgspec
 import polars as pl
 
 from serving.chunks import Chunk
-from serving.engines import ENGINES, Engine
+from serving.engines import Engine, named
 from serving.errors import InvalidRequestError, TooLargeError
 from serving.settings import Settings
 from training import bundle, frames
@@ -50,7 +50,7 @@ class Task:
     @property
     def engine(self) -> Engine:
         """Return the engine that answers this task."""
-        return next(engine for engine in ENGINES if engine.name == self.name)
+        return named(self.name)
 
     def of_input(self, first: Chunk) -> "Task":
         """Return the task for the input that begins with this chunk. Raises TableError when its columns are not those of the task."""

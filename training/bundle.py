@@ -48,6 +48,11 @@ class Bundle:
         """Return the version: task, time and first 8 digits of the content hash."""
         return str(self.manifest["version"])
 
+    def require(self, task: str) -> None:
+        """Raise BundleError for a bundle of another task."""
+        if self.task != task:
+            raise BundleError(f"bundle {self.path} is for {self.task}, not for {task}; train one with `revenue-engine train {task}`")
+
     def read(self, name: str) -> bytes:
         """Return the content of a file. Raises BundleError when it is not in the manifest or is no longer what that says."""
         if name not in self.manifest["files"]:

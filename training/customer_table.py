@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from training.csv_text import BLANK
 from training.errors import CellError, TableError
-from training.table import Field, check, listed
+from training.table import WHOLE, Field, check, listed
 
 CUSTOMER, LABEL, LEFT_OUT = "customer", "label", "leftOut"
 PUBLISHED_AS = "IBM's Telco sample"
@@ -174,7 +174,7 @@ def key(value: Value) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     text = str(value).strip().lower()
-    return "" if text in BLANK else re.sub(r"^(-?\d+)\.0+$", r"\1", text)
+    return "" if text in BLANK else re.sub(WHOLE, r"\1", text)
 
 
 def is_blank(text: str) -> bool:

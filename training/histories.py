@@ -40,6 +40,16 @@ class Histories:
     end: date
     left_out: Mapping[str, int]
 
+    @property
+    def known(self) -> NDArray[np.float64]:
+        """Return x, t_x and T of every customer as the kernels take them: float64 [customers, 3]."""
+        return np.stack([self.frequency, self.recency, self.age], axis=1)
+
+    @property
+    def spent(self) -> NDArray[np.bool_]:
+        """Return whose repeat purchases brought money: bool [customers]."""
+        return self.spend_repeats > 0
+
 
 def of(purchases: Purchases, *, split: date | None = None, end: date | None = None) -> Histories:
     """Return the histories of customers until `split`, and what they bought from then until `end`; both by default the last day.

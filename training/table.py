@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from training.errors import TableError
 
+WHOLE = r"^(-?\d+)\.0+$"  # a whole number that a spreadsheet has made a decimal of: the first group is how it was written
 WORDS = {"true": 1.0, "yes": 1.0, "y": 1.0, "t": 1.0, "1": 1.0, "false": 0.0, "no": 0.0, "n": 0.0, "f": 0.0, "0": 0.0}
 
 

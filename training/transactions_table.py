@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from training import periods
 from training.errors import CellError, TableError
-from training.table import Field, check, listed
+from training.table import WHOLE, Field, check, listed
 
 CUSTOMER, TIME, AMOUNT, QUANTITY, PRICE, ORDER, CURRENCY = "customer", "time", "amount", "quantity", "price", "order", "currency"
 FIELDS: tuple[Field, ...] = (
@@ -30,7 +30,7 @@ FIELDS: tuple[Field, ...] = (
 FIELD_NAMES: tuple[str, ...] = tuple(field.name for field in FIELDS)
 TOGETHER: tuple[str, ...] = ()
 _NUMBERS = {AMOUNT, QUANTITY, PRICE}
-CENT = 1e-9  # of money: a day that nets to less than this either way nets to nothing
+ROUNDING = 1e-9  # of money: a day that nets to less than this either way nets to nothing
 
 Vector = NDArray[np.float64]
 Numbers = NDArray[np.int64]
@@ -99,7 +99,7 @@ def read(frame: Any, mapping: Mapping[str, str] | None = None, *, today: date | 
     days = _days(lines, table, of, today)
     bought = days.group_by("customer", "day").agg(nw.col("amount").sum()).sort("customer", "day")
     amount = np.array(bought["amount"].to_numpy(), np.float64)
-    amount[np.abs(amount) < CENT] = 0.0
+    amount[np.abs(amount) < ROUNDING] = 0.0
     kept = amount >= 0
     left_out["days of returns alone"] = int((~kept).sum())
     if not kept.any():
@@ -112,7 +112,7 @@ def read(frame: Any, mapping: Mapping[str, str] | None = None, *, today: date | 
 
 def _lines(table: nw.DataFrame[Any], of: Mapping[str, str]) -> tuple[nw.DataFrame[Any], dict[str, int]]:
     """Return customer, time and amount of the rows that have all three, and how many have not, by what they lack."""
-    customer = nw.col(of[CUSTOMER]).cast(nw.String).str.strip_chars().str.replace(r"^(-?\d+)\.0+$", "${1}")
+    customer = nw.col(of[CUSTOMER]).cast(nw.String).str.strip_chars().str.replace(WHOLE, "${1}")
     amount = nw.col(of[AMOUNT]) if AMOUNT in of else nw.col(of[QUANTITY]) * nw.col(of[PRICE])
     lines = table.select(
         customer=customer, time=nw.col(of[TIME]).cast(nw.String).str.strip_chars(), amount=amount.cast(nw.Float64)

@@ -5,6 +5,11 @@ from serving.engines.engine import Engine, Scorer
 from serving.engines.pricing import PRICING
 from serving.engines.purchase import PURCHASE
 
-__all__ = ["ENGINES", "Engine", "Scorer"]
+__all__ = ["ENGINES", "Engine", "Scorer", "named"]
 
 ENGINES: tuple[Engine, ...] = (PURCHASE, PRICING, CHURN)
+
+
+def named(name: str) -> Engine:
+    """Return the engine of this name, which is one of ENGINES."""
+    return next(engine for engine in ENGINES if engine.name == name)

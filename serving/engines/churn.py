@@ -15,7 +15,7 @@ from serving.engines.engine import Engine, Scorer
 from serving.engines.factors import FactorList
 from serving.engines.price_types import Currency
 from serving.engines.retention import RetentionAction, Rules
-from serving.engines.types import Fraction, Id, Moment, Money, Name, PredictionFactor, Rung, Wire, epoch_ms, is_sane, moment
+from serving.engines.types import Fraction, Id, Moment, Money, Name, PredictionFactor, Rung, Wire, epoch_ms, is_sane, moment, not_sane
 from serving.errors import FieldProblem, InvalidRequestError
 from serving.settings import CONFIGS, Settings
 from training.customer_table import is_blank
@@ -206,11 +206,8 @@ def bands(risk: NDArray[np.float64]) -> list[Band]:
 
 def check(request: ChurnPreventionRequest) -> None:
     """Raise InvalidRequestError for what types cannot say."""
-    wrong = []
     if request.as_of is not None and not is_sane(request.as_of):
-        wrong.append(FieldProblem("asOf", "expected a moment in the years 2000 to 2099"))
-    if wrong:
-        raise InvalidRequestError(wrong)
+        raise InvalidRequestError([not_sane("asOf")])
 
 
 def prepare(bundle: "Bundle") -> Parts:

@@ -29,7 +29,7 @@ from serving.engines.price_types import (
 )
 from serving.engines.rails import Band, Facts, bands, together
 from serving.engines.trail import explained, reason, trail
-from serving.engines.types import epoch_ms, is_sane, moment
+from serving.engines.types import epoch_ms, is_sane, moment, not_sane
 from serving.errors import FieldProblem, InvalidRequestError, RevenueEngineError
 from serving.settings import Settings
 
@@ -421,7 +421,7 @@ def check(request: DynamicPricingRequest) -> None:
     if context.customer_segment is not None and (found := _PROTECTED.search(context.customer_segment.lower().replace("_", " "))):
         wrong.append(FieldProblem("contextData.customerSegment", f"names {found[0]!r}: no price may follow what the law protects"))
     if request.as_of is not None and not is_sane(request.as_of):
-        wrong.append(FieldProblem("asOf", "expected a moment in the years 2000 to 2099"))
+        wrong.append(not_sane("asOf"))
     if wrong:
         raise InvalidRequestError(wrong)
 

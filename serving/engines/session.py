@@ -30,6 +30,7 @@ from serving.engines.types import (
     Wire,
     epoch_ms,
     is_sane,
+    not_sane,
     odd,
 )
 from serving.errors import FieldProblem, TooLargeError
@@ -114,7 +115,7 @@ def problems(request: SessionRequest) -> list[FieldProblem]:
     wrong = [f"behaviorData.interactions[{i}].timestamp" for i, stamp in enumerate(stamps) if not is_sane(stamp)] if odd(stamps) else []
     if request.as_of is not None and not is_sane(request.as_of):
         wrong.append("asOf")
-    return [FieldProblem(field, "expected a moment in the years 2000 to 2099") for field in wrong]
+    return [not_sane(field) for field in wrong]
 
 
 class SessionColumns:

@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from serving.errors import FieldProblem
+
 
 class Wire(Struct, frozen=True, rename="camel", gc=False):
     """A JSON object of the API: camelCase, immutable, unknown fields ignored. Never part of a reference cycle, hence `gc=False`."""
@@ -37,6 +39,11 @@ Moment = Annotated[datetime, Meta(tz=True)] | Annotated[float, Meta(ge=_FIRST_MS
 def is_sane(moment: datetime | float) -> bool:
     """Return whether the moment lies in the years 2000 to 2099, which no type says of a datetime."""
     return not isinstance(moment, datetime) or FIRST_YEAR <= moment.year <= LAST_YEAR
+
+
+def not_sane(field: str) -> FieldProblem:
+    """Return what to say of a field whose moment is not sane."""
+    return FieldProblem(field, f"expected a moment in the years {FIRST_YEAR} to {LAST_YEAR}")
 
 
 def odd(moments: list[datetime | float]) -> bool:

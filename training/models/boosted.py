@@ -27,12 +27,6 @@ def prepare(bundle: Bundle, file: str, columns: int) -> Parts:
     return {**forest.parts(), **Factors(forest.trees).parts()}
 
 
-def require_task(bundle: Bundle, task: str) -> None:
-    """Raise BundleError for a bundle of another task."""
-    if bundle.task != task:
-        raise BundleError(f"bundle {bundle.path} is for {bundle.task}, not for {task}; train one with `revenue-engine train {task}`")
-
-
 def unloadable(bundle: Bundle, error: Exception) -> BundleError:
     """Return what to raise of a bundle that cannot be loaded."""
     return BundleError(f"bundle {bundle.path} cannot be loaded: {str(error).splitlines()[0]}; train it again")

@@ -53,7 +53,7 @@ class ChurnModel:
 
         Raises BundleError as `load` does.
         """
-        boosted.require_task(bundle, TASK)
+        bundle.require(TASK)
         return boosted.prepare(bundle, MODEL, len(bundle.manifest.get("features", ())))
 
     @classmethod
@@ -62,7 +62,7 @@ class ChurnModel:
 
         Raises BundleError when it is another task's, or is not whole.
         """
-        boosted.require_task(bundle, TASK)
+        bundle.require(TASK)
         parts = cls.prepare(bundle) if parts is None else parts
         forest = Forest.of_parts(parts)
         try:

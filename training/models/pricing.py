@@ -55,8 +55,7 @@ class PricingModel:
     @classmethod
     def load(cls, bundle: Bundle) -> "PricingModel":
         """Return the model in a verified bundle. Raises BundleError when it is another task's, or is not whole."""
-        if bundle.task != TASK:
-            raise BundleError(f"bundle {bundle.path} is for {bundle.task}, not for {TASK}; train one with `revenue-engine train {TASK}`")
+        bundle.require(TASK)
         try:
             return cls(bundle.json(DEMAND), bundle.manifest, bundle.version)
         except (KeyError, TypeError, ValueError) as error:

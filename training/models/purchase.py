@@ -77,7 +77,7 @@ class PurchaseModel:
 
         Raises BundleError when it is another task's, or its features are not this code's.
         """
-        boosted.require_task(bundle, TASK)
+        bundle.require(TASK)
         names = [feature["name"] for feature in bundle.manifest.get("features", ())]
         if names != list(features.NAMES):
             odd = next((pair for pair in zip(names, features.NAMES, strict=False) if pair[0] != pair[1]), (len(names), len(features.NAMES)))

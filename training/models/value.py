@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from kernels import lifetime as kernel
 from training.bundle import Bundle
 from training.errors import BundleError
+from training.histories import DAYS_A_WEEK
 from training.models.lifetime import MODELS, SPEND_PARAMETERS
 from training.models.rfm import Edges
 
 TASK = "value"
 VALUE, METRICS, CARD = "value.json", "metrics.json", "card.md"
-DAYS_A_WEEK = 7.0
 HORIZON_DAYS, DISCOUNT = 365.0, 0.1  # where nobody says otherwise: a year, 10 % a year
 PERIOD_WEEKS = 1.0  # that value is discounted by
 
@@ -48,7 +48,6 @@ class ValueModel:
         self.currency: str | None = meta["currency"]
         counting = content["counting"]
         model = MODELS[counting["model"]]
-        self.counting = str(counting["model"])
         self._number = model.number
         self._parameters = np.array([counting["parameters"][name] for name in model.parameters], np.float64)
         spend = content["spend"]
@@ -59,8 +58,7 @@ class ValueModel:
     @classmethod
     def load(cls, bundle: Bundle) -> "ValueModel":
         """Return the model in a verified bundle. Raises BundleError when it is another task's, or is not whole."""
-        if bundle.task != TASK:
-            raise BundleError(f"bundle {bundle.path} is for {bundle.task}, not for {TASK}; train one with `revenue-engine train {TASK}`")
+        bundle.require(TASK)
         try:
             return cls(bundle.json(VALUE), bundle.manifest, bundle.version)
         except (KeyError, TypeError, ValueError) as error:

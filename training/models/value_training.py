@@ -17,11 +17,11 @@ from training import bundle as bundles
 from training import frames, histories, transactions_table
 from training.bundle import Bundle
 from training.errors import CellError, FitError, TableError
-from training.histories import Histories
+from training.histories import DAYS_A_WEEK, Histories
 from training.models import holdout, value, value_card
 from training.models.lifetime import DEPENDENT, MODELS, Fit, dependence, fit, fit_spend
 from training.models.rfm import Edges, segments
-from training.models.value import DAYS_A_WEEK, DISCOUNT, HORIZON_DAYS, ValueModel
+from training.models.value import DISCOUNT, HORIZON_DAYS, ValueModel
 from training.provenance import fingerprint, software
 
 Progress = Callable[[str, float], None]
