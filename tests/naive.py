@@ -417,3 +417,55 @@ def mean_spends(params: Sequence[float], x: float, mean: float) -> float:
     p, q, v = params
     own = p * x / (p * x + q - 1)
     return (1 - own) * p * v / (q - 1) + own * mean
+
+
+def lives(
+    model: int, params: Sequence[float], customer: tuple[float, float, float], t: float, random: np.random.Generator, many: int
+) -> np.ndarray:
+    """Return how many purchases each of `many` customers who are alike makes within t weeks, by living their lives."""
+    x, _, age = customer
+    r, alpha, third, fourth = params
+    rate = random.gamma(r + x, 1 / (alpha + age), many)
+    if model == 2:
+        lost_at = random.exponential(1 / random.gamma(third, 1 / (fourth + age), many))
+        bought = random.poisson(rate * np.minimum(lost_at, t))
+    else:
+        stops = random.beta(third, fourth + x + model, many)
+        bought = np.minimum(random.poisson(rate * t), random.geometric(np.maximum(stops, 1e-12)))
+    alive, _ = futures(model, params, customer, t)
+    return np.where(random.random(many) < alive, bought, 0)
+
+
+def quiet(model: int, params: Sequence[float], customer: tuple[float, float, float], t: float) -> float:
+    """Return the chance that a customer buys nothing: he is none any more, or buys nothing before he is lost or the time is over."""
+    x, _, age = customer
+    r, alpha, third, fourth = params
+    alive, _ = futures(model, params, customer, t)
+
+    def none_until(end: float) -> float:
+        return float((1 + end / (alpha + age)) ** -(r + x))
+
+    if model != 2:
+        return 1 - alive * (1 - none_until(t))
+    left = (1 + t / (fourth + age)) ** -third
+    lost = quad(lambda end: none_until(end) * third / (fourth + age) * (1 + end / (fourth + age)) ** (-third - 1), 0, t, epsrel=1e-10)[0]
+    return float(1 - alive * (1 - left * none_until(t) - lost))
+
+
+def ranges(
+    model: int,
+    params: Sequence[float],
+    customer: tuple[float, float, float],
+    t: float,
+    spend: Sequence[float],
+    spent: tuple[float, float],
+    levels: Sequence[float],
+    many: int = 400_000,
+) -> np.ndarray:
+    """Return quantiles of what many customers who are alike spend: each has a rate of spending of his own."""
+    random = np.random.default_rng(0)
+    bought = lives(model, params, customer, t, random, many)
+    p, q, v = spend
+    x, mean = spent
+    own = random.gamma(q + p * x, 1 / (v + x * mean), many)
+    return np.quantile(np.where(bought > 0, random.gamma(p * np.maximum(bought, 1)) / own, 0.0), levels)

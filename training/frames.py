@@ -1,7 +1,9 @@
 """The dataframe seam: a CSV or Parquet file, or a folder of them, becomes one table, Polars on the CPU or cuDF on the GPU."""
 
+import csv
+import io
 import itertools
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +13,18 @@ from training import csv_text
 from training.csv_text import first_line
 from training.errors import TableError
 
-SUFFIXES = (".csv", ".csv.gz", ".parquet")
+SUFFIXES = (".csv", ".csv.gz", ".parquet", ".txt")
 
 
 def read(path: Path, device: str = "cpu", *, numbers: Collection[str] = ()) -> Any:
     """Return the table in `path`: .csv, .csv.gz, .parquet, or a folder of files of one of these kinds, in the order of their names.
 
+    A .txt has no header and blanks between its cells, as research data are published: its columns are column1, column2, ...
     device: "cpu" for a polars.DataFrame, "cuda" for a cudf.DataFrame. numbers: the CSV columns to read as float64.
     Raises TableError naming the file, the line, the column and the fix.
     """
     paths = files(path)
-    parts = [_parquet(file) if _suffix(file) == ".parquet" else csv_text.read(file, str(file), numbers) for file in paths]
+    parts = [_READERS[_suffix(file)](file, numbers) for file in paths]
     frame = parts[0] if len(parts) == 1 else _joined(paths, parts)
     return frame if device == "cpu" else on_device(frame, device)
 
@@ -39,7 +42,8 @@ def place(path: Path, row: int) -> str:
             if row < rows:
                 return f"{file}, row {row + 1}"
         else:
-            lines = list(itertools.islice(csv_text.lines(file), row + 1))
+            starts = csv_text.lines(_with_header(file), 1) if _suffix(file) == ".txt" else csv_text.lines(file)
+            lines = list(itertools.islice(starts, row + 1))
             rows = len(lines)
             if row < rows:
                 return f"{file}, line {lines[row]}"
@@ -97,7 +101,29 @@ def _joined(paths: Sequence[Path], parts: Sequence[pl.DataFrame]) -> pl.DataFram
         raise TableError(f"{paths[0].parent}: the files do not fit together: {first_line(error)}; give a column one type") from error
 
 
-def _parquet(path: Path) -> pl.DataFrame:
+def _csv(path: Path, numbers: Collection[str]) -> pl.DataFrame:
+    return csv_text.read(path, str(path), numbers)
+
+
+def _txt(path: Path, numbers: Collection[str]) -> pl.DataFrame:
+    return csv_text.read(_with_header(path), str(path), numbers, 1)
+
+
+def _with_header(path: Path) -> bytes:
+    """Return the cells of a .txt as a CSV with a header."""
+    try:
+        rows = [line.split() for line in path.read_text("utf-8-sig").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise TableError(f"{path}: cannot be read as text: {first_line(error)}; save it as UTF-8") from error
+    width = max(map(len, rows), default=0)
+    if not width:
+        raise TableError(f"{path}: is empty")
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([[f"column{place}" for place in range(1, width + 1)], *rows])
+    return text.getvalue().encode()
+
+
+def _parquet(path: Path, _numbers: Collection[str]) -> pl.DataFrame:
     try:
         frame = pl.read_parquet(path)
     except (pl.exceptions.PolarsError, OSError) as error:
@@ -105,3 +131,11 @@ def _parquet(path: Path) -> pl.DataFrame:
     if not frame.columns:
         raise TableError(f"{path}: has no column")
     return frame
+
+
+_READERS: Mapping[str, Callable[[Path, Collection[str]], pl.DataFrame]] = {
+    ".csv": _csv,
+    ".csv.gz": _csv,
+    ".parquet": _parquet,
+    ".txt": _txt,
+}

@@ -8,9 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.errors import TableError
+from training.summaries import DAYS_A_WEEK, Summaries
 from training.transactions_table import Purchases
-
-DAYS_A_WEEK = 7.0
 
 Vector = NDArray[np.float64]
 Numbers = NDArray[np.int64]
@@ -18,37 +17,21 @@ Numbers = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Histories:
-    """Customers who bought by `split`, in order of their names; arrays are [customers].
+    """Customers who bought by `split`, in order of their names.
 
-    frequency: x, days of purchases after the first one, until the split; recency: t_x, weeks from the first to the last of them; age: T,
-    weeks from the first to the split; neither is rounded. spend_repeats, mean_spend: of those after the first, how many were for more than
-    nothing, and money at one of these, NaN where there is none. total: money of all. holdout_count, holdout_spend: days of purchases after
-    the split, until the end, and money; None where the split is the end. left_out: customers and purchases that are not in it, by reason.
+    known: of each as of the split: purchases are days of purchases, and no time is rounded. holdout_count, holdout_spend: days of purchases
+    after the split, until the end, and money, [customers]; None where the split is the end. left_out: customers and purchases that are not
+    in it, by reason.
     """
 
     customers: tuple[str, ...]
-    frequency: Vector
-    recency: Vector
-    age: Vector
-    spend_repeats: Vector
-    mean_spend: Vector
-    total: Vector
+    known: Summaries
     holdout_count: Numbers | None
     holdout_spend: Vector | None
     first: date
     split: date
     end: date
     left_out: Mapping[str, int]
-
-    @property
-    def known(self) -> NDArray[np.float64]:
-        """Return x, t_x and T of every customer as the kernels take them: float64 [customers, 3]."""
-        return np.stack([self.frequency, self.recency, self.age], axis=1)
-
-    @property
-    def spent(self) -> NDArray[np.bool_]:
-        """Return whose repeat purchases brought money: bool [customers]."""
-        return self.spend_repeats > 0
 
 
 def of(purchases: Purchases, *, split: date | None = None, end: date | None = None) -> Histories:
@@ -80,12 +63,14 @@ def of(purchases: Purchases, *, split: date | None = None, end: date | None = No
     has_holdout = until > at
     return Histories(
         customers=tuple(name for name, there in zip(purchases.customers, seen.tolist(), strict=True) if there),
-        frequency=counted(repeat).astype(np.float64),
-        recency=(last[seen] - first[seen]) / DAYS_A_WEEK,
-        age=(at - first[seen]) / DAYS_A_WEEK,
-        spend_repeats=spend_repeats,
-        mean_spend=np.divide(summed(spent), spend_repeats, out=np.full(len(spend_repeats), np.nan), where=spend_repeats > 0),
-        total=summed(calibration),
+        known=Summaries(
+            frequency=counted(repeat).astype(np.float64),
+            recency=(last[seen] - first[seen]) / DAYS_A_WEEK,
+            age=(at - first[seen]) / DAYS_A_WEEK,
+            spend_repeats=spend_repeats,
+            mean_spend=np.divide(summed(spent), spend_repeats, out=np.full(len(spend_repeats), np.nan), where=spend_repeats > 0),
+            total=summed(calibration),
+        ),
         holdout_count=counted(later) if has_holdout else None,
         holdout_spend=summed(later) if has_holdout else None,
         first=date.fromordinal(first_day),

@@ -49,7 +49,7 @@ class Purchases:
     """Days on which customers bought, ordered by customer and day; arrays are [purchases].
 
     customer: int64, which of `customers`; day: int64, the day's ordinal (date.toordinal); amount: float64, money, 0 or more. left_out: how
-    many rows, or days, were not taken, by reason.
+    many rows, or days, were not taken, by reason; rows: of the table.
     """
 
     customers: tuple[str, ...]
@@ -58,6 +58,7 @@ class Purchases:
     amount: Vector
     currency: str | None
     left_out: Mapping[str, int]
+    rows: int
 
 
 def number_columns(mapping: Mapping[str, str] | None = None) -> frozenset[str]:
@@ -107,7 +108,7 @@ def read(frame: Any, mapping: Mapping[str, str] | None = None, *, today: date | 
     names = np.asarray(bought["customer"].to_numpy(), object)[kept].astype(str)
     customers, customer = np.unique(names, return_inverse=True)
     day = np.asarray(bought["day"].to_numpy(), np.int64)[kept]
-    return Purchases(tuple(customers.tolist()), customer.astype(np.int64), day, amount[kept], _currency(table, of), left_out)
+    return Purchases(tuple(customers.tolist()), customer.astype(np.int64), day, amount[kept], _currency(table, of), left_out, len(table))
 
 
 def _lines(table: nw.DataFrame[Any], of: Mapping[str, str]) -> tuple[nw.DataFrame[Any], dict[str, int]]:

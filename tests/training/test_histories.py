@@ -66,10 +66,10 @@ def test_histories_are_their_plain_twins(rows, split, more):
     assert got.customers == tuple(sorted(expected))
     for place, name in enumerate(got.customers):
         x, t_x, age, repeats, mean, total, count, spend = expected[name]
-        assert (got.frequency[place], got.spend_repeats[place]) == (x, repeats)
-        assert (got.recency[place], got.age[place]) == (t_x, age)
-        assert got.total[place] == pytest.approx(total)
-        assert np.isnan(got.mean_spend[place]) if mean is None else got.mean_spend[place] == pytest.approx(mean)
+        assert (got.known.frequency[place], got.known.spend_repeats[place]) == (x, repeats)
+        assert (got.known.recency[place], got.known.age[place]) == (t_x, age)
+        assert got.known.total[place] == pytest.approx(total)
+        assert np.isnan(got.known.mean_spend[place]) if mean is None else got.known.mean_spend[place] == pytest.approx(mean)
         if more:
             assert (got.holdout_count[place], got.holdout_spend[place]) == (count, pytest.approx(spend))
     assert (got.holdout_count is None) == (more == 0)
@@ -85,12 +85,12 @@ def cdnow(data_dir):
 def test_cdnow_is_as_published(cdnow, data_dir):
     got = histories.of(cdnow, split=date(1997, 9, 30), end=date(1998, 6, 30))
     published = pl.read_csv(data_dir / "cdnow" / "cdnow_customers_summary_with_transactions.csv")
-    assert (len(got.customers), int((got.frequency > 0).sum()), int(got.frequency.sum())) == (2357, 946, 2457)
+    assert (len(got.customers), int((got.known.frequency > 0).sum()), int(got.known.frequency.sum())) == (2357, 946, 2457)
     assert int(got.holdout_count.sum()) == 1882
-    np.testing.assert_array_equal(got.frequency, published["x"].to_numpy())
-    np.testing.assert_allclose(got.recency, published["t_x"].to_numpy(), atol=0.0051)
-    np.testing.assert_allclose(got.age, published["T"].to_numpy(), atol=0.0051)
-    np.testing.assert_allclose(np.nan_to_num(got.mean_spend), published["zbar"].to_numpy(), atol=0.0051)
+    np.testing.assert_array_equal(got.known.frequency, published["x"].to_numpy())
+    np.testing.assert_allclose(got.known.recency, published["t_x"].to_numpy(), atol=0.0051)
+    np.testing.assert_allclose(got.known.age, published["T"].to_numpy(), atol=0.0051)
+    np.testing.assert_allclose(np.nan_to_num(got.known.mean_spend), published["zbar"].to_numpy(), atol=0.0051)
 
 
 def test_online_retail_leaves_out_lines_without_a_customer(data_dir):

@@ -11,6 +11,7 @@ from training import bundle as bundles
 from training.errors import BundleError, FitError, TableError
 from training.models import MODELS
 from training.models.value import ValueModel
+from training.summaries import NAMES, Summaries
 
 PUBLISHED = {
     "bg_nbd": {"r": 0.24259, "alpha": 4.41353, "a": 0.79289, "b": 2.42575, "logLikelihood": -9582.43},
@@ -46,6 +47,9 @@ def test_cdnow_gives_the_published_parameters_and_hold_out(cdnow):
     assert after["mae"] <= 0.786
     assert abs(after["aggregateError"]) < 0.13
     assert after["naive"]["transactions"] == pytest.approx(2930, abs=1)
+    assert after["interval"]["level"] == 0.8
+    assert 0.8 <= after["interval"]["within"] <= 0.97
+    assert metrics["insufficientData"] == []
     assert metrics["spendDependence"] == {"correlation": pytest.approx(0.114, abs=5e-4), "independent": True}
     assert (cdnow / "bundle" / "card.md").read_text().startswith("# What customers are worth")
 
@@ -57,12 +61,13 @@ def test_every_customer_is_scored_as_the_model_says(cdnow):
     model = ValueModel.load(bundles.load(cdnow / "bundle"))
     row = scored.filter(pl.col("customerId") == "00004").row(0, named=True)
     assert (row["purchases"], row["daysSincePurchase"], row["currentValue"]) == (4, 200.0, pytest.approx(100.5))
-    seen = np.array([[3.0, 345 / 7, 545 / 7]])
-    spend = (29.73 + 14.96 + 26.48) / 3
-    found = model.outlook(seen, np.array([3.0]), np.array([spend]))
+    mean_spend = (29.73 + 14.96 + 26.48) / 3
+    known = Summaries(*(np.array([number]) for number in (3.0, 345 / 7, 545 / 7, 3.0, mean_spend, 100.5)))
+    found = model.outlook(known)
     assert row["probabilityAlive"] == pytest.approx(found.alive[0], rel=1e-12)
     assert row["lifetimeValue"] == pytest.approx(found.value[0], rel=1e-9)
     assert 0 < found.value[0] < found.purchases[0] * found.spend[0]
+    assert tuple(row[name] for name in NAMES) == pytest.approx([column[0] for column in known])
     assert ((scored["churnRisk"] + scored["probabilityAlive"] - 1).abs() < 1e-12).all()
 
 

@@ -5,39 +5,48 @@ metrics.json  every model that was fitted, and how their predictions compare wit
 card.md       the same for people
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from kernels import lifetime as kernel
+from kernels import spending
 from training.bundle import Bundle
 from training.errors import BundleError
-from training.histories import DAYS_A_WEEK
 from training.models.lifetime import MODELS, SPEND_PARAMETERS
-from training.models.rfm import Edges
+from training.models.rfm import Edges, segments
+from training.summaries import DAYS_A_WEEK, NAMES, Summaries
 
 TASK = "value"
 VALUE, METRICS, CARD = "value.json", "metrics.json", "card.md"
 HORIZON_DAYS, DISCOUNT = 365.0, 0.1  # where nobody says otherwise: a year, 10 % a year
 PERIOD_WEEKS = 1.0  # that value is discounted by
+LEVEL = 0.8
+LEVELS = np.array([0.5 - LEVEL / 2, 0.5 + LEVEL / 2])  # between these quantiles lies what four customers in five bring
+QUIET_DAYS = 90.0  # no purchase for so long is what a risk band is about, as with Klaviyo
 
 Vector = NDArray[np.float64]
 Matrix = NDArray[np.float64]
 
 
 class Outlook(NamedTuple):
-    """What is to be expected of customers, float64 [customers] each.
+    """What is to be expected of customers, float64 [customers] each; NaN where the model has learned from too little to say.
 
-    alive: the probability that they still buy; purchases: how many within the horizon; spend: money at each; value: the present value of
-    all of these.
+    alive: the probability that they still buy; quiet: that they do not within QUIET_DAYS; purchases: how many within the horizon; spend:
+    money at each; value: the present value of all of these; low, high: what it will be for four customers in five, and never less than
+    what is expected.
     """
 
     alive: Vector
+    quiet: Vector
     purchases: Vector
     spend: Vector
     value: Vector
+    low: Vector
+    high: Vector
 
 
 class ValueModel:
@@ -54,6 +63,7 @@ class ValueModel:
         self._spend = None if spend is None else np.array([spend["parameters"][name] for name in SPEND_PARAMETERS], np.float64)
         self._mean_spend = float(content["meanSpend"])
         self.edges = Edges.load(content["edges"])
+        self.insufficient: tuple[str, ...] = tuple(content["insufficientData"])
 
     @classmethod
     def load(cls, bundle: Bundle) -> "ValueModel":
@@ -64,22 +74,69 @@ class ValueModel:
         except (KeyError, TypeError, ValueError) as error:
             raise BundleError(f"bundle {bundle.path} cannot be loaded ({error}): train it again") from error
 
-    def futures(self, seen: Matrix, weeks: float) -> tuple[Vector, Vector]:
-        """Return P(alive) and the expected purchases within `weeks`; seen: float64 [customers, 3], x, t_x and T in weeks."""
-        return futures(self._number, self._parameters, seen, weeks)
-
-    def spends(self, repeats: Vector, mean_spend: Vector) -> Vector:
-        """Return the expected spend at a purchase; of customers without repeats, whose mean may be NaN, that of all."""
-        if self._spend is None:
-            return np.full(len(repeats), self._mean_spend)
-        return spends(self._spend, repeats, mean_spend, self._mean_spend)
-
-    def outlook(self, seen: Matrix, repeats: Vector, mean_spend: Vector, days: float = HORIZON_DAYS, rate: float = DISCOUNT) -> Outlook:
+    def outlook(self, known: Summaries, days: float = HORIZON_DAYS, rate: float = DISCOUNT) -> Outlook:
         """Return what is to be expected of customers within `days`, discounted at a yearly `rate`, by weeks."""
-        alive, purchases = self.futures(seen, days / DAYS_A_WEEK)
-        spend, worth = self.spends(repeats, mean_spend), np.empty(len(seen))
-        kernel.discounted(self._number, self._parameters, seen, days / DAYS_A_WEEK, rate, PERIOD_WEEKS, worth)
-        return Outlook(alive, purchases, spend, worth * spend)
+        if self.insufficient:
+            return Outlook(*np.full((len(Outlook._fields), len(known.total)), np.nan))
+        weeks, seen = days / DAYS_A_WEEK, known.seen
+        alive, purchases = futures(self._number, self._parameters, seen, weeks)
+        spend, worth, quiet = self._spends(known), np.empty(len(seen)), np.empty(len(seen))
+        kernel.discounted(self._number, self._parameters, seen, weeks, rate, PERIOD_WEEKS, worth)
+        spending.quiet(self._number, self._parameters, seen, alive, QUIET_DAYS / DAYS_A_WEEK, quiet)
+        value = worth * spend
+        # A quantile is discounted as the mean is: when in the horizon the money comes is another question than how much it is.
+        discount = np.divide(worth, purchases, out=np.ones(len(seen)), where=purchases > 0)
+        low, high = self._range(known, seen, alive, spend, weeks).T * discount
+        return Outlook(alive, quiet, purchases, spend, value, np.minimum(low, value), np.maximum(high, value))
+
+    def alive_at_last(self, known: Summaries) -> Vector:
+        """Return P(alive) of customers as it was right after their last purchase, float64 [customers]."""
+        return futures(self._number, self._parameters, known._replace(age=known.recency).seen, 0.0)[0]
+
+    def segments(self, known: Summaries) -> tuple[list[str], Matrix]:
+        """Return the segment of each customer, and the fifths that it follows from: float64 [customers, 3], 5 is best."""
+        scores = self.edges.scores(*known.rfm)
+        return segments(*scores), np.stack(scores, axis=1).astype(np.float64)
+
+    def _spends(self, known: Summaries) -> Vector:
+        """Return the expected spend at a purchase; of customers without repeats that of all."""
+        if self._spend is None:
+            return np.full(len(known.total), self._mean_spend)
+        return spends(self._spend, known.spent, self._mean_spend)
+
+    def _range(self, known: Summaries, seen: Matrix, alive: Vector, each: Vector, weeks: float) -> Matrix:
+        """Return the quantiles of what customers will spend, at LEVELS: float64 [customers, 2]."""
+        out = np.empty((len(seen), len(LEVELS)))
+        spend = np.empty(0) if self._spend is None else self._spend
+        spending.ranges(self._number, self._parameters, seen, alive, weeks, spend, known.spent, each, LEVELS, out)
+        return out
+
+
+def table(model: ValueModel, customers: Sequence[str], as_of: Sequence[str], known: Summaries, outlook: Outlook) -> dict[str, Any]:
+    """Return the columns of a scored base, a row for each customer: what is known as of a day, and what is to be expected after it."""
+    recency_days, purchases, money = known.rfm
+    expected = {
+        "probabilityAlive": outlook.alive,
+        "churnRisk": 1 - outlook.alive,
+        "noPurchaseRisk": outlook.quiet,
+        "expectedPurchases": outlook.purchases,
+        "expectedSpend": outlook.spend,
+        "lifetimeValue": outlook.value,
+        "lifetimeValueLow": outlook.low,
+        "lifetimeValueHigh": outlook.high,
+    }
+    lacking = "; ".join(model.insufficient)
+    return {
+        "customerId": list(customers),
+        "asOf": list(as_of),
+        "purchases": purchases.astype(np.int64),
+        "daysSincePurchase": recency_days,
+        **{name: pl.Series(column, nan_to_null=True) for name, column in zip(NAMES, known, strict=True)},
+        **{name: pl.Series(column, nan_to_null=True) for name, column in expected.items()},
+        "segment": model.segments(known)[0],
+        "insufficientData": [lacking] * len(money),
+        "modelVersion": [model.version] * len(money),
+    }
 
 
 def futures(model: int, parameters: Vector, seen: Matrix, weeks: float) -> tuple[Vector, Vector]:
@@ -89,9 +146,8 @@ def futures(model: int, parameters: Vector, seen: Matrix, weeks: float) -> tuple
     return out[:, kernel.ALIVE].copy(), out[:, kernel.EXPECTED].copy()
 
 
-def spends(parameters: Vector, repeats: Vector, mean_spend: Vector, otherwise: float) -> Vector:
-    """Return the expected spend at a purchase by Gamma-Gamma; `otherwise` where that has no mean."""
-    spent = np.stack([repeats, np.where(repeats > 0, mean_spend, 0.0)], axis=1)
+def spends(parameters: Vector, spent: Matrix, otherwise: float) -> Vector:
+    """Return the expected spend at a purchase by Gamma-Gamma of `Summaries.spent`; `otherwise` where that has no mean."""
     out = np.empty(len(spent))
     kernel.mean_spends(parameters, spent, out)
     return np.where(np.isfinite(out), out, otherwise)

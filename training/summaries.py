@@ -1,0 +1,62 @@
+"""What is known of customers in six numbers each: how often they bought, when, and for how much. Enough to say what they will do."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+DAYS_A_WEEK = 7.0
+NAMES: tuple[str, ...] = ("frequency", "recencyWeeks", "ageWeeks", "repeatsWithSpend", "meanSpend", "currentValue")
+
+Vector = NDArray[np.float64]
+Matrix = NDArray[np.float64]
+
+
+class Summaries(NamedTuple):
+    """What is known of customers, float64 [customers] each, in the order of NAMES.
+
+    frequency: repeat purchases; recency, age: weeks from the first purchase to the last, and to the moment that this is of; spend_repeats:
+    those of the repeat purchases that brought money; mean_spend: how much, NaN where none did; total: money of all purchases.
+    """
+
+    frequency: Vector
+    recency: Vector
+    age: Vector
+    spend_repeats: Vector
+    mean_spend: Vector
+    total: Vector
+
+    @classmethod
+    def new(cls) -> "Summaries":
+        """Return a customer who has just bought for the first time and of whom no more is known."""
+        zero = np.zeros(1)
+        return cls(zero, zero, zero, zero, np.full(1, np.nan), zero)
+
+    @property
+    def seen(self) -> Matrix:
+        """Return x, t_x and T as the kernels take them: float64 [customers, 3]."""
+        return np.stack([self.frequency, self.recency, self.age], axis=1)
+
+    @property
+    def spent(self) -> Matrix:
+        """Return how often and how much, as the kernels take them: float64 [customers, 2]."""
+        return np.stack([self.spend_repeats, np.where(self.has_spend, self.mean_spend, 0.0)], axis=1)
+
+    @property
+    def has_spend(self) -> NDArray[np.bool_]:
+        """Return whose repeat purchases brought money: bool [customers]."""
+        return self.spend_repeats > 0
+
+    @property
+    def spend(self) -> tuple[Vector, Vector]:
+        """Return how often and how much of those whose repeat purchases brought money."""
+        return self.spend_repeats[self.has_spend], self.mean_spend[self.has_spend]
+
+    @property
+    def rfm(self) -> tuple[Vector, Vector, Vector]:
+        """Return days since the last purchase, purchases, and money in all."""
+        return np.rint((self.age - self.recency) * DAYS_A_WEEK), self.frequency + 1.0, self.total
+
+    def of(self, rows: Any) -> "Summaries":
+        """Return the customers at `rows`."""
+        return Summaries(*(column[rows] for column in self))
