@@ -20,6 +20,7 @@ from serving.metrics import Metrics
 from serving.service import Question, score
 from serving.settings import Settings
 from serving.shared import Shared
+from serving.stores.features import Features
 from serving.watcher import Prepare, Watcher
 from training.registry import Registry
 
@@ -46,8 +47,9 @@ class Application:
         loading = self._closing.enter_context(ThreadPoolExecutor(1, "load"))
         self.metrics = Metrics()
         self.cache = self._open_cache()
+        self.features = self._open_features()
         self.registry = Registry(settings.models.registry, Path(settings.home) / "fetched")
-        self.questions = [Question(engine, settings, scoring, self.cache) for engine in ENGINES]
+        self.questions = [Question(engine, settings, scoring, self.cache, self.features) for engine in ENGINES]
         self.watchers = [Watcher(question, self.registry, settings, loading, self._elsewhere) for question in self.questions]
         for watcher in self.watchers:
             await watcher.once()
@@ -87,6 +89,14 @@ class Application:
         cache = Cache(memory, behind, wanted.ttl_s)
         self._closing.push_async_callback(cache.aclose)
         return cache
+
+    def _open_features(self) -> Features | None:
+        wanted = self.settings.features
+        if wanted.redis_url is None:
+            return None
+        features = Features(wanted.redis_url, wanted.timeout_ms / 1000)
+        self._closing.push_async_callback(features.aclose)
+        return features
 
     async def _decide_sharing(self) -> None:
         """A shared cache must be cheaper than the answer: compare a round trip with a score, engine by engine."""

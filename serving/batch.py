@@ -5,10 +5,12 @@ Either way the input streams through in chunks: what is held does not grow with 
 as a catalogue with groups of one price, is held and scored as a whole.
 """
 
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+
+import polars as pl
 
 from serving import chunks, outputs
 from serving.chunks import Chunk
@@ -29,11 +31,20 @@ class Summary:
     by: str
 
 
-def run(task: Task, source: Path, output: Path, progress: Progress = silent, *, ray_address: str | None = None) -> Summary:
+def run(
+    task: Task,
+    source: Path,
+    output: Path,
+    progress: Progress = silent,
+    *,
+    ray_address: str | None = None,
+    heard: Callable[[pl.DataFrame], None] = lambda answers: None,
+) -> Summary:
     """Score every row of `source`, a file or a folder of files of one kind, in order into `output`, and return what was done.
 
     source: .csv, .csv.gz, .parquet with columns as trained on, or .ndjson, .jsonl (.gz) with requests. Raises TableError for a wrong input,
     naming file, line and column, OutputError for an output that cannot be written, RayError when Ray fails; `output` is then untouched.
+    `heard` hears of all answers, in order, before the output is there.
     """
     outputs.accepted(output)
     paths = chunks.files(source)
@@ -52,7 +63,7 @@ def run(task: Task, source: Path, output: Path, progress: Progress = silent, *, 
         by, scored = "with Ray Data", job.scored(task, paths, ray_address)
     with closing(scored):
         progress(f"scoring {by}", 0.0)
-        rows = _write(scored, output, progress)
+        rows = _write(scored, output, progress, heard)
     return Summary(rows, len(paths), task.ignored, by)
 
 
@@ -68,12 +79,13 @@ def _peek(read: Generator[Chunk, None, None]) -> tuple[list[Chunk], bool]:
     return first, True
 
 
-def _write(scored: Iterable[Scored], output: Path, progress: Progress) -> int:
+def _write(scored: Iterable[Scored], output: Path, progress: Progress, heard: Callable[[pl.DataFrame], None]) -> int:
     """Write all answers and return how many there were."""
     rows = 0
     with outputs.opened(output) as write:
         for part in scored:
             write(part.answers)
+            heard(part.answers)
             rows += part.answers.height
             progress(f"{rows:,} rows scored", part.share)
     return rows

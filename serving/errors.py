@@ -108,6 +108,12 @@ class NotReadyError(RevenueEngineError):
     code = "not-ready"
 
 
+class StoreUnavailableError(RevenueEngineError):
+    """A store that an answer needs does not answer in time."""
+
+    code = "store-unavailable"
+
+
 class SettingsError(RevenueEngineError):
     """A setting is missing, misspelt or out of range."""
 

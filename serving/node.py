@@ -123,6 +123,7 @@ class Node:
         holder.start()
         self.port = holder.port
         self._start_valkey()
+        self._start_features()
         self._require_models()
         self._start_ray(run)
         self._deploy()
@@ -157,6 +158,17 @@ class Node:
             return
         self._closing.callback(valkey.close)
         self.settings = self.settings.model_copy(update={"cache": cache.model_copy(update={"redis_url": valkey.url})})
+
+    def _start_features(self) -> None:
+        features = self.settings.features
+        if features.redis_url is not None:
+            return
+        valkey = embedded.start_features(self.settings.home, self.node_id)
+        if valkey.url is None:
+            self._say(str(valkey.reason))
+            return
+        self._closing.callback(valkey.close)
+        self.settings = self.settings.model_copy(update={"features": features.model_copy(update={"redis_url": valkey.url})})
 
     def _require_models(self) -> None:
         from training import defaults

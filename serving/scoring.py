@@ -34,8 +34,8 @@ class Task:
     """What every worker must know to score chunks; small, so that it can be sent to it.
 
     mapping: {field: column} where a table's names are not the task's. columns: those of every table of the input, () before one was seen;
-    ids: those that are passed through; ignored: those that are nothing to the model, the label among them; whole: the table says what ties
-    its rows together, so that it cannot be scored in parts.
+    ids: those that are passed through, none where an answer is for several rows and says whose it is; ignored: those that are nothing to
+    the model, the label among them; whole: the table says what ties its rows together, so that it cannot be scored in parts.
     """
 
     name: str
@@ -70,6 +70,8 @@ class Task:
         return replace(self, columns=columns, ids=ids, ignored=tuple(name for name in found.ignored if name not in ids), whole=whole)
 
     def _ids(self, known: Mapping[str, str]) -> tuple[str, ...]:
+        if getattr(MODELS[self.name].table, "GROUPED", False):
+            return ()
         return tuple(name for name, field in known.items() if field in self.engine.request.__struct_fields__)
 
     def table(self, chunk: Chunk) -> pl.DataFrame:

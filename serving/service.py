@@ -13,10 +13,12 @@ from serving import cache as caching
 from serving.batcher import NORMAL, Batcher, Scored, Stages
 from serving.cache import Cache
 from serving.engines import Engine, Scorer
+from serving.engines.lookup import Lookup, Stored
 from serving.engines.types import Rung
-from serving.errors import NotReadyError, OverloadedError
+from serving.errors import NotReadyError, OverloadedError, StoreUnavailableError
 from serving.outcome import outcome, tell
 from serving.settings import Settings
+from serving.stores.features import Features
 
 _encode = msgspec.json.Encoder().encode
 
@@ -44,6 +46,14 @@ Done = Callable[["Asked | Exception"], None]
 Cancel = Callable[[], object]
 
 
+class _How(NamedTuple):
+    """How a request is to be answered, as `Question.begin` takes it."""
+
+    deadline: float
+    fresh: bool
+    priority: int
+
+
 class _NotKeptError(Exception):
     """A right answer that the cache must not keep: by another model than was asked for, or lacking something for want of time."""
 
@@ -54,8 +64,11 @@ class _NotKeptError(Exception):
 class Question:
     """One engine, answered by whichever model is live. Everything here runs on one event loop, but `Scorer` calls may run in `executor`."""
 
-    def __init__(self, engine: Engine, settings: Settings, executor: Executor, cache: Cache | None = None) -> None:
+    def __init__(
+        self, engine: Engine, settings: Settings, executor: Executor, cache: Cache | None = None, features: Features | None = None
+    ) -> None:
         self.engine = engine
+        self._features = features
         self.use_shared = False
         self.choices: Sequence[str] = ()
         self._live: Scorer | None = None
@@ -122,6 +135,38 @@ class Question:
 
         Call what it returns, if anything, when nobody waits for the answer any more. `fresh` does not look into the cache.
         """
+        lookup = self.engine.lookup
+        if lookup is not None and (entity := lookup.key(request)) is not None:
+            return self._look_up(lookup, entity, request, done, _How(deadline, fresh, priority))
+        return self._begin(request, done, deadline=deadline, fresh=fresh, priority=priority)
+
+    def _look_up(self, lookup: Lookup, entity: str, request: msgspec.Struct, done: Done, how: "_How") -> Cancel | None:
+        """Begin to answer once what is stored of the entity is here."""
+        if self._features is None:
+            done(StoreUnavailableError("there is no feature store; set features.redis_url, or send what is known in the request"))
+            return None
+        reading = self._features.get(lookup, entity)
+        cancel: list[Cancel] = []
+
+        def ended(reading: "asyncio.Future[Stored | None]") -> None:
+            if reading.cancelled():
+                return
+            found = outcome(reading)
+            try:
+                if isinstance(found, Exception):
+                    raise found
+                begun = self._begin(lookup.filled(request, found), done, **how._asdict())
+            except Exception as error:
+                done(error)
+                return
+            if begun is not None:
+                cancel.append(begun)
+
+        reading.add_done_callback(ended)
+        return lambda: cancel[0]() if cancel else reading.cancel()
+
+    def _begin(self, request: msgspec.Struct, done: Done, *, deadline: float, fresh: bool, priority: int) -> Cancel | None:
+        """Begin to answer a request that lacks nothing."""
         live, cache = self._live, self._cache
         if live is None:
             done(NotReadyError(f"no model for {self.engine.name} is loaded yet"))

@@ -59,6 +59,14 @@ class Cache(_Part):
     redis_timeout_ms: float = Field(5.0, gt=0)
 
 
+class Features(_Part):
+    """What is known of customers, in Redis. `redis_url` None: an embedded Valkey that keeps it under `home`, where one can be started."""
+
+    redis_url: str | None = None
+    timeout_ms: float = Field(50.0, gt=0)
+    keep_days: float = Field(90.0, gt=0)  # after a publication
+
+
 class Degrade(_Part):
     """What an answer may do without when there is no time for a full one, in the order in which it is given up."""
 
@@ -88,6 +96,7 @@ class Settings(_Part):
     server: Server = Server()
     batcher: Batcher = Batcher()
     cache: Cache = Cache()
+    features: Features = Features()
     degrade: Degrade = Degrade()
     models: Models = Models()
 

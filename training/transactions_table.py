@@ -28,7 +28,8 @@ FIELDS: tuple[Field, ...] = (
     Field(CURRENCY, "ISO 4217, one for the whole table", "no"),
 )
 FIELD_NAMES: tuple[str, ...] = tuple(field.name for field in FIELDS)
-TOGETHER: tuple[str, ...] = ()
+TOGETHER: tuple[str, ...] = (CUSTOMER,)
+GROUPED = True  # an answer is for a customer, not for a row
 _NUMBERS = {AMOUNT, QUANTITY, PRICE}
 ROUNDING = 1e-9  # of money: a day that nets to less than this either way nets to nothing
 
@@ -98,17 +99,28 @@ def read(frame: Any, mapping: Mapping[str, str] | None = None, *, today: date | 
     if not len(lines):
         raise TableError(f"no row has a customer, a time and an amount: {_said(left_out)}; nothing can be learned")
     days = _days(lines, table, of, today)
-    bought = days.group_by("customer", "day").agg(nw.col("amount").sum()).sort("customer", "day")
-    amount = np.array(bought["amount"].to_numpy(), np.float64)
-    amount[np.abs(amount) < ROUNDING] = 0.0
+    names, customer, day, amount = _netted(days)
     kept = amount >= 0
     left_out["days of returns alone"] = int((~kept).sum())
     if not kept.any():
         raise TableError("every day of every customer nets to less than nothing: are amounts of purchases below 0? write them above it")
-    names = np.asarray(bought["customer"].to_numpy(), object)[kept].astype(str)
-    customers, customer = np.unique(names, return_inverse=True)
-    day = np.asarray(bought["day"].to_numpy(), np.int64)[kept]
-    return Purchases(tuple(customers.tolist()), customer.astype(np.int64), day, amount[kept], _currency(table, of), left_out, len(table))
+    there, customer = np.unique(customer[kept], return_inverse=True)
+    customers = tuple(names[there].tolist())
+    return Purchases(customers, customer.astype(np.int64), day[kept], amount[kept], _currency(table, of), left_out, len(table))
+
+
+def _netted(days: nw.DataFrame[Any]) -> tuple[NDArray[Any], Numbers, Numbers, Vector]:
+    """Return the customers in order, and what each day of each nets to: which of them, the day, money.
+
+    One line after the other: threads that share out a sum give it another last digit each time.
+    """
+    names, whose = np.unique(np.asarray(days["customer"].to_numpy(), object).astype(str), return_inverse=True)
+    day = np.asarray(days["day"].to_numpy(), np.int64)
+    first, span = day.min(), np.ptp(day) + 1
+    dates, place = np.unique(whose * span + (day - first), return_inverse=True)
+    amount = np.bincount(place, np.asarray(days["amount"].to_numpy(), np.float64))
+    amount[np.abs(amount) < ROUNDING] = 0.0
+    return names, dates // span, dates % span + first, amount
 
 
 def _lines(table: nw.DataFrame[Any], of: Mapping[str, str]) -> tuple[nw.DataFrame[Any], dict[str, int]]:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _MODEL = "The folder of a bundle, or TASK@ALIAS in the registry, such as purchase@champion."
 _INPUT = "Rows as trained on (.csv, .csv.gz, .parquet) or requests (.ndjson, .jsonl, .gz): a file, or a folder of one kind."
 _OUTPUT = "A file (.csv, .csv.gz, .parquet, .ndjson), or a new folder for Parquet parts."
+_PUBLISH = "value: store what is known of each customer too, for the server to answer from (the feature store)."
 _RAY = "A Ray cluster to use. [default: one of this job's own; RAY_ADDRESS]"
 
 
@@ -40,18 +41,22 @@ def batch(
     column_help: ColumnHelp = False,
     url: RegistryUrl = None,
     ray_address: Annotated[str | None, typer.Option("--ray-address", envvar="RAY_ADDRESS", help=_RAY, show_envvar=False)] = None,
+    publish: Annotated[bool, typer.Option("--publish", help=_PUBLISH)] = False,
     seed: Seed = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> Report:
     """Score a table, or a file of requests.
 
-    One output row for each input row, in order: purchaseProbability, confidenceScore, modelVersion, and sessionId and customerId if given.
+    One output row for each input row, in order: what the question answers, modelVersion, and sessionId, customerId or productId if given.
+    Of a table of purchases it is one row for each customer.
     """
     chosen = choices(ctx, seed, as_json, quiet)
-    from serving.engines import ENGINES
+    from serving.engines import ENGINES, named
 
     one_of(task, tuple(engine.name for engine in ENGINES), "task")
+    if publish and named(task).lookup is None:
+        raise typer.BadParameter(f"--publish is nothing to {task}, which looks nothing up; leave it out")
     from serving import outputs
     from serving.commands import fields
 
@@ -61,22 +66,37 @@ def batch(
     if outputs.known_suffix(output) is None:
         raise typer.BadParameter(f"--output {output}: the suffix {output.suffix} is not known. {_OUTPUT}")
     columns = fields.mapping(maps, task, source)
-    return _run(task, model, source, output, columns, url, ray_address, chosen.quiet or chosen.as_json)
+    return _run(task, model, source, output, columns, url, ray_address, publish, chosen.quiet or chosen.as_json)
 
 
 def _run(
-    task: str, model: str, source: Path, output: Path, columns: dict[str, str], url: str | None, ray_address: str | None, silent: bool
+    task: str,
+    model: str,
+    source: Path,
+    output: Path,
+    columns: dict[str, str],
+    url: str | None,
+    ray_address: str | None,
+    publish: bool,
+    silent: bool,
 ) -> Report:
     from serving import batch, settings
+    from serving.publication import Publication
     from serving.scoring import Task
 
     bundle = _bundle(model, url)
     job = Task(task, bundle.path.resolve(), columns, settings.load())
+    publication = Publication(job.engine, bundle.version) if publish else None
+    heard = {} if publication is None else {"heard": publication.add}
     with shown(silent) as progress:
-        done = batch.run(job, source, output, progress, ray_address=ray_address)
+        done = batch.run(job, source, output, progress, ray_address=ray_address, **heard)
+        published = 0 if publication is None else publication.store(job.settings, progress)
     return Report(
         f"scored {done.rows:,} rows of {source} into {output} with {bundle.version} ({done.by})",
-        [f"ignored columns: {', '.join(done.ignored)}"] if done.ignored else (),
+        [
+            *([f"ignored columns: {', '.join(done.ignored)}"] if done.ignored else []),
+            *([f"published {published:,} customers: the server answers for them by name"] if publish else []),
+        ],
         data={
             "task": task,
             "model": bundle.version,
@@ -86,6 +106,7 @@ def _run(
             "files": done.files,
             "ignored": list(done.ignored),
             "by": done.by,
+            "published": published,
         },
     )
 

@@ -63,7 +63,7 @@ def train(
             *(f"warning: {one}" for one in metrics.get("warnings", ())),
             headline(metrics),
             f"all figures: {out / 'metrics.json'}",
-            *((f"to serve it: revenue-engine models add {out} --alias champion",) if model.served else ()),
+            f"to serve it: revenue-engine models add {out} --alias champion",
         ],
         data={"task": task, "version": bundle.version, "out": str(out), "metrics": metrics},
     )

@@ -4,10 +4,11 @@ from serving.engines.churn import CHURN
 from serving.engines.engine import Engine, Scorer
 from serving.engines.pricing import PRICING
 from serving.engines.purchase import PURCHASE
+from serving.engines.value import VALUE
 
 __all__ = ["ENGINES", "Engine", "Scorer", "named"]
 
-ENGINES: tuple[Engine, ...] = (PURCHASE, PRICING, CHURN)
+ENGINES: tuple[Engine, ...] = (PURCHASE, PRICING, VALUE, CHURN)
 
 
 def named(name: str) -> Engine:

@@ -8,6 +8,7 @@ import msgspec
 from numpy.typing import NDArray
 
 from kernels.parts import Parts
+from serving.engines.lookup import Lookup
 from serving.errors import RevenueEngineError
 from serving.settings import Settings
 
@@ -70,6 +71,7 @@ class Engine:
 
     `check` raises what types cannot say: TooLargeError or InvalidRequestError. `example` serves the docs and warms a new model. `prepare`
     does what takes long about a bundle, perhaps in another process, and `load` makes a scorer of that and the bundle, or does it all.
+    `lookup`: what a request may leave to be read from the feature store.
     `optional`: a server is ready without a model of it, and answers 503 there until the registry has one: none can be made beforehand.
     """
 
@@ -83,6 +85,7 @@ class Engine:
     load: "Load"
     prepare: Callable[["Bundle"], Parts] = _nothing
     optional: bool = False
+    lookup: Lookup | None = None
 
     def decode_example(self) -> Any:
         """Return the example as a request, decoded as one from a caller would be."""

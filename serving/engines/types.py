@@ -111,6 +111,11 @@ ActionCode = Literal[
     "speed_up",
     "capture_contact",
     "spend_nothing",
+    "win_back",
+    "stay_in_touch",
+    "reward_loyalty",
+    "invite_second_purchase",
+    "cross_sell",
 ]
 
 

@@ -16,14 +16,12 @@ class Model:
     """A model that can be trained, by the names of two modules: the one with its `train`, and the one that knows its tables.
 
     options: what `train` takes beside them. simulated: the simulated shop has a table for it, so that a fresh machine gets a default model.
-    served: there is an engine that answers with it; without one, `train` itself scores what it has learned from.
     """
 
     module: str
     table_module: str
     options: tuple[str, ...] = ()
     simulated: bool = True
-    served: bool = True
 
     def train(
         self, data: Path, out: Path, *, mapping: Mapping[str, Any], seed: int, progress: Callable[[str, float], None], **options: Any
@@ -44,8 +42,6 @@ class Model:
 MODELS: Mapping[str, Model] = {
     "purchase": Model("training.models.purchase_training", "training.session_table"),
     "pricing": Model("training.models.elasticity", "training.sales_table", options=("effects",)),
-    "value": Model(
-        "training.models.value_training", "training.transactions_table", options=("split", "end", "score"), simulated=False, served=False
-    ),
+    "value": Model("training.models.value_training", "training.transactions_table", options=("split", "end", "score"), simulated=False),
     "churn": Model("training.models.churn_training", "training.customer_table", options=("positive",), simulated=False),
 }

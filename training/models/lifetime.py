@@ -32,19 +32,30 @@ _OPTIONS = {"maxiter": 1000, "ftol": 1e-13, "gtol": 1e-8}
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model of how often customers buy: its number in the kernels, its parameters by their published names, and where to start."""
+    """A model of how often customers buy: its number in the kernels, its parameters by their published names, and where to start.
+
+    fixed: the values of the other parameters of its kernel.
+    """
 
     number: int
     parameters: tuple[str, ...]
     starts: tuple[tuple[float, ...], ...]  # with times in units of the mean age
+    fixed: tuple[float, ...] = ()
+
+    def given(self, values: Vector) -> Vector:
+        """Return the parameters as the kernels take them: float64 [4]."""
+        return np.concatenate((values, self.fixed))
 
 
+_NEVER = 1e-300  # of a chance: it is none
 _STARTS = ((0.5, 0.5, 1.0, 2.0), (1.0, 1.0, 1.0, 1.0), (0.2, 0.1, 0.5, 5.0))
 
 MODELS: Mapping[str, Model] = {
     "bg_nbd": Model(kernel.BG_NBD, ("r", "alpha", "a", "b"), _STARTS),
     "mbg_nbd": Model(kernel.MBG_NBD, ("r", "alpha", "a", "b"), _STARTS),
     "pareto_nbd": Model(kernel.PARETO_NBD, ("r", "alpha", "s", "beta"), ((0.5, 0.5, 0.5, 0.5), (1.0, 1.0, 1.0, 1.0), (0.2, 0.1, 1.0, 3.0))),
+    # Where nobody seems to stop, as in a season of growth, the others have no optimum, and this is what they tend to (Ehrenberg 1959).
+    "nbd": Model(kernel.BG_NBD, ("r", "alpha"), ((0.5, 0.5), (1.0, 1.0), (0.2, 0.1)), fixed=(_NEVER, 1.0)),
 }
 TIMES = frozenset({"alpha", "beta"})  # the parameters that are times
 
@@ -109,7 +120,8 @@ def fit(model: str, x: ArrayLike, t_x: ArrayLike, age: ArrayLike) -> Fit:
     different, counts = collapsed(seen / np.array([1.0, unit, unit]))
 
     def likelihood(logs: Vector) -> Vector:
-        return np.asarray(kernel.log_likelihood(known.number, np.exp(logs), different, counts)) / len(seen)
+        found = kernel.log_likelihood(known.number, known.given(np.exp(logs)), different, counts)
+        return np.asarray(found)[: 1 + len(known.parameters)] / len(seen)
 
     logs, hessian = _optimum(likelihood, known.starts, model, len(seen))
     values = np.exp(logs) * scale

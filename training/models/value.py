@@ -18,15 +18,13 @@ from training.bundle import Bundle
 from training.errors import BundleError
 from training.models.lifetime import MODELS, SPEND_PARAMETERS
 from training.models.rfm import Edges, segments
+from training.models.value_defaults import DISCOUNT, HORIZON_DAYS, LEVEL, QUIET_DAYS
 from training.summaries import DAYS_A_WEEK, NAMES, Summaries
 
 TASK = "value"
 VALUE, METRICS, CARD = "value.json", "metrics.json", "card.md"
-HORIZON_DAYS, DISCOUNT = 365.0, 0.1  # where nobody says otherwise: a year, 10 % a year
 PERIOD_WEEKS = 1.0  # that value is discounted by
-LEVEL = 0.8
 LEVELS = np.array([0.5 - LEVEL / 2, 0.5 + LEVEL / 2])  # between these quantiles lies what four customers in five bring
-QUIET_DAYS = 90.0  # no purchase for so long is what a risk band is about, as with Klaviyo
 
 Vector = NDArray[np.float64]
 Matrix = NDArray[np.float64]
@@ -58,7 +56,7 @@ class ValueModel:
         counting = content["counting"]
         model = MODELS[counting["model"]]
         self._number = model.number
-        self._parameters = np.array([counting["parameters"][name] for name in model.parameters], np.float64)
+        self._parameters = model.given(np.array([counting["parameters"][name] for name in model.parameters], np.float64))
         spend = content["spend"]
         self._spend = None if spend is None else np.array([spend["parameters"][name] for name in SPEND_PARAMETERS], np.float64)
         self._mean_spend = float(content["meanSpend"])

@@ -23,6 +23,7 @@ from training.models import holdout, value, value_card
 from training.models.lifetime import DEPENDENT, MODELS, Fit, dependence, fit, fit_spend
 from training.models.rfm import Edges
 from training.models.value import ValueModel
+from training.models.value_defaults import LEVEL
 from training.provenance import fingerprint, software
 from training.summaries import DAYS_A_WEEK, Summaries
 from training.transactions_table import Purchases
@@ -159,6 +160,7 @@ def metrics(
     parameters["gamma_gamma"] = _told(spend)
     related = dependence(*known.spend) if known.has_spend.any() else 0.0
     base = gates(seen)
+    lacking = [_lacking(gate) for gate in base if not gate["met"]]
     return {
         "customers": len(known.frequency),
         "repeatCustomers": int((known.frequency > 0).sum()),
@@ -171,7 +173,12 @@ def metrics(
         "spendDependence": {"correlation": related, "independent": abs(related) <= DEPENDENT},
         "holdout": None if after is None else {**after["models"][served], **after},
         "gates": base,
-        "insufficientData": [_lacking(gate) for gate in base if not gate["met"]],
+        "insufficientData": lacking,
+        "warnings": [
+            *failed.values(),
+            *([f"how often and how much are related, {related:.2f}: Gamma-Gamma assumes not"] if abs(related) > DEPENDENT else []),
+            *(f"too little to rely on: {one}; no value is said" for one in lacking),
+        ],
         "leftOut": dict(seen.left_out),
     }
 
@@ -189,7 +196,9 @@ def held_out(seen: Histories, counting: Mapping[str, Fit], spend: Fit | None) ->
     assert seen.holdout_spend is not None, "a hold-out without its money; this is a bug"
     known, weeks = seen.known, (seen.end - seen.split).days / DAYS_A_WEEK
     actual = seen.holdout_count.astype(np.float64)
-    predicted = {name: value.futures(MODELS[name].number, one.values, known.seen, weeks)[1] for name, one in counting.items()}
+    predicted = {
+        name: value.futures(MODELS[name].number, MODELS[name].given(one.values), known.seen, weeks)[1] for name, one in counting.items()
+    }
     naive = np.where(known.age > 0, known.frequency / np.maximum(known.age, 1e-9) * weeks, 0.0)
     models = {name: holdout.errors(column, actual) for name, column in predicted.items()}
     served = best(counting, {"models": models})
@@ -218,7 +227,7 @@ def _interval(known: Summaries, spent: Vector, counted: Fit, spend: Fit | None, 
     learned = content(counted, spend, known, as_of="", insufficient=())
     found = ValueModel(learned, {"currency": None}, "").outlook(known, weeks * DAYS_A_WEEK, 0.0)
     within = (found.low <= spent) & (spent <= found.high)
-    return {"level": value.LEVEL, "within": float(within.mean()), "meanWidth": float((found.high - found.low).mean())}
+    return {"level": LEVEL, "within": float(within.mean()), "meanWidth": float((found.high - found.low).mean())}
 
 
 # What a base must have before its figures are worth much, as Klaviyo asks for too: the name, how it is counted, the least of it.

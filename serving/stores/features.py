@@ -1,0 +1,100 @@
+"""What is known of entities, in Redis: one packed vector each, with its version and its time, read in one round trip."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+
+import msgspec
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+from redis import Redis, RedisError
+
+from serving.engines.lookup import Lookup, Stored
+from serving.errors import StoreUnavailableError
+from serving.outcome import outcome, tell
+from serving.stores.link import Link
+
+_NAMESPACE = b"revenue-engine:features:1:"  # the number is that of _Packed's layout
+_PATIENCE_S = 10.0  # of a publication, for one reply
+
+
+class _Packed(msgspec.Struct, array_like=True, frozen=True):
+    """An entry: the hash of the features' names, and what `Stored` holds; the vector as little-endian float64."""
+
+    names: int
+    version: str
+    as_of_s: float
+    vector: bytes
+
+
+_decode = msgspec.msgpack.Decoder(_Packed).decode
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class Features:
+    """The features of entities in the Redis at `url`, for whoever answers requests."""
+
+    def __init__(self, url: str, timeout_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self.link = Link(url, timeout_s, "features.redis_url", clock)
+        self.garbled = 0
+
+    def get(self, lookup: Lookup, entity: str) -> "asyncio.Future[Stored | None]":
+        """Return what is stored of an entity, None where nothing is; it raises StoreUnavailableError where Redis does not say."""
+        answer: asyncio.Future[Stored | None] = asyncio.get_running_loop().create_future()
+
+        def read(done: "asyncio.Future[bytes | None]") -> None:
+            found = outcome(done)
+            tell(answer, self._unpacked(lookup, found) if isinstance(found, bytes) else found)
+
+        self.link.read(key(lookup, entity)).add_done_callback(read)
+        return answer
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        await self.link.aclose()
+
+    def _unpacked(self, lookup: Lookup, packed: bytes) -> Stored | None:
+        try:
+            found = _decode(packed)
+            vector = np.frombuffer(found.vector, "<f8")
+        except (msgspec.MsgspecError, ValueError):
+            self.garbled += 1
+            return None
+        if found.names != _hash(lookup) or len(vector) != len(lookup.names):
+            self.garbled += 1
+            return None
+        return Stored(found.version, found.as_of_s, vector)
+
+
+class Publisher:
+    """Writes vectors into the Redis at `url`; each replaces the entity's last one whole, and is forgotten `keep_s` later."""
+
+    def __init__(self, url: str, keep_s: float) -> None:
+        self._redis = Redis.from_url(url, socket_timeout=_PATIENCE_S, socket_connect_timeout=_PATIENCE_S)
+        self._keep_ms = int(keep_s * 1000)
+
+    def put(self, lookup: Lookup, version: str, entities: Sequence[str], as_of_s: Sequence[float], vectors: NDArray[np.float64]) -> None:
+        """Store the vectors float64 [n, features]. Raises StoreUnavailableError when Redis does not take them."""
+        names = _hash(lookup)
+        rows = np.ascontiguousarray(vectors, "<f8")
+        pipeline = self._redis.pipeline(transaction=False)
+        for entity, moment, row in zip(entities, as_of_s, rows, strict=True):
+            pipeline.set(key(lookup, entity), _encode(_Packed(names, version, moment, row.tobytes())), px=self._keep_ms)
+        try:
+            pipeline.execute()
+        except RedisError as error:
+            raise StoreUnavailableError(f"the feature store does not take what is published: {error}; is it running?") from error
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._redis.close()
+
+
+def key(lookup: Lookup, entity: str) -> bytes:
+    """Return the key of an entity."""
+    return b"%b%b:%b" % (_NAMESPACE, lookup.kind.encode(), entity.encode())
+
+
+def _hash(lookup: Lookup) -> int:
+    return xxhash.xxh3_64_intdigest(",".join(lookup.names).encode())
