@@ -15,7 +15,7 @@ from serving.cache import Cache
 from serving.engines import Engine, Scorer
 from serving.engines.lookup import Lookup, Stored
 from serving.engines.types import Rung
-from serving.errors import NotReadyError, OverloadedError, StoreUnavailableError
+from serving.errors import NotReadyError, OverloadedError
 from serving.outcome import outcome, tell
 from serving.settings import Settings
 from serving.stores.features import Features
@@ -135,17 +135,15 @@ class Question:
 
         Call what it returns, if anything, when nobody waits for the answer any more. `fresh` does not look into the cache.
         """
-        lookup = self.engine.lookup
-        if lookup is not None and (entity := lookup.key(request)) is not None:
-            return self._look_up(lookup, entity, request, done, _How(deadline, fresh, priority))
+        lookup, features = self.engine.lookup, self._features
+        if lookup is not None and features is not None and (entity := lookup.key(request)) is not None:
+            return self._look_up(features.get(lookup, entity), lookup, request, done, _How(deadline, fresh, priority))
         return self._begin(request, done, deadline=deadline, fresh=fresh, priority=priority)
 
-    def _look_up(self, lookup: Lookup, entity: str, request: msgspec.Struct, done: Done, how: "_How") -> Cancel | None:
+    def _look_up(
+        self, reading: "asyncio.Future[Stored | None]", lookup: Lookup, request: msgspec.Struct, done: Done, how: "_How"
+    ) -> Cancel | None:
         """Begin to answer once what is stored of the entity is here."""
-        if self._features is None:
-            done(StoreUnavailableError("there is no feature store; set features.redis_url, or send what is known in the request"))
-            return None
-        reading = self._features.get(lookup, entity)
         cancel: list[Cancel] = []
 
         def ended(reading: "asyncio.Future[Stored | None]") -> None:

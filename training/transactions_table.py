@@ -118,9 +118,9 @@ def _netted(days: nw.DataFrame[Any]) -> tuple[NDArray[Any], Numbers, Numbers, Ve
     day = np.asarray(days["day"].to_numpy(), np.int64)
     first, span = day.min(), np.ptp(day) + 1
     dates, place = np.unique(whose * span + (day - first), return_inverse=True)
-    amount = np.bincount(place, np.asarray(days["amount"].to_numpy(), np.float64))
+    amount = np.bincount(place, np.asarray(days["amount"].to_numpy(), np.float64)).astype(np.float64)
     amount[np.abs(amount) < ROUNDING] = 0.0
-    return names, dates // span, dates % span + first, amount
+    return names, (dates // span).astype(np.int64), (dates % span + first).astype(np.int64), amount
 
 
 def _lines(table: nw.DataFrame[Any], of: Mapping[str, str]) -> tuple[nw.DataFrame[Any], dict[str, int]]:

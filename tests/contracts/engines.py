@@ -16,7 +16,7 @@ Body = dict[str, Any]
 Path = tuple[str, ...]
 AS_OF = "2026-11-20T20:00:00Z"
 # What an answer takes from the clock; more of it where the request does not say as of when it is.
-_TIMESTAMP, _NOW = rb',?"timestamp":"[^"]*"', rb',?"(?:timestamp|asOf|validUntil)":"[^"]*"'
+_TIMESTAMP, _NOW = rb',?"timestamp":"[^"]*"', rb',?"(?:timestamp|asOf|validUntil|firstPurchaseAt|lastPurchaseAt)":"[^"]*"'
 
 
 def optional_paths(kind: type[msgspec.Struct]) -> Iterator[Path]:

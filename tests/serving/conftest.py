@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests import customers
+from tests import customers, purchases
 from training.datasets import shop
 from training.models import MODELS
 from training.registry import Registry
@@ -35,15 +35,22 @@ def customers_csv(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def bundle_of(bundle, shop_folder, customers_csv, tmp_path_factory):
+def purchases_csv(tmp_path_factory):
+    path = tmp_path_factory.mktemp("purchases") / "purchases.csv"
+    purchases.table(CUSTOMERS, 7).write_csv(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def bundle_of(bundle, shop_folder, customers_csv, purchases_csv, tmp_path_factory):
     """A function that returns the bundle of a task: each trained once, on the same simulated shop where that has a table for it."""
     made = {bundle.task: bundle}
+    tables = {"churn": customers_csv, "value": purchases_csv}
 
     def of(task):
         if task not in made:
             out = tmp_path_factory.mktemp(task) / "bundle"
-            data = shop_folder if MODELS[task].simulated else customers_csv
-            made[task] = MODELS[task].train(data, out, mapping={}, seed=3, progress=lambda what, share: None)
+            made[task] = MODELS[task].train(tables.get(task, shop_folder), out, mapping={}, seed=3, progress=lambda what, share: None)
         return made[task]
 
     return of
