@@ -47,6 +47,27 @@ WEEKS_A_YEAR = 365.25 / 7
 _EPS = 1e-16
 _LEAST_ALIVE = 2.2250738585072014e-308  # nobody is quite dead: the least normal number
 _MOST_TERMS = 1000  # with more, the trapezoidal rule is quicker
+_LANES = 16
+_MOST_SHAPE = 200.0  # with a larger one the last coefficients would be no float64
+# A panel is an eighth of an octave of t / rate. The pole at -1 is 17 of its half widths away, so that what is left out is 34^-11.
+_EIGHTHS, _LEAST_OCTAVE, _MOST_OCTAVE = 8, -40, 14
+_LEAST, _MOST = 2.0**_LEAST_OCTAVE, 2.0 ** (_MOST_OCTAVE - 1)
+_PANELS = (_MOST_OCTAVE - _LEAST_OCTAVE) * _EIGHTHS
+_TERMS = 11
+_LOW, _SCALE, _FIRST = range(3)  # of a panel's record: where it begins, how wide it is, and the first of its coefficients
+_RECORD = _FIRST + _TERMS
+_UNKNOWN, _KNOWN, _BEYOND = 0.0, 1.0, 2.0  # the states of a panel
+# A line is kept, while many customers are scored, for those who have bought as often: how often, up to where the series has been made and
+# what its next coefficient is made of; the states of the panels; the coefficients of the series, in whole blocks of _LANES; the records.
+_KEPT = 64
+_HELD, _MADE, _WAYS, _LIVES, _SUM, _STATES = range(6)
+_SERIES = _STATES + _PANELS
+_COEFFICIENTS = _SERIES + 1008
+_LINE = _COEFFICIENTS + _PANELS * _RECORD
+_ANGLES = (np.arange(_TERMS) + 0.5) * np.pi / _TERMS
+_PLACES = np.cos(_ANGLES)
+_COSINES = np.cos(np.outer(np.arange(_TERMS), _ANGLES)) * (2 / _TERMS)
+_MOST_EXPONENT = 709.0  # e to this is still a float64
 _LARGEST_EXPONENT = 600.0  # e to the minus of this is still a normal number
 # Steps in logit p: with b large the weights are those of a log-gamma variable, whose characteristic function at 2 pi / step is the error.
 _STEP = 0.2
@@ -134,6 +155,102 @@ def by_terms(k: float, z: float, a: float, b: float) -> float:
 
 
 @formula
+def terms_needed(k: float, z: float) -> float:
+    """Return how many terms of the series hold all but what a float64 does not: beyond are 9 standard deviations and e^-40."""
+    mean = k * z
+    return mean + 9 * math.sqrt(mean * (1 + z)) + 40 * (1 + z)
+
+
+@formula
+def has_series(k: float, z: float) -> bool:
+    """Return whether the coefficients that are kept are enough."""
+    return bool(k <= _MOST_SHAPE and terms_needed(k, z) < _MOST_TERMS - _LANES)
+
+
+@formula
+def prolong(line: Vector, k: float, a: float, b: float, terms: int) -> None:
+    """Make the coefficients of the series up to that of w^terms: those that are there stay; the others are the same whenever made.
+
+    They are what `by_terms` sums but for the powers of w, and so the same for all horizons and ages: gamma(k + n) / (gamma(k) n!) times the
+    sum over i < n of E[(1 - p)^i].
+    """
+    n = int(line[_MADE])
+    ways, lives, made = line[_WAYS], line[_LIVES], line[_SUM]
+    while n < terms:
+        made += lives
+        lives *= (b + n) / (a + b + n)
+        ways *= (k + n) / (n + 1)
+        n += 1
+        line[_SERIES + n] = ways * made
+    line[_MADE], line[_WAYS], line[_LIVES], line[_SUM] = n, ways, lives, made
+
+
+@formula
+def hold(line: Vector, x: float) -> None:
+    """Forget whose line it was."""
+    line[_HELD], line[_MADE], line[_WAYS], line[_LIVES], line[_SUM] = x, 0.0, 1.0, 1.0, 0.0
+    line[_SERIES] = 0.0
+    for panel in range(_PANELS):
+        line[_STATES + panel] = _UNKNOWN
+
+
+@formula
+def by_series(line: Vector, k: float, z: float, a: float, b: float) -> float:
+    """Return what `by_terms` does, from coefficients that are kept: Horner's scheme, _LANES of them side by side."""
+    blocks = int(terms_needed(k, z)) // _LANES + 1
+    prolong(line, k, a, b, blocks * _LANES - 1)
+    w = z / (1 + z)
+    w_2 = w * w
+    w_4 = w_2 * w_2
+    w_8 = w_4 * w_4
+    w_16 = w_8 * w_8
+    lanes = line[_COEFFICIENTS - _LANES : _COEFFICIENTS]
+    for lane in range(_LANES):
+        lanes[lane] = 0.0
+    for block in range(blocks - 1, -1, -1):
+        first = _SERIES + block * _LANES
+        for lane in range(_LANES):
+            lanes[lane] = lanes[lane] * w_16 + line[first + lane]
+    for lane in range(8):
+        lanes[lane] += w_8 * lanes[lane + 8]
+    for lane in range(4):
+        lanes[lane] += w_4 * lanes[lane + 4]
+    for lane in range(2):
+        lanes[lane] += w_2 * lanes[lane + 2]
+    return float(math.exp(-k * math.log1p(z)) * (lanes[0] + w * lanes[1]))
+
+
+@formula
+def make_panel(line: Vector, panel: int, k: float, z: float, a: float, b: float) -> None:
+    """Make the Chebyshev polynomials of the panel that z lies in, or note that the series does not serve there."""
+    mantissa, octave = math.frexp(z)
+    width = math.ldexp(0.5 / _EIGHTHS, octave)
+    low = (_EIGHTHS + int((mantissa - 0.5) * (2 * _EIGHTHS))) * width
+    if not has_series(k, low + width):
+        line[_STATES + panel] = _BEYOND
+        return
+    first = _COEFFICIENTS + panel * _RECORD
+    for place in range(_RECORD):
+        line[first + place] = 0.0
+    line[_STATES + panel], line[first + _LOW], line[first + _SCALE] = _KNOWN, low, 4 / width
+    for node in range(_TERMS):
+        value = by_series(line, k, low + 0.5 * width * (1 + _PLACES[node]), a, b)
+        for place in range(_TERMS):
+            line[first + _FIRST + place] += _COSINES[place, node] * value
+
+
+@formula
+def by_panel(line: Vector, panel: int, z: float) -> float:
+    """Return what `by_terms` does, from the polynomials of a panel: Clenshaw's recurrence."""
+    first = _COEFFICIENTS + panel * _RECORD
+    u = (z - line[first + _LOW]) * line[first + _SCALE] - 2  # twice the place in the panel, from -1 to 1
+    last, before = 0.0, 0.0
+    for place in range(first + _FIRST + _TERMS - 1, first + _FIRST, -1):
+        last, before = u * last - before + line[place], last
+    return float(0.5 * u * last - before + 0.5 * line[first + _FIRST])
+
+
+@formula
 def at_logit(v: float, k: float, z: float) -> tuple[float, float, float]:
     """Return ln p and ln(1 - p) at v = logit p, and (1 - (1 + z p)^-k) / p."""
     log_p, log_q = -softplus(-v), -softplus(v)
@@ -179,9 +296,7 @@ def bought_till_stopped(k: float, rate: float, a: float, b: float, t: float) -> 
     z = t / rate
     if z <= 0:
         return 0.0
-    mean = k * z
-    terms = mean + 9 * math.sqrt(mean * (1 + z)) + 40 * (1 + z)
-    if terms < _MOST_TERMS and k * math.log1p(z) < _LARGEST_EXPONENT:
+    if terms_needed(k, z) < _MOST_TERMS and k * math.log1p(z) < _LARGEST_EXPONENT:
         return by_terms(k, z, a, b)
     return by_trapezoids(k, z, a, b)
 
@@ -325,8 +440,14 @@ def log_likelihood_of(row: int, model: int, params: Vector, seen: Matrix) -> tup
 @formula
 def alive(model: int, params: Vector, x: float, t_x: float, age: float) -> float:
     """Return the probability that he is still a customer at T, above 0 and at most 1."""
-    odds, _, _, _, _ = gone(model, params, x, t_x, age)
-    return max(math.exp(-softplus(odds)), _LEAST_ALIVE)
+    if model == PARETO_NBD:
+        odds, _, _, _, _ = lost(params, x, t_x, age)
+        return max(1 / (1 + math.exp(min(odds, _MOST_EXPONENT))), _LEAST_ALIVE)
+    n = x + model
+    if n <= 0:
+        return 1.0
+    silent = math.exp(min((params[0] + x) * math.log1p((age - t_x) / (params[1] + t_x)), _MOST_EXPONENT))
+    return max(1 / (1 + params[2] / (params[3] + n - 1) * silent), _LEAST_ALIVE)
 
 
 @formula
@@ -336,6 +457,40 @@ def bought_by_alive(model: int, params: Vector, x: float, age: float, t: float) 
     if model == PARETO_NBD:
         return bought_till_lost(r + x, alpha + age, params[2], params[3] + age, t)
     return bought_till_stopped(r + x, alpha + age, params[2], params[3] + x + model, t)
+
+
+@formula
+def place_of(lines: Matrix, x: float) -> int:
+    """Return which of the lines, float64 [lines, _LINE], is kept for who has bought x times again."""
+    place = int(x) % len(lines)
+    if lines[place, _HELD] != x:
+        hold(lines[place], x)
+    return place
+
+
+@formula
+def bought_by_horizon(model: int, params: Vector, x: float, age: float, t: float, lines: Matrix) -> float:
+    """Return what `bought_by_alive` does, to a few last digits, from panels: they are worth being made for a horizon that many share."""
+    k, z = params[0] + x, t / (params[1] + age)
+    if model == PARETO_NBD or not _LEAST < z < _MOST:
+        return bought_by_alive(model, params, x, age, t)
+    line = lines[place_of(lines, x)]
+    mantissa, octave = math.frexp(z)
+    panel = (octave - _LEAST_OCTAVE) * _EIGHTHS + int((mantissa - 0.5) * (2 * _EIGHTHS))
+    if line[_STATES + panel] == _UNKNOWN:
+        make_panel(line, panel, k, z, params[2], params[3] + x + model)
+    if line[_STATES + panel] == _BEYOND:
+        return bought_by_alive(model, params, x, age, t)
+    return by_panel(line, panel, z)
+
+
+@formula
+def bought_by_period(model: int, params: Vector, x: float, age: float, t: float, lines: Matrix) -> float:
+    """Return the same from the series, for one of many horizons."""
+    k, z = params[0] + x, t / (params[1] + age)
+    if model == PARETO_NBD or z <= 0 or not has_series(k, z):
+        return bought_by_alive(model, params, x, age, t)
+    return by_series(lines[place_of(lines, x)], k, z, params[2], params[3] + x + model)
 
 
 @formula
@@ -453,8 +608,14 @@ def futures(model: int, params: Vector, seen: Matrix, horizons: Vector, out: Mat
     model, params, seen: those of `log_likelihoods`. horizons: float64 [horizons], weeks, from 0 to any length. out: float64 [customers,
     1 + horizons], ALIVE and then EXPECTED. BG/NBD: FHL 2005 (10); MBG/NBD: Batislam et al. 2007; Pareto/NBD: SMC 1987 (11) to (13), (22).
     """
+    lines = np.empty((max(1, min(_KEPT, len(seen))), _LINE))
+    lines[:, _HELD] = -1
     for row in range(len(seen)):
-        future_of(row, model, params, seen, horizons, out)
+        x, t_x, age = seen[row, FREQUENCY], seen[row, RECENCY], seen[row, AGE]
+        is_alive = alive(model, params, x, t_x, age)
+        out[row, ALIVE] = is_alive
+        for place in range(len(horizons)):
+            out[row, EXPECTED + place] = is_alive * bought_by_horizon(model, params, x, age, horizons[place], lines)
 
 
 futures_on_cuda = on_cuda(future_of)
@@ -480,12 +641,14 @@ def discounted(model: int, params: Vector, seen: Matrix, weeks: float, rate: flo
     "RFM and CLV").
     """
     periods = math.ceil(weeks / period)
+    lines = np.empty((max(1, min(_KEPT, len(seen))), _LINE))
+    lines[:, _HELD] = -1
     for row in range(len(seen)):
         x, age = seen[row, FREQUENCY], seen[row, AGE]
         before, total = 0.0, 0.0
         for place in range(periods):
             end = min((place + 1) * period, weeks)
-            until = bought_by_alive(model, params, x, age, end)
+            until = bought_by_period(model, params, x, age, end, lines)
             total += (until - before) * math.exp(-math.log1p(rate) * end / WEEKS_A_YEAR)
             before = until
         out[row] = alive(model, params, x, seen[row, RECENCY], age) * total

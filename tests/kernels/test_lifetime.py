@@ -53,6 +53,13 @@ def futures(model, params, customers, horizons) -> np.ndarray:
     return out
 
 
+def discounted(model, params, customers, weeks, rate=0.1, period=1.0) -> np.ndarray:
+    seen = np.array(customers, np.float64).reshape(-1, 3)
+    out = np.empty(len(seen))
+    kernel.discounted(model, np.array(params, np.float64), seen, weeks, rate, period, out)
+    return out
+
+
 def log_likelihoods(model, params, customers) -> np.ndarray:
     seen = np.array(customers, np.float64).reshape(-1, 3)
     out = np.empty((len(seen), 5))
@@ -337,3 +344,26 @@ def test_cuda_gives_what_the_cpu_gives(tmp_path: Path) -> None:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     np.testing.assert_allclose(np.load(tmp_path / "out.npy"), out, rtol=1e-12)
+
+
+@given(MODEL, USUAL, st.lists(CUSTOMER, min_size=2, max_size=8), st.floats(0, 200), st.randoms(use_true_random=False))
+@settings(deadline=None, max_examples=60)
+def test_a_customer_alone_has_the_bits_that_he_has_among_others_in_any_order(model, params, customers, horizon, random):
+    """Whatever is kept for who has bought as often, it is the same whoever asked for it first."""
+    order = list(range(len(customers)))
+    random.shuffle(order)
+    shuffled = [customers[place] for place in order]
+    together, values = futures(model, params, shuffled, [horizon]), discounted(model, params, shuffled, horizon)
+    for place, one in enumerate(shuffled):
+        np.testing.assert_array_equal(futures(model, params, [one], [horizon])[0], together[place])
+        assert discounted(model, params, [one], horizon)[0] == values[place]
+
+
+@given(USUAL, st.integers(0, 60), st.floats(0, 100), size(1e-9, 500))
+@settings(deadline=None, max_examples=200)
+def test_what_is_kept_for_a_horizon_is_what_the_terms_add_up_to(params, x, age, horizon):
+    r, alpha, a, b = params
+    k = r + x
+    found = futures(kernel.BG_NBD, params, [(float(x), age, age)], [horizon])[0]
+    plain = kernel.bought_till_stopped(k, alpha + age, a, b + x, horizon)
+    assert found[kernel.EXPECTED] == pytest.approx(found[kernel.ALIVE] * plain, rel=1e-12)
