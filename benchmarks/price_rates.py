@@ -17,30 +17,15 @@ from scipy.optimize import minimize_scalar
 from benchmarks import results
 from benchmarks.gauge import say
 from benchmarks.kernel_rates import measure, repeated
+from benchmarks.products import RATIOS, RUNGS, products
 from kernels import pricing
 from kernels.demand import DRAWS, Z
 
-RUNGS = 64
 MANY, QUICK_MANY = 1_000_000, 50_000
 CHUNKS = (16, 64, 256, 1024)
 ROUNDS, QUICK_ROUNDS = 9, 3
-RATIOS = np.geomspace(0.5, 2.0, RUNGS)
 
 Vector = NDArray[np.float64]
-
-
-def products(number: int) -> Vector:
-    """Return products to be priced, without rails: [number, pricing.ASKED]."""
-    random = np.random.default_rng(0)
-    asked = np.zeros((number, pricing.ASKED))
-    asked[:, pricing.PRICE] = random.uniform(5, 200, number)
-    asked[:, pricing.QUANTITY] = random.uniform(1, 100, number)
-    asked[:, pricing.ELASTICITY] = random.uniform(-4, -1.2, number)
-    asked[:, pricing.SD] = random.uniform(0.05, 0.4, number)
-    asked[:, pricing.COST] = asked[:, pricing.PRICE] * random.uniform(0.4, 0.8, number)
-    asked[:, pricing.HIGH] = asked[:, pricing.STOCK] = np.inf
-    asked[:, pricing.PROFIT_WEIGHT] = 1.0
-    return asked
 
 
 def ours(asked: Vector) -> Vector:

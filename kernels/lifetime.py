@@ -442,12 +442,12 @@ def alive(model: int, params: Vector, x: float, t_x: float, age: float) -> float
     """Return the probability that he is still a customer at T, above 0 and at most 1."""
     if model == PARETO_NBD:
         odds, _, _, _, _ = lost(params, x, t_x, age)
-        return max(1 / (1 + math.exp(min(odds, _MOST_EXPONENT))), _LEAST_ALIVE)
+        return float(max(1 / (1 + math.exp(min(odds, _MOST_EXPONENT))), _LEAST_ALIVE))
     n = x + model
     if n <= 0:
         return 1.0
     silent = math.exp(min((params[0] + x) * math.log1p((age - t_x) / (params[1] + t_x)), _MOST_EXPONENT))
-    return max(1 / (1 + params[2] / (params[3] + n - 1) * silent), _LEAST_ALIVE)
+    return float(max(1 / (1 + params[2] / (params[3] + n - 1) * silent), _LEAST_ALIVE))
 
 
 @formula
@@ -501,6 +501,34 @@ def future_of(row: int, model: int, params: Vector, seen: Matrix, horizons: Vect
     out[row, ALIVE] = is_alive
     for place in range(len(horizons)):
         out[row, EXPECTED + place] = is_alive * bought_by_alive(model, params, x, age, horizons[place])
+
+
+@formula
+def worth_at(weeks: float, rate: float) -> float:
+    """Return what a purchase after so many weeks is worth, at a yearly rate."""
+    return math.exp(-math.log1p(rate) * weeks / WEEKS_A_YEAR)
+
+
+@formula
+def discounted_of(row: int, model: int, params: Vector, seen: Matrix, weeks: float, rate: float, period: float, out: Vector) -> None:
+    """Write the present value of a customer's purchases; the arrays are those of `discounted`."""
+    x, age = seen[row, FREQUENCY], seen[row, AGE]
+    before, total = 0.0, 0.0
+    for place in range(math.ceil(weeks / period)):
+        end = min((place + 1) * period, weeks)
+        until = bought_by_alive(model, params, x, age, end)
+        total += (until - before) * worth_at(end, rate)
+        before = until
+    out[row] = alive(model, params, x, seen[row, RECENCY], age) * total
+
+
+@formula
+def mean_spend_of(row: int, params: Vector, spent: Matrix, out: Vector) -> None:
+    """Write a customer's expected spend; the arrays are those of `mean_spends`."""
+    p, q, v = params[0], params[1], params[2]
+    x = spent[row, PURCHASES]
+    below = p * x + q - 1
+    out[row] = p * (v + x * spent[row, MEAN_SPEND]) / below if below > 0 else math.inf
 
 
 @formula
@@ -649,9 +677,12 @@ def discounted(model: int, params: Vector, seen: Matrix, weeks: float, rate: flo
         for place in range(periods):
             end = min((place + 1) * period, weeks)
             until = bought_by_period(model, params, x, age, end, lines)
-            total += (until - before) * math.exp(-math.log1p(rate) * end / WEEKS_A_YEAR)
+            total += (until - before) * worth_at(end, rate)
             before = until
         out[row] = alive(model, params, x, seen[row, RECENCY], age) * total
+
+
+discounted_on_cuda = on_cuda(discounted_of)
 
 
 @on_cpu
@@ -696,8 +727,8 @@ def mean_spends(params: Vector, spent: Matrix, out: Vector) -> None:
     params, spent: those of `spend_log_likelihoods`; PURCHASES may be 0 here, which leaves the mean of all customers, p v / (q - 1).
     out: float64 [customers], infinite where p x + q is 1 or less: the distribution then has no mean. Fader & Hardie 2013 (5).
     """
-    p, q, v = params[0], params[1], params[2]
     for row in range(len(spent)):
-        x = spent[row, PURCHASES]
-        below = p * x + q - 1
-        out[row] = p * (v + x * spent[row, MEAN_SPEND]) / below if below > 0 else math.inf
+        mean_spend_of(row, params, spent, out)
+
+
+mean_spends_on_cuda = on_cuda(mean_spend_of)

@@ -323,27 +323,56 @@ def test_a_mean_spend_is_its_naive_twin_and_has_no_bound_where_there_is_no_mean(
 SIMULATED = """
 import sys
 import numpy as np
-from kernels import compile, lifetime
+from kernels import compile
+from tests.kernels.test_lifetime import on_device
 assert compile.SIMULATED
 with np.load(sys.argv[1]) as stored:
-    out = np.empty((3, len(stored["seen"]), 3))
-    for model in range(3):
-        lifetime.futures_on_cuda(out.shape[1], model, stored["params"][model], stored["seen"], stored["horizons"], out[model])
-np.save(sys.argv[2], out)
+    np.save(sys.argv[2], on_device(stored["seen"]))
 """
+SEEN = np.array([[0, 0, 0], [0, 0, 38.86], [2, 30.43, 38.86], [26, 30.86, 31], [1, 0.14, 78], [400, 1, 300], [5, 20, 20]])
+HORIZONS = np.array([39.0, 5000.0])
+
+
+def on_device(seen: np.ndarray) -> np.ndarray:
+    """Return what the CUDA launches say of customers, of each model: P(alive), two expectations, a discounted one, and a mean spend."""
+    out = np.empty((3, len(seen), 5))
+    for model, params in FITTED:
+        futures, worth, spends = np.empty((len(seen), 3)), np.empty(len(seen)), np.empty(len(seen))
+        kernel.futures_on_cuda(len(seen), model, params, seen, HORIZONS, futures)
+        kernel.discounted_on_cuda(len(seen), model, params, seen, 20.5, 0.1, 1.0, worth)
+        kernel.mean_spends_on_cuda(len(seen), SPEND, np.ascontiguousarray(seen[:, [0, 2]]), spends)
+        out[model] = np.column_stack([futures, worth, spends])
+    return out
+
+
+def on_cpu(seen: np.ndarray) -> np.ndarray:
+    """Return the same, from the CPU."""
+    spends = np.empty(len(seen))
+    kernel.mean_spends(SPEND, np.ascontiguousarray(seen[:, [0, 2]]), spends)
+    found = [(futures(model, params, seen, HORIZONS), discounted(model, params, seen, 20.5)) for model, params in FITTED]
+    return np.array([np.column_stack([each, worth, spends]) for each, worth in found])
 
 
 def test_cuda_gives_what_the_cpu_gives(tmp_path: Path) -> None:
-    params = np.array([params for _, params in FITTED])
-    seen = np.array([[0, 0, 0], [0, 0, 38.86], [2, 30.43, 38.86], [26, 30.86, 31], [1, 0.14, 78], [400, 1, 300], [5, 20, 20]])
-    horizons = np.array([39.0, 5000.0])
-    out = np.array([futures(model, params[model], seen, horizons) for model in range(3)])
-    np.savez(tmp_path / "inputs.npz", params=params, seen=seen, horizons=horizons)
+    np.savez(tmp_path / "inputs.npz", seen=SEEN)
     environment = {**os.environ, "NUMBA_ENABLE_CUDASIM": "1", "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"}
     command = [sys.executable, "-c", SIMULATED, str(tmp_path / "inputs.npz"), str(tmp_path / "out.npy")]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
-    np.testing.assert_allclose(np.load(tmp_path / "out.npy"), out, rtol=1e-12)
+    np.testing.assert_allclose(np.load(tmp_path / "out.npy"), on_cpu(SEEN), rtol=1e-12)
+
+
+@pytest.mark.gpu
+def test_a_gpu_gives_what_the_cpu_gives() -> None:
+    from numba import cuda
+
+    if not cuda.is_available():
+        pytest.skip("no CUDA device here")
+    random = np.random.default_rng(4)
+    age = random.uniform(0, 104, 20_000)
+    x = random.geometric(0.3, len(age)) - 1.0
+    seen = np.column_stack([x, np.where(x > 0, age * random.uniform(0, 1, len(age)), 0), age])
+    np.testing.assert_allclose(on_device(seen), on_cpu(seen), rtol=1e-9)
 
 
 @given(MODEL, USUAL, st.lists(CUSTOMER, min_size=2, max_size=8), st.floats(0, 200), st.randoms(use_true_random=False))

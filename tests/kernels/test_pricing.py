@@ -213,3 +213,16 @@ def test_what_products_earn_together_is_the_sum_of_what_each_earns():
     np.testing.assert_allclose(out, alone.sum(axis=0), rtol=1e-14)
     plain = naive.earned_together(rungs.tolist(), [(3.0, 100.0, (-1.8 + 0.3 * Z).tolist(), 1.0, 40.0)], (1.0, 0.0, 0.0))
     np.testing.assert_allclose(alone[0], plain, rtol=1e-9)
+
+
+@pytest.mark.gpu
+def test_a_gpu_gives_what_the_cpu_gives() -> None:
+    from numba import cuda
+
+    if not cuda.is_available():
+        pytest.skip("no CUDA device here")
+    ladder, rows = many(20_000)
+    out, found = np.empty((len(rows), kernel.ANSWERED)), np.empty((len(rows), kernel.ANSWERED))
+    kernel.prices(ladder, rows, out)
+    kernel.prices_on_cuda(len(found), ladder, rows, found)
+    np.testing.assert_allclose(found, out, rtol=1e-9, atol=1e-9)
