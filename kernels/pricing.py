@@ -19,6 +19,13 @@ ANSWERED = 5
 # And of what a price changes: three in the mean, three at one end and three at the other, and how sure.
 DEMAND_CHANGE, REVENUE_CHANGE, PROFIT_CHANGE = range(3)
 SURE, CHANGED = 9, 10
+_WHOLE, _SHIFT = 2.0**51, 1.5 * 2.0**52  # from here on a float64 has no parts, and beside this one neither
+
+
+@formula
+def nearest(number: float) -> float:
+    """Return the nearest whole number, of two as near the even one: what np.rint does, which CUDA has not."""
+    return number if abs(number) >= _WHOLE else (number + _SHIFT) - _SHIFT
 
 
 @formula
@@ -34,10 +41,10 @@ def ticked(price: float, tick: float) -> float:
     """Return the multiple of `tick` that is next to a price; of a tick such as a cent, the number that people write."""
     if tick <= 0:
         return price
-    parts = np.rint(1 / tick)
+    parts = nearest(1 / tick)
     if abs(parts * tick - 1) < 1e-9:
-        return float(np.rint(price * parts) / parts)
-    return float(np.rint(price / tick) * tick)
+        return float(nearest(price * parts) / parts)
+    return float(nearest(price / tick) * tick)
 
 
 @formula
