@@ -19,13 +19,14 @@ ANSWERED = 5
 # And of what a price changes: three in the mean, three at one end and three at the other, and how sure.
 DEMAND_CHANGE, REVENUE_CHANGE, PROFIT_CHANGE = range(3)
 SURE, CHANGED = 9, 10
-_WHOLE, _SHIFT = 2.0**51, 1.5 * 2.0**52  # from here on a float64 has no parts, and beside this one neither
+_WHOLE = 2.0**52  # from here on a float64 has no parts
 
 
 @formula
 def nearest(number: float) -> float:
     """Return the nearest whole number, of two as near the even one: what np.rint does, which CUDA has not."""
-    return number if abs(number) >= _WHOLE else (number + _SHIFT) - _SHIFT
+    whole = math.copysign(_WHOLE, number)
+    return number if abs(number) >= _WHOLE else (number + whole) - whole
 
 
 @formula

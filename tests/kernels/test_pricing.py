@@ -133,6 +133,11 @@ def test_one_ladder_of_ratios_serves_all_products_rounded_to_the_tick():
     np.testing.assert_array_equal(out, each)
 
 
+@given(st.floats(-1e17, 1e17) | st.floats(-1e3, 1e3) | st.integers(-100, 100).map(lambda whole: whole + 0.5))
+def test_the_nearest_whole_number_is_that_of_numpy(number):
+    assert kernel.nearest(number) == np.rint(number)
+
+
 SIMULATED = """
 import sys
 import numpy as np
