@@ -8,7 +8,7 @@ is held against the engine's own, computed in this process. Writes benchmarks/re
 import argparse
 import contextlib
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 import numpy as np
+import polars as pl
 
 from benchmarks import results
 from benchmarks.contest import CONNECTIONS
@@ -23,14 +24,19 @@ from benchmarks.contestants import ours
 from benchmarks.gauge import Questions, clean, load, say
 from benchmarks.servers import free_port
 from benchmarks.workload import SEED, Workload, make, right_answers
+from serving import batch
 from serving.engines import Engine, named
+from serving.progress import silent
+from serving.publication import Publication
+from serving.scoring import Task
+from serving.settings import load as load_settings
 from training import bundle as bundles
-from training.datasets import shop
+from training.datasets import buyers, shop
 from training.models import MODELS, pricing
 
 ROUNDS, SLICE_S = 8, 2.5
 WARM_UP_S = 2.0
-BODIES, SESSIONS = 200, 4_000
+BODIES, SESSIONS, CUSTOMERS = 200, 4_000, 3_000
 AS_OF = "2026-11-20T12:00:00Z"  # a price has its season
 
 
@@ -66,34 +72,89 @@ def pricing_bodies(bundle: bundles.Bundle) -> list[bytes]:
     return bodies
 
 
-# Of each question besides the purchase: how its requests are made, and the number in its answers that is checked, in Python and in JSON.
-OTHERS: dict[str, tuple[Callable[[bundles.Bundle], list[bytes]], str, str]] = {
-    "pricing": (pricing_bodies, "recommended_price", '"recommendedPrice":'),
+def value_bodies(bundle: bundles.Bundle) -> list[bytes]:
+    """Return requests that say what their customers have bought."""
+    random = np.random.default_rng(SEED)
+    bodies = []
+    for number in range(BODIES):
+        age, frequency = int(random.integers(30, 700)), int(random.integers(0, 20))
+        recency = int(random.integers(1, age)) if frequency else 0
+        spend = round(float(random.uniform(10, 200)), 2)
+        summary = {"frequency": frequency, "recencyDays": recency, "ageDays": age, "meanSpend": spend}
+        body = {"customerId": f"c{number:05}", "summary": summary, "asOf": AS_OF, "predictionHorizon": 365}
+        bodies.append(msgspec.json.encode(body))
+    return bodies
+
+
+def named_bodies(bundle: bundles.Bundle) -> list[bytes]:
+    """Return requests that name customers of the published base."""
+    return [msgspec.json.encode({"customerId": f"c{number:05}"}) for number in range(BODIES)]
+
+
+def stored_answers(bundle: bundles.Bundle, bodies: Sequence[bytes], home: Path) -> list[float]:
+    """Publish the base that the model has learned from, and return the values that the batch job gives the customers that are asked for."""
+    engine, chosen = named("value"), load_settings(home=home)
+    publication, out = Publication(engine, bundle.version), bundle.path.parent / "base.parquet"
+    batch.run(Task("value", bundle.path, {}, chosen), _table(bundle.path.parent, "value"), out, heard=publication.add)
+    publication.store(chosen, silent)
+    values = dict(pl.read_parquet(out, columns=["customerId", "lifetimeValue"]).iter_rows())
+    return [values[msgspec.json.decode(body)["customerId"]] for body in bodies]
+
+
+@dataclass(frozen=True)
+class Other:
+    """A question besides the purchase: its engine, how its requests are made, the number in its answers that is checked, in Python and in
+    JSON; stored: its customers are read from the feature store.
+    """
+
+    engine: str
+    bodies: Callable[[bundles.Bundle], list[bytes]]
+    number: str
+    marker: str
+    stored: bool = False
+
+
+OTHERS: dict[str, Other] = {
+    "pricing": Other("pricing", pricing_bodies, "recommended_price", '"recommendedPrice":'),
+    "value": Other("value", value_bodies, "lifetime_value", '"lifetimeValue":'),
+    "value, by name": Other("value", named_bodies, "lifetime_value", '"lifetimeValue":', stored=True),
 }
 
 
-def trained(work: Workload) -> Iterator[tuple[str, Path]]:
-    """Yield the name and the bundle of every question but the purchase, trained on one simulated shop."""
-    data = work.folder / "shop"
-    if not data.exists():
-        say(f"simulating {SESSIONS:,} sessions")
-        shop.write(shop.simulate(SESSIONS, SEED), data)
-    for name in OTHERS:
-        out = work.folder / name
-        if not out.exists():
+def trained(work: Workload) -> dict[str, Path]:
+    """Return the bundle of every question but the purchase, by its engine's name, trained on a simulated shop."""
+    found = {}
+    for name in dict.fromkeys(other.engine for other in OTHERS.values()):
+        found[name] = work.folder / name
+        if not found[name].exists():
             say(f"training {name}")
-            MODELS[name].train(data, out, mapping={}, seed=SEED, progress=lambda what, share: None)
-        yield name, out
+            MODELS[name].train(_table(work.folder, name), found[name], mapping={}, seed=SEED, progress=silent)
+    return found
 
 
-def asked(work: Workload, models: dict[str, Path]) -> list[Asked]:
+def _table(folder: Path, name: str) -> Path:
+    """Return the table that a model learns from, simulated where it is not there yet."""
+    path = folder / ("purchases.parquet" if name == "value" else "shop")
+    if not path.exists():
+        say(f"simulating {path.name}")
+        if name == "value":
+            buyers.simulate(CUSTOMERS, SEED).write_parquet(path)
+        else:
+            shop.write(shop.simulate(SESSIONS, SEED), path)
+    return path
+
+
+def asked(work: Workload, models: dict[str, Path]) -> dict[str, Asked]:
     """Return what every endpoint is asked, the purchase endpoint first."""
-    found = [Asked(named("purchase"), work.requests, work.probabilities, '"purchaseProbability":')]
-    for name, path in models.items():
-        bodies_of, number, marker = OTHERS[name]
-        bundle, engine = bundles.load(path), named(name)
-        bodies = bodies_of(bundle)
-        found.append(Asked(engine, bodies, right_answers(bundle, bodies, engine, number), marker))
+    found = {"purchase": Asked(named("purchase"), work.requests, work.probabilities, '"purchaseProbability":')}
+    for label, other in OTHERS.items():
+        bundle, engine = bundles.load(models[other.engine]), named(other.engine)
+        bodies = other.bodies(bundle)
+        if other.stored:
+            expected = stored_answers(bundle, bodies, work.bundle.parent / "home")
+        else:
+            expected = right_answers(bundle, bodies, engine, other.number)
+        found[label] = Asked(engine, bodies, expected, other.marker)
     return found
 
 
@@ -126,18 +187,18 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one short round; prints, and writes nothing")
     quick = parser.parse_args().quick
     work = make(say)
-    models = dict(trained(work))
+    models = trained(work)
     with contextlib.ExitStack() as stack:
         every = asked(work, models)
         target = stack.enter_context(ours.start(work.bundle, free_port(), others=tuple(models.values())))
         origin = urlsplit(target.url)
         questions = {
-            each.engine.name: stack.enter_context(
+            label: stack.enter_context(
                 Questions.written(
                     urlunsplit(origin._replace(path=each.engine.route)), each.bodies, [(one,) for one in each.expected], each.marker
                 )
             )
-            for each in every
+            for label, each in every.items()
         }
         found = compare(questions, 1 if quick else ROUNDS, SLICE_S)
     workload = {**work.facts, "cache": "off", "connections": CONNECTIONS, "seconds": SLICE_S, "rounds": ROUNDS}

@@ -35,12 +35,21 @@ class Summaries(NamedTuple):
     @property
     def seen(self) -> Matrix:
         """Return x, t_x and T as the kernels take them: float64 [customers, 3]."""
-        return np.stack([self.frequency, self.recency, self.age], axis=1)
+        seen = np.empty((len(self.age), 3))
+        seen[:, 0], seen[:, 1], seen[:, 2] = self.frequency, self.recency, self.age
+        return seen
 
     @property
     def spent(self) -> Matrix:
         """Return how often and how much, as the kernels take them: float64 [customers, 2]."""
-        return np.stack([self.spend_repeats, np.where(self.has_spend, self.mean_spend, 0.0)], axis=1)
+        spent = np.empty((len(self.age), 2))
+        spent[:, 0], spent[:, 1] = self.spend_repeats, np.where(self.has_spend, self.mean_spend, 0.0)
+        return spent
+
+    @property
+    def silent_days(self) -> Vector:
+        """Return the days since the last purchase."""
+        return np.rint((self.age - self.recency) * DAYS_A_WEEK)
 
     @property
     def has_spend(self) -> NDArray[np.bool_]:
@@ -55,7 +64,7 @@ class Summaries(NamedTuple):
     @property
     def rfm(self) -> tuple[Vector, Vector, Vector]:
         """Return days since the last purchase, purchases, and money in all."""
-        return np.rint((self.age - self.recency) * DAYS_A_WEEK), self.frequency + 1.0, self.total
+        return self.silent_days, self.frequency + 1.0, self.total
 
     def of(self, rows: Any) -> "Summaries":
         """Return the customers at `rows`."""

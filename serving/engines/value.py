@@ -17,6 +17,7 @@ from serving.engines.churn import bands
 from serving.engines.engine import Engine, Scorer
 from serving.engines.lookup import Lookup, Stored
 from serving.engines.types import Rung, epoch_ms, is_sane, moment, not_sane
+from serving.engines.value_story import Expected, Past
 from serving.engines.value_types import (
     Basis,
     CustomerSummary,
@@ -70,11 +71,10 @@ class Columns(NamedTuple):
 
 
 class Answers(NamedTuple):
-    """Answers as columns. new: the outlook of a new customer on each row's terms; at_last: P(alive) right after the last purchase."""
+    """Answers as columns. at_last: P(alive) right after the last purchase; scores: float64 [n, 3], fifths of recency, frequency, money."""
 
     columns: Columns
     outlook: "Outlook"
-    new: "Outlook"
     at_last: Vector
     segments: list[str]
     scores: NDArray[np.float64]
@@ -86,7 +86,7 @@ class ValueScorer:
 
     def __init__(self, model: "ValueModel", rules: Rules, clock: Callable[[], float] = time.time) -> None:
         self._model, self._rules, self._clock = model, rules, clock
-        self._new = functools.lru_cache(_TERMS)(lambda terms: model.outlook(Summaries.new(), *terms))
+        self._new = functools.lru_cache(_TERMS)(self._of_new)
 
     @property
     def version(self) -> str:
@@ -127,37 +127,39 @@ class ValueScorer:
 
     def run(self, columns: Columns) -> Answers:
         """Return values, segments and what follows from them, as columns."""
-        outlook, new = self._outlook(columns), _rows_of([self._new(terms) for terms in columns.terms])
-        segments, scores = self._model.segments(columns.known)
-        facts = [columns.known.frequency + 1, columns.known.rfm[0], *scores.T, 1 - outlook.alive, outlook.quiet]
-        X = np.stack(facts, axis=1).astype(np.float32)
-        at_last = self._model.alive_at_last(columns.known)
-        return Answers(columns, outlook, new, at_last, segments, scores, self._rules.fired(X, np.ascontiguousarray(outlook.alive)))
+        known, outlook = columns.known, self._outlook(columns)
+        segments, scores = self._model.segments(known)
+        X = np.empty((len(known.total), len(FACTS)), np.float32)
+        X[:, 0], X[:, 1], X[:, 2:5] = known.frequency + 1, known.silent_days, scores
+        X[:, 5], X[:, 6] = 1 - outlook.alive, outlook.quiet
+        fired = self._rules.fired(X, np.ascontiguousarray(outlook.alive))
+        return Answers(columns, outlook, self._model.alive_at_last(known), segments, scores, fired)
 
     def rows(self, requests: Sequence[CustomerValueRequest], answers: Answers) -> list[CustomerValueResponse]:
         """Return one response for each request, in order."""
         columns, model, currency = answers.columns, self._model, self._model.currency or _NO_CURRENCY
         now = datetime.fromtimestamp(self._clock(), UTC)
+        pasts = [Past(*row) for row in zip(*(column.tolist() for column in columns.known), strict=True)]
         table = zip(
             requests,
-            _expected(answers, currency),
-            columns.known.total.tolist(),
+            pasts,
+            [_UNKNOWN] * len(pasts) if model.insufficient else self._expected(answers, pasts, currency),
             answers.segments,
             answers.scores.astype(np.int64).tolist(),
             self._rules.rows(answers.fired),
-            value_story.histories(columns.known, columns.as_of_ms),
             columns.terms,
             columns.basis,
+            columns.as_of_ms,
             strict=True,
         )
         return [
             CustomerValueResponse(
                 customer_id=request.customer_id,
-                current_value=None if basis == "prior" else total,
+                current_value=None if basis == "prior" else past.total,
                 segment=segment,
                 segment_scores=scores,
                 next_best_action=best[0] if best else None,
-                history=history if request.include_history and basis != "prior" else None,
+                history=value_story.history(past, as_of_ms) if request.include_history and basis != "prior" else None,
                 prediction_horizon=terms.days,
                 discount_rate=terms.rate,
                 currency=currency,
@@ -167,11 +169,9 @@ class ValueScorer:
                 as_of=moment(as_of_ms),
                 model_version=model.version,
                 timestamp=now,
-                **(_UNKNOWN if model.insufficient else expected),
+                **expected,
             )
-            for (request, expected, total, segment, scores, best, history, terms, basis), as_of_ms in zip(
-                table, columns.as_of_ms, strict=True
-            )
+            for request, past, expected, segment, scores, best, terms, basis, as_of_ms in table
         ]
 
     def table(self, frame: Any) -> Columns:
@@ -197,6 +197,31 @@ class ValueScorer:
         if len(set(terms)) == 1:
             return self._model.outlook(columns.known, *terms[0])
         return _rows_of([self._model.outlook(columns.known.of([row]), *one) for row, one in enumerate(terms)])
+
+    def _of_new(self, terms: Terms) -> Expected:
+        """Return what is expected of a new customer."""
+        return Expected(*(float(column[0]) for column in self._model.outlook(Summaries.new(), *terms)))
+
+    def _expected(self, answers: Answers, pasts: Sequence[Past], currency: str) -> Iterator[Mapping[str, Any]]:
+        """Yield what is expected of each row, as the fields of the response."""
+        columns, outlook = answers.columns, answers.outlook
+        lean = columns.rung != "full"
+        rows = zip(*(column.tolist() for column in outlook), strict=True)
+        for row, past, at_last, band, terms in zip(rows, pasts, answers.at_last.tolist(), bands(outlook.quiet), columns.terms, strict=True):
+            own, new = Expected(*row), self._new(terms)
+            yield {
+                "lifetime_value": own.value,
+                "lifetime_value_interval": ValueInterval(low=own.low, high=own.high, level=LEVEL),
+                "expected_purchases": own.purchases,
+                "expected_spend": own.spend,
+                "probability_alive": own.alive,
+                "churn_risk": 1 - own.alive,
+                "no_purchase_risk": own.quiet,
+                "risk_band": band,
+                "value_drivers": [] if lean else value_story.drivers(own, new, currency),
+                "new_customer_value": new.value,
+                "risk_factors": [] if lean else value_story.risks(past, own.alive, at_last),
+            }
 
 
 _DEFAULT = Terms(HORIZON_DAYS, DISCOUNT)
@@ -228,34 +253,6 @@ def _rows_of(outlooks: Sequence["Outlook"]) -> "Outlook":
 
     columns = zip(*outlooks, strict=True) if outlooks else [[np.empty(0)]] * len(Outlook._fields)
     return Outlook(*(np.concatenate(list(column)) for column in columns))
-
-
-def _expected(answers: Answers, currency: str) -> Iterator[dict[str, Any]]:
-    """Yield what is expected of each row, as the fields of the response."""
-    columns, outlook, new = answers.columns, answers.outlook, answers.new
-    known, lean = columns.known, columns.rung != "full"
-    rows = zip(
-        zip(*(column.tolist() for column in outlook), strict=True),
-        new.value.tolist(),
-        bands(outlook.quiet),
-        [[]] * len(new.value) if lean else value_story.drivers(outlook, new, currency),
-        [[]] * len(new.value) if lean else value_story.risks(known, outlook.alive, answers.at_last),
-        strict=True,
-    )
-    for (alive, quiet, purchases, spend, value, low, high), of_new, band, drivers, risks in rows:
-        yield {
-            "lifetime_value": value,
-            "lifetime_value_interval": ValueInterval(low=low, high=high, level=LEVEL),
-            "expected_purchases": purchases,
-            "expected_spend": spend,
-            "probability_alive": alive,
-            "churn_risk": 1 - alive,
-            "no_purchase_risk": quiet,
-            "risk_band": band,
-            "value_drivers": drivers,
-            "new_customer_value": of_new,
-            "risk_factors": risks,
-        }
 
 
 _UNKNOWN: Mapping[str, Any] = {

@@ -1,94 +1,98 @@
-"""What a customer's value is made of, what speaks for losing him, and what his summary says of the past."""
+"""What a customer's value is made of, what speaks for losing him, and what his summary says of the past: of one row after the other."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import NamedTuple
 
 from serving.engines.types import moment
 from serving.engines.value_types import CustomerHistory, Driver, RiskFactor, ValueDriver
-from training.summaries import DAYS_A_WEEK, Summaries
-
-if TYPE_CHECKING:
-    from training.models.value import Outlook
+from training.summaries import DAYS_A_WEEK
 
 DRIVERS: tuple[Driver, ...] = ("probabilityAlive", "purchasesWhileActive", "spendPerPurchase")
 _WEEK_MS = 7 * 86_400_000.0
 
-Vector = NDArray[np.float64]
+
+class Expected(NamedTuple):
+    """An Outlook of one customer, as Python's numbers."""
+
+    alive: float
+    quiet: float
+    purchases: float
+    spend: float
+    value: float
+    low: float
+    high: float
+
+    @property
+    def factors(self) -> tuple[float, float, float]:
+        """Return what the value is the product of, in the order of DRIVERS."""
+        return self.alive, self.value / (self.alive * (self.spend or 1.0)), self.spend
 
 
-def _factors(outlook: "Outlook") -> NDArray[np.float64]:
-    """Return the three factors of the value, float64 [3, n], in the order of DRIVERS."""
-    return np.stack([outlook.alive, outlook.value / (outlook.alive * np.where(outlook.spend > 0, outlook.spend, 1.0)), outlook.spend])
+class Past(NamedTuple):
+    """Summaries of one customer, as Python's numbers; `training.summaries` says what each is."""
+
+    frequency: float
+    recency: float
+    age: float
+    spend_repeats: float
+    mean_spend: float
+    total: float
+
+    @property
+    def usual_days(self) -> float | None:
+        """Return the days between purchases, on average; None before there were two."""
+        return self.recency * DAYS_A_WEEK / self.frequency if self.frequency else None
+
+    @property
+    def silent_days(self) -> float:
+        """Return the days since the last purchase."""
+        return round((self.age - self.recency) * DAYS_A_WEEK)
 
 
-def contributions(own: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return what each of three factors adds to the product, from `other` to `own`, float64 [3, n]: its Shapley value."""
+def contributions(own: Sequence[float], other: Sequence[float]) -> list[float]:
+    """Return what each of three factors adds to the product, from `other` to `own`: its Shapley value."""
     found = []
     for place in range(3):
         second, third = (place + 1) % 3, (place + 2) % 3
         both = (own[second] * own[third] + other[second] * other[third]) / 3
         either = (own[second] * other[third] + other[second] * own[third]) / 6
         found.append((own[place] - other[place]) * (both + either))
-    return np.stack(found)
+    return found
 
 
-def drivers(own: "Outlook", new: "Outlook", currency: str) -> list[list[ValueDriver]]:
-    """Return the drivers of each value against that of a new customer, the largest contribution first; none where it is not known."""
-    factors, other = _factors(own), _factors(new)
-    units = ("probability", "purchases", currency)
-    rows = zip(factors.T.tolist(), other.T.tolist(), contributions(factors, other).T.tolist(), strict=True)
+def drivers(own: Expected, new: Expected, currency: str) -> list[ValueDriver]:
+    """Return the drivers of a value against that of a new customer, the largest contribution first."""
+    values, others, units = own.factors, new.factors, ("probability", "purchases", currency)
+    added = contributions(values, others)
     return [
-        []
-        if np.isnan(value[0])
-        else [
-            ValueDriver(
-                name=DRIVERS[place],
-                value=value[place],
-                of_new_customer=fresh[place],
-                unit=units[place],
-                contribution=added[place],
-                direction="raises" if added[place] >= 0 else "lowers",
-            )
-            for place in sorted(range(3), key=lambda place: -abs(added[place]))
-        ]
-        for value, fresh, added in rows
-    ]
-
-
-def risks(known: Summaries, alive: Vector, at_last: Vector) -> list[list[RiskFactor]]:
-    """Return the risk factors of customers who are alive with this probability, and were right after the last purchase with that."""
-    usual = _usual(known)
-    silence = zip(known.rfm[0].tolist(), usual, np.maximum(at_last - alive, 0).tolist(), strict=True)
-    always = zip((known.frequency + 1).tolist(), (1 - np.maximum(at_last, alive)).tolist(), strict=True)
-    rows = []
-    for (days, gap, since), (purchases, any_time) in zip(silence, always, strict=True):
-        factors = [
-            RiskFactor(name="timeSinceLastPurchase", value=days, usual=gap, unit="days", contribution=since),
-            RiskFactor(name="everyPurchaseMayBeTheLast", value=purchases, usual=None, unit="purchases", contribution=any_time),
-        ]
-        rows.append(sorted((one for one in factors if one.contribution > 0), key=lambda one: -one.contribution))
-    return rows
-
-
-def _usual(known: Summaries) -> list[float | None]:
-    """Return the days between the purchases of each customer, None before there were two."""
-    days = zip((known.recency * DAYS_A_WEEK).tolist(), known.frequency.tolist(), strict=True)
-    return [recency / repeats if repeats else None for recency, repeats in days]
-
-
-def histories(known: Summaries, as_of_ms: Sequence[float]) -> list[CustomerHistory]:
-    """Return what the summaries say of the past, as of milliseconds since 1970."""
-    rows = zip(as_of_ms, zip(*(column.tolist() for column in known), strict=True), _usual(known), strict=True)
-    return [
-        CustomerHistory(
-            purchases=frequency + 1,
-            first_purchase_at=moment(at - age * _WEEK_MS),
-            last_purchase_at=moment(at - (age - recency) * _WEEK_MS),
-            days_between_purchases=usual,
-            mean_spend=None if np.isnan(mean) else mean,
+        ValueDriver(
+            name=DRIVERS[place],
+            value=values[place],
+            of_new_customer=others[place],
+            unit=units[place],
+            contribution=added[place],
+            direction="raises" if added[place] >= 0 else "lowers",
         )
-        for at, (frequency, recency, age, _, mean, _), usual in rows
+        for place in sorted(range(3), key=lambda place: -abs(added[place]))
     ]
+
+
+def risks(past: Past, alive: float, at_last: float) -> list[RiskFactor]:
+    """Return the risk factors of who is alive with this probability, and was right after the last purchase with that."""
+    at_last = max(alive, at_last)
+    factors = [
+        RiskFactor(name="timeSinceLastPurchase", value=past.silent_days, usual=past.usual_days, unit="days", contribution=at_last - alive),
+        RiskFactor(name="everyPurchaseMayBeTheLast", value=past.frequency + 1, usual=None, unit="purchases", contribution=1 - at_last),
+    ]
+    return sorted((one for one in factors if one.contribution > 0), key=lambda one: -one.contribution)
+
+
+def history(past: Past, as_of_ms: float) -> CustomerHistory:
+    """Return what a summary says of the past, as of milliseconds since 1970."""
+    return CustomerHistory(
+        purchases=past.frequency + 1,
+        first_purchase_at=moment(as_of_ms - past.age * _WEEK_MS),
+        last_purchase_at=moment(as_of_ms - (past.age - past.recency) * _WEEK_MS),
+        days_between_purchases=past.usual_days,
+        mean_spend=past.mean_spend if past.spend_repeats else None,
+    )

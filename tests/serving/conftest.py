@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests import customers, purchases
-from training.datasets import shop
+from tests import customers
+from training.datasets import buyers, shop
 from training.models import MODELS
 from training.registry import Registry
 
@@ -37,7 +37,7 @@ def customers_csv(tmp_path_factory):
 @pytest.fixture(scope="session")
 def purchases_csv(tmp_path_factory):
     path = tmp_path_factory.mktemp("purchases") / "purchases.csv"
-    purchases.table(CUSTOMERS, 7).write_csv(path)
+    buyers.simulate(CUSTOMERS, 7).write_csv(path)
     return path
 
 

@@ -76,15 +76,15 @@ class ValueModel:
         """Return what is to be expected of customers within `days`, discounted at a yearly `rate`, by weeks."""
         if self.insufficient:
             return Outlook(*np.full((len(Outlook._fields), len(known.total)), np.nan))
-        weeks, seen = days / DAYS_A_WEEK, known.seen
+        weeks, seen, spent = days / DAYS_A_WEEK, known.seen, known.spent
         alive, purchases = futures(self._number, self._parameters, seen, weeks)
-        spend, worth, quiet = self._spends(known), np.empty(len(seen)), np.empty(len(seen))
+        spend, worth, quiet = self._spends(spent), np.empty(len(seen)), np.empty(len(seen))
         kernel.discounted(self._number, self._parameters, seen, weeks, rate, PERIOD_WEEKS, worth)
         spending.quiet(self._number, self._parameters, seen, alive, QUIET_DAYS / DAYS_A_WEEK, quiet)
         value = worth * spend
         # A quantile is discounted as the mean is: when in the horizon the money comes is another question than how much it is.
         discount = np.divide(worth, purchases, out=np.ones(len(seen)), where=purchases > 0)
-        low, high = self._range(known, seen, alive, spend, weeks).T * discount
+        low, high = self._range(seen, spent, alive, spend, weeks).T * discount
         return Outlook(alive, quiet, purchases, spend, value, np.minimum(low, value), np.maximum(high, value))
 
     def alive_at_last(self, known: Summaries) -> Vector:
@@ -94,19 +94,19 @@ class ValueModel:
     def segments(self, known: Summaries) -> tuple[list[str], Matrix]:
         """Return the segment of each customer, and the fifths that it follows from: float64 [customers, 3], 5 is best."""
         scores = self.edges.scores(*known.rfm)
-        return segments(*scores), np.stack(scores, axis=1).astype(np.float64)
+        return segments(*scores), np.array(scores, np.float64).T
 
-    def _spends(self, known: Summaries) -> Vector:
+    def _spends(self, spent: Matrix) -> Vector:
         """Return the expected spend at a purchase; of customers without repeats that of all."""
         if self._spend is None:
-            return np.full(len(known.total), self._mean_spend)
-        return spends(self._spend, known.spent, self._mean_spend)
+            return np.full(len(spent), self._mean_spend)
+        return spends(self._spend, spent, self._mean_spend)
 
-    def _range(self, known: Summaries, seen: Matrix, alive: Vector, each: Vector, weeks: float) -> Matrix:
+    def _range(self, seen: Matrix, spent: Matrix, alive: Vector, each: Vector, weeks: float) -> Matrix:
         """Return the quantiles of what customers will spend, at LEVELS: float64 [customers, 2]."""
         out = np.empty((len(seen), len(LEVELS)))
         spend = np.empty(0) if self._spend is None else self._spend
-        spending.ranges(self._number, self._parameters, seen, alive, weeks, spend, known.spent, each, LEVELS, out)
+        spending.ranges(self._number, self._parameters, seen, alive, weeks, spend, spent, each, LEVELS, out)
         return out
 
 
