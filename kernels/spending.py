@@ -15,9 +15,9 @@ from kernels.compile import formula, on_cpu
 from kernels.lifetime import AGE, FREQUENCY, MEAN_SPEND, PARETO_NBD, PURCHASES, Matrix, Vector
 
 _BINS, _SINGLE = 96, 48  # of how many purchases: one each at first, then as many together as can be made at most
-_NEGLIGIBLE = 1e-9  # of the chance of more purchases
+_NEGLIGIBLE = 1e-6  # of the chance of more purchases
 _STEPS = 60
-_EXACT = 1e-7  # of a quantile, relative
+_EXACT = 1e-5  # of a cube root of money, relative
 _NODES, _WEIGHTS = (np.ascontiguousarray(part) for part in np.polynomial.legendre.leggauss(16))
 _SHARES, _COUNTS = 0, 1  # the rows of what `purchases_of` writes
 _ROOTS, _SPREADS = 2, 3  # and of what `spend_at` adds to it

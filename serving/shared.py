@@ -3,6 +3,7 @@
 Writes are sent in one pipeline, those of the meantime together.
 """
 
+import functools
 import math
 import statistics
 import time
@@ -50,11 +51,9 @@ class Shared:
     async def get(self, key: bytes) -> Entry | None:
         """Return the entry as it was put, its times untouched; None when there is none or Redis does not say so in time."""
         try:
-            packed = await self._link.read(_NAMESPACE + key)
+            entry: Entry | None = await self._link.read(_NAMESPACE + key, functools.partial(self._unpacked, key))
         except StoreUnavailableError:
             return None
-        entry = Entry.unpack(key, packed) if packed is not None else None
-        self._garbled += entry is None and packed is not None
         return entry
 
     def put(self, key: bytes, entry: Entry, now: float) -> None:
@@ -81,6 +80,11 @@ class Shared:
     async def aclose(self) -> None:
         """Give up what is under way and close every connection."""
         await self._link.aclose()
+
+    def _unpacked(self, key: bytes, packed: bytes) -> Entry | None:
+        entry = Entry.unpack(key, packed)
+        self._garbled += entry is None
+        return entry
 
     async def _write(self) -> None:
         while self._unwritten:

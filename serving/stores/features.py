@@ -1,6 +1,7 @@
 """What is known of entities, in Redis: one packed vector each, with its version and its time, read in one round trip."""
 
 import asyncio
+import functools
 import time
 from collections.abc import Callable, Sequence
 
@@ -12,7 +13,6 @@ from redis import Redis, RedisError
 
 from serving.engines.lookup import Lookup, Stored
 from serving.errors import StoreUnavailableError
-from serving.outcome import outcome, tell
 from serving.stores.link import Link
 
 _NAMESPACE = b"revenue-engine:features:1:"  # the number is that of _Packed's layout
@@ -41,14 +41,7 @@ class Features:
 
     def get(self, lookup: Lookup, entity: str) -> "asyncio.Future[Stored | None]":
         """Return what is stored of an entity, None where nothing is; it raises StoreUnavailableError where Redis does not say."""
-        answer: asyncio.Future[Stored | None] = asyncio.get_running_loop().create_future()
-
-        def read(done: "asyncio.Future[bytes | None]") -> None:
-            found = outcome(done)
-            tell(answer, self._unpacked(lookup, found) if isinstance(found, bytes) else found)
-
-        self.link.read(key(lookup, entity)).add_done_callback(read)
-        return answer
+        return self.link.read(key(lookup, entity), functools.partial(self._unpacked, lookup))
 
     async def aclose(self) -> None:
         """Close every connection."""

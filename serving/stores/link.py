@@ -27,7 +27,8 @@ T = TypeVar("T")
 
 class _Wanted(NamedTuple):
     key: bytes
-    reply: "asyncio.Future[bytes | None]"
+    unpack: Callable[[bytes], Any]
+    reply: "asyncio.Future[Any]"
     since: float
 
 
@@ -49,14 +50,17 @@ class Link:
         self._closed = False
         self._lanes: dict[str, asyncio.Task[None]] = {}
 
-    def read(self, key: bytes) -> "asyncio.Future[bytes | None]":
-        """Return the value to come, None where there is none; it raises StoreUnavailableError where Redis does not say so in time."""
-        reply: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
+    def read(self, key: bytes, unpack: Callable[[bytes], Any]) -> "asyncio.Future[Any]":
+        """Return what `unpack` makes of the value to come, None where there is none; it must not raise.
+
+        The future raises StoreUnavailableError where Redis does not say so in time.
+        """
+        reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         if len(self._wanted) >= MAX_WAITING or not self.ready():
             self.dropped += 1
             tell(reply, _unavailable())
             return reply
-        self._wanted.append(_Wanted(key, reply, self._clock()))
+        self._wanted.append(_Wanted(key, unpack, reply, self._clock()))
         self.run("read", self._read)
         return reply
 
@@ -119,7 +123,7 @@ class Link:
                     return
                 self.breaker.answered()
                 for one, value in zip(batch, found, strict=True):
-                    tell(one.reply, value)
+                    tell(one.reply, None if value is None else one.unpack(value))
         finally:  # who queued behind a call that failed does not wait for another
             left, self._wanted = batch + self._wanted, []
             _fail(left)

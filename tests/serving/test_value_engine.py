@@ -83,7 +83,9 @@ def summaries(draw):
 @given(summary=summaries(), horizon=st.floats(1, 3650))
 def test_drivers_add_up_to_the_value_and_risk_factors_to_the_risk(scorer, summary, horizon):
     got = answer(scorer, summary, predictionHorizon=horizon)
-    assert got.new_customer_value + sum(one.contribution for one in got.value_drivers) == pytest.approx(got.lifetime_value, rel=1e-9, abs=1e-9)
+    assert got.new_customer_value + sum(one.contribution for one in got.value_drivers) == pytest.approx(
+        got.lifetime_value, rel=1e-9, abs=1e-9
+    )
     assert sum(one.contribution for one in got.risk_factors) == pytest.approx(got.churn_risk, abs=1e-12)
     assert got.churn_risk == 1 - got.probability_alive
     assert 0 <= got.lifetime_value_interval.low <= got.lifetime_value <= got.lifetime_value_interval.high
