@@ -7,6 +7,7 @@ section whose result is not there yet is empty.
 """
 
 import argparse
+import statistics
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -114,6 +115,35 @@ def price_rates(results: Results) -> Iterator[str]:
     )
 
 
+def value_rates(results: Results) -> Iterator[str]:
+    """Yield the numbers of results/value_rates.json."""
+    ours, theirs = (statistics.median(results["seconds"][name]) for name in ("ours", "lifetimes"))
+    yield (
+        f"P(alive) and the expected purchases of {results['customers']:,} customers, by BG/NBD on one core: {ours:.2f} s; `lifetimes` "
+        f"takes {theirs:.2f} s, **{results['times_ours']:.1f} times** that, and agrees within {results['largest_difference']:.0e}. "
+        f"{_made(results)}"
+    )
+
+
+def gpu_rates(results: Results) -> Iterator[str]:
+    """Yield the numbers of results/gpu_rates.json."""
+    yield f"| on {results['gpu']} | seconds | times as long: XGBoost on the same GPU | one core |"
+    yield "|---|---|---|---|"
+    for rows, each in results["forest"].items():
+        core = f"**{each['times_one_core']:,.1f}**" if "times_one_core" in each else "-"
+        yield f"| trees, {int(rows):,} rows | {each['ours_s']:.5f} | **{each['times_ours']:.2f}** | {core} |"
+    for name, each in (*results["lives"].items(), ("prices", results["prices"])):
+        what = f"{results['products']:,} products priced" if name == "prices" else f"{results['customers']:,} customers, {name}"
+        yield f"| {what} | {each['gpu_s']:.5f} | - | **{each['times_one_core']:,.1f}** |"
+    model, apart = results["model"], max(each["largest_difference"] for each in results["lives"].values())
+    yield ""
+    yield (
+        f"{model['trees']} trees of depth {model['depth']}, {model['features']} features; rows are on the device before and after. The "
+        f"GPU's margins are the CPU's bit for bit, lives within {apart:.0e} and prices within {results['prices']['largest_difference']:.0e}. "
+        f"{_made(results)}"
+    )
+
+
 def endpoints(results: Results) -> Iterator[str]:
     """Yield the numbers of results/endpoints.json."""
     yield "| endpoint | answers/s, 32 connections | times the purchase endpoint's | p50, one connection |"
@@ -177,6 +207,8 @@ SECTIONS: dict[str, Callable[[Results], Iterator[str]]] = {
     "endpoints": endpoints,
     "kernel_rates": kernel_rates,
     "costs": costs,
+    "value_rates": value_rates,
+    "gpu_rates": gpu_rates,
     "price_rates": price_rates,
     "profit": profit,
     "drains": drains,
