@@ -139,8 +139,8 @@ def gpu_rates(results: Results) -> Iterator[str]:
     yield ""
     yield (
         f"{model['trees']} trees of depth {model['depth']}, {model['features']} features; rows are on the device before and after. The "
-        f"GPU's margins are the CPU's bit for bit, lives within {apart:.0e} and prices within {results['prices']['largest_difference']:.0e}. "
-        f"{_made(results)}"
+        f"GPU's margins are the CPU's bit for bit, lives within {apart:.0e}, prices within "
+        f"{results['prices']['largest_difference']:.0e}. {_made(results)}"
     )
 
 
