@@ -108,10 +108,8 @@ class NotReadyError(RevenueEngineError):
     code = "not-ready"
 
 
-class StoreUnavailableError(RevenueEngineError):
+class StoreUnavailableError(NotReadyError):
     """A store that an answer needs does not answer in time."""
-
-    code = "store-unavailable"
 
 
 class SettingsError(RevenueEngineError):

@@ -18,17 +18,19 @@ from training.csv_text import BLANK
 from training.errors import CellError, TableError
 from training.table import WHOLE, Field, check, listed
 
-CUSTOMER, LABEL, LEFT_OUT = "customer", "label", "leftOut"
+CUSTOMER, LABEL, TREATMENT, LEFT_OUT = "customer", "label", "treatment", "leftOut"
 PUBLISHED_AS = "IBM's Telco sample"
 
 FIELDS: tuple[Field, ...] = (
     Field(CUSTOMER, "text", "no: passed through; rows of one customer are judged together", "customerID"),
     Field(LABEL, "Yes or No, TRUE or FALSE, 1 or 0; others with --positive", "to train; ignored when scoring", "Churn"),
+    Field(TREATMENT, "text: what was done to the customer, chosen at random", "no: to learn what it changes; ignored when scoring"),
     Field(LEFT_OUT, "anything", "no: columns not to learn from; every column without a field is a feature", several=True),
 )
 TOGETHER: tuple[str, ...] = ()  # fields that tie rows together: there are none
 FIELD_NAMES: tuple[str, ...] = tuple(field.name for field in FIELDS)
-_KNOWN_AS = {CUSTOMER: (CUSTOMER, "customerID", "customerId"), LABEL: (LABEL, "Churn", "churn")}
+_KNOWN_AS = {CUSTOMER: (CUSTOMER, "customerID", "customerId"), LABEL: (LABEL, "Churn", "churn"), TREATMENT: (TREATMENT,)}
+CONTROLS = ("control", "none", "no", "0", "nothing", "holdout", "no e-mail", "no treatment")  # arms that say that nothing was done
 
 PAIRS = (("yes", "no"), ("true", "false"), ("1", "0"))  # labels that say by themselves which one is positive
 HIGHEST = 1e12  # of a number, either way: far beyond any shop, and far within float32
@@ -71,7 +73,8 @@ class Customers:
     """A table to learn from.
 
     X: float32 [n, features], of a category the place among its `values`; y: float64 [n], 1 for who left; customer: int64 [n], which
-    customer a row is of, None where each has one row. unused: columns that say nothing, and why.
+    customer a row is of, None where each has one row. unused: columns that say nothing, and why. arm: int64 [n], the place in `arms` of
+    what was done to a customer, the first that nothing was; None where no experiment was made.
     """
 
     X: Matrix
@@ -82,6 +85,8 @@ class Customers:
     negative: str
     columns: Columns
     unused: Mapping[str, str]
+    arm: NDArray[np.int64] | None = None
+    arms: tuple[str, ...] = ()
 
 
 def number_columns(mapping: Mapped | None = None) -> frozenset[str]:
@@ -110,11 +115,12 @@ def resolve(columns: Sequence[str], mapping: Mapped | None = None) -> Columns:
     return Columns(of, features, tuple(name for name in columns if name not in features and name not in of.get(CUSTOMER, ())))
 
 
-def read(frame: Any, mapping: Mapped | None = None, positive: str | None = None) -> Customers:
-    """Return a table (polars or pandas) to learn from. `positive`: the label of who left, None where it says so itself.
+def read(frame: Any, mapping: Mapped | None = None, positive: str | None = None, control: str | None = None) -> Customers:
+    """Return a table (polars or pandas) to learn from.
 
-    Raises TableError for labels that do not say who left, and where no column can be learned from; CellError for a blank label and for a
-    cell that is no number among numbers.
+    positive: the label of who left; control: the arm that nothing was done to; None where they say so themselves. Raises TableError for
+    labels that do not say who left, for arms that do not say which is which, and where no column can be learned from; CellError for a
+    blank label or arm and for a cell that is no number among numbers.
     """
     table = nw.from_native(frame, eager_only=True)
     columns = resolve(table.columns, mapping)
@@ -133,7 +139,8 @@ def read(frame: Any, mapping: Mapped | None = None, positive: str | None = None)
     if not features:
         raise TableError(f"no column can be learned from: {', '.join(f'{name} {why}' for name, why in unused.items())}")
     X = np.stack(parts, axis=1).astype(np.float32)
-    return Customers(X, y, tuple(features), _customers(table, columns), *said, columns, unused)
+    arm, arms = _arms(table, columns, control)
+    return Customers(X, y, tuple(features), _customers(table, columns), *said, columns, unused, arm, arms)
 
 
 def matrix(frame: Any, features: Sequence[Feature]) -> Matrix:
@@ -261,6 +268,39 @@ def _positive(found: str, labels: Mapping[str, str], asked: str | None) -> str:
         if labels.keys() == {yes, no}:
             return yes
     raise TableError(f"{found}: which one says that a customer left? Name it with --positive TEXT")
+
+
+def _arms(table: Any, columns: Columns, control: str | None) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
+    """Return which arm each row is of, and their names as the table spells them, the control first; None without an experiment."""
+    if TREATMENT not in columns.of:
+        if control is not None:
+            raise TableError(f"--control {control}: no column says what was done to a customer; name it with --map {TREATMENT}=COLUMN")
+        return None, ()
+    column = table[columns.of[TREATMENT][0]]
+    keys = [_name(value).lower() for value in column.to_list()]  # "none" is an arm, and not a blank
+    if "" in keys:
+        row = keys.index("")
+        raise CellError(row, column.name, column[row], "does not say what was done; fill it in, or leave the row out")
+    spelled = {name: str(value).strip() for name, value in zip(reversed(keys), reversed(column.to_list()), strict=True)}
+    found = f"column {column.name} holds {listed(sorted(spelled.values()))}"
+    if len(spelled) < 2:
+        raise TableError(f"{found}: an experiment has two arms at least; leave the column out with --map {LEFT_OUT}={column.name}")
+    nothing = _control(found, spelled, control)
+    order = [nothing, *sorted(spelled.keys() - {nothing})]
+    place = {name: at for at, name in enumerate(order)}
+    return np.array([place[name] for name in keys], np.int64), tuple(spelled[name] for name in order)
+
+
+def _control(found: str, arms: Mapping[str, str], asked: str | None) -> str:
+    """Return which arm is the one that nothing was done to."""
+    if asked is not None:
+        if asked.strip().lower() not in arms:
+            raise TableError(f"--control {asked}: {found}; name one of them")
+        return asked.strip().lower()
+    known = [name for name in CONTROLS if name in arms]
+    if len(known) != 1:
+        raise TableError(f"{found}: which one says that nothing was done? Name it with --control TEXT")
+    return known[0]
 
 
 def _customers(table: Any, columns: Columns) -> NDArray[np.int64] | None:

@@ -22,6 +22,9 @@ def train(
     positive: Annotated[
         str | None, typer.Option("--positive", metavar="TEXT", help="churn: the label of who left. [default: Yes, True or 1]")
     ] = None,
+    control: Annotated[
+        str | None, typer.Option("--control", metavar="TEXT", help="churn: the arm of `treatment` that nothing was done to.")
+    ] = None,
     split: Annotated[
         str | None, typer.Option("--split", metavar="DAY", help="value: the last day to learn from. [default: the last]")
     ] = None,
@@ -50,7 +53,7 @@ def train(
     data, out = require(data, "--data"), require(out, "--out")
     columns = fields.mapping(maps, task, data)
     words = None if effects is None else tuple(word.strip() for word in effects.split(",") if word.strip())
-    given: dict[str, Any] = {"effects": words, "positive": positive, "split": split, "end": end, "score": score}
+    given: dict[str, Any] = {"effects": words, "positive": positive, "control": control, "split": split, "end": end, "score": score}
     options = {name: value for name, value in given.items() if value is not None}
     if unknown := [name for name in options if name not in model.options]:
         raise typer.BadParameter(f"--{unknown[0]} is nothing to {task}; leave it out")

@@ -70,7 +70,8 @@ class ChurnPreventionResponse(Wire, frozen=True, kw_only=True):
     value_at_risk: Annotated[float | None, Meta(description="churnRisk times customerValue, in currency; null without customerValue.")]
     currency: Annotated[str | None, Meta(description="The request's.")]
     retention_actions: Annotated[
-        list[RetentionAction], Meta(description="By what they are assumed to save; the rules are in configs/retention.yaml.")
+        list[RetentionAction],
+        Meta(description="By what they are expected to save: arms of the model's experiment, and the rules of configs/retention.yaml."),
     ]
     missing: Annotated[list[str], Meta(description="The model's features that are not known: absent, null, or a value never seen.")]
     ignored: Annotated[int, Meta(ge=0, description="How many of the request's features the model does not know.")]
@@ -91,12 +92,16 @@ class Columns(NamedTuple):
 
 
 class Answers(NamedTuple):
-    """Answers as columns. bands: list [n]; shares: SHAP values float64 [n, features], zero where no driver is asked for."""
+    """Answers as columns. bands: list [n]; shares: SHAP values float64 [n, features], zero where no driver is asked for.
+
+    effects: list [n], by how much each arm of the model's experiment raises the chance of staying; empty without one.
+    """
 
     columns: Columns
     scores: "Scores"
     bands: list[Band]
     shares: NDArray[np.float64]
+    effects: list[dict[str, float]]
 
 
 class ChurnScorer:
@@ -142,7 +147,7 @@ class ChurnScorer:
     def run(self, columns: Columns) -> Answers:
         """Return scores, bands and SHAP values as columns."""
         scores = self._model.score(columns.X)
-        return Answers(columns, scores, bands(scores.probability), self._shares(columns))
+        return Answers(columns, scores, bands(scores.probability), self._shares(columns), self._effects(columns.X))
 
     def rows(self, requests: Sequence[ChurnPreventionRequest], answers: Answers) -> list[ChurnPreventionResponse]:
         """Return one response for each request, in order."""
@@ -155,6 +160,7 @@ class ChurnScorer:
             answers.bands,
             self._drivers.rows(columns.X, answers.shares, columns.most, scores.margin - model.bias),
             self._drivers.missing(columns.X),
+            answers.effects,
             strict=True,
         )
         return [
@@ -169,7 +175,7 @@ class ChurnScorer:
                 margin=margin,
                 value_at_risk=None if request.customer_value is None else risk * request.customer_value,
                 currency=request.currency,
-                retention_actions=self._rules.actions(risk, request.customer_value),
+                retention_actions=self._rules.actions(risk, request.customer_value, effects),
                 missing=missing,
                 ignored=sum(value is not None and name not in self._names for name, value in request.features.items()),
                 rung=columns.rung,
@@ -177,7 +183,7 @@ class ChurnScorer:
                 model_version=model.version,
                 timestamp=now,
             )
-            for request, risk, margin, band, drivers, missing in table
+            for request, risk, margin, band, drivers, missing, effects in table
         ]
 
     def table(self, frame: Any) -> Columns:
@@ -188,7 +194,17 @@ class ChurnScorer:
     def answers_frame(self, answers: Answers) -> dict[str, NDArray[Any] | list[Any]]:
         """Return the output columns of a batch job."""
         risk = answers.scores.probability
-        return {"churnRisk": risk, "riskBand": answers.bands, "modelVersion": [self.version] * len(risk)}
+        arms = () if self._model.effects is None else self._model.effects.arms
+        effects = {f"effect:{arm.name}": [row[arm.name] for row in answers.effects] for arm in arms}
+        return {"churnRisk": risk, "riskBand": answers.bands, **effects, "modelVersion": [self.version] * len(risk)}
+
+    def _effects(self, X: NDArray[np.float32]) -> list[dict[str, float]]:
+        """Return the effects of the experiment's arms on each row, by their names; none where there was no experiment."""
+        effects = self._model.effects
+        if effects is None:
+            return [{}] * len(X)
+        names = [arm.name for arm in effects.arms]
+        return [dict(zip(names, row, strict=True)) for row in effects.of(X).tolist()]
 
     def _shares(self, columns: Columns) -> NDArray[np.float64]:
         """Return SHAP values where drivers are asked for: nobody pays for what another row of the batch wants."""

@@ -21,7 +21,6 @@ from serving.errors import (
     OverloadedError,
     RevenueEngineError,
     SlowRequestError,
-    StoreUnavailableError,
     TooLargeError,
     UnsupportedMediaTypeError,
 )
@@ -57,8 +56,7 @@ KINDS: Mapping[type[Exception], Kind] = {
     InvalidRequestError: Kind(422, "Invalid request", "Mend every field that problems names."),
     OverloadedError: Kind(429, "Overloaded", "Try again after Retry-After seconds."),
     Exception: Kind(500, "Internal error", "Report requestId: the server's log has it with the cause."),
-    StoreUnavailableError: Kind(503, "Store unavailable", "What is stored cannot be read now; try again after Retry-After seconds."),
-    NotReadyError: Kind(503, "Not ready", "The server starts or stops; try again after Retry-After seconds."),
+    NotReadyError: Kind(503, "Not ready", "The server starts or stops, or a store does not answer; try again after Retry-After seconds."),
     DeadlineExceededError: Kind(504, "Deadline exceeded", "The answer was not ready within X-Request-Timeout-Ms: allow more."),
 }
 

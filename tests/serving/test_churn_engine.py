@@ -15,6 +15,7 @@ from serving import batch, doctor
 from serving import settings as configuration
 from serving.app import Application
 from serving.engines import ENGINES, retention
+from serving.engines.actions import Range
 from serving.engines.churn import CHURN, EXAMPLE, ChurnPreventionRequest, ChurnScorer, bands, check
 from serving.engines.retention import Rule, Rules
 from serving.errors import InvalidRequestError, SettingsError
@@ -23,6 +24,7 @@ from serving.scoring import Task
 from serving.service import Question, score
 from serving.settings import CONFIGS
 from tests.serving.greeting import client
+from tests.training.test_uplift import experiment
 from training.errors import TableError
 from training.models import MODELS
 from training.models.churn import ChurnModel
@@ -152,7 +154,7 @@ def test_an_action_that_costs_more_than_it_saves_is_not_listed():
     ],
 )
 def test_wrong_rules_are_named(tmp_path, text, said):
-    (tmp_path / "rules.yaml").write_text(text)
+    (tmp_path / "rules.yaml").write_text(f"rules:\n{text}")
     with pytest.raises(SettingsError, match=said) as error:
         retention.load(tmp_path / "rules.yaml")
     assert "rules.yaml" in str(error.value)
@@ -269,3 +271,33 @@ async def test_an_application_without_a_churn_model_is_ready_and_answers_the_oth
             assert (answered.status_code, answered.json()["riskBand"] in ("low", "medium", "high")) == (200, True)
             wrong = await http.post(CHURN.route, json={**EXAMPLE, "features": {"tenure": "two"}})
             assert (wrong.status_code, wrong.json()["field"]) == (422, "features.tenure")
+
+
+EFFECTS = {"call": 0.2, "gift": 0.01, "silence": -0.1}
+
+
+def test_what_an_experiment_has_shown_is_ranked_with_the_rules_by_what_it_saves():
+    rules = Rules(
+        [Rule(id="r", when=Range(), action="call", saved_share=0.1, cost_share=0.0, sentence="Call.")], {"call": 30.0, "gift": 2.0}
+    )
+    actions = rules.actions(0.5, 1000.0, EFFECTS)
+    said = [(one.basis, one.arm or one.rule, one.priority) for one in actions]
+    assert said == [("uplift", "call", 1), ("rule", "r", 2), ("uplift", "gift", 3)]
+    assert [one.expected_value_saved for one in actions] == pytest.approx([170.0, 50.0, 8.0])
+    assert [one.effect for one in actions] == [0.2, None, 0.01]
+    assert [one.arm for one in rules.actions(0.5, 100.0, EFFECTS) if one.basis == "uplift"] == []
+    assert [one.expected_value_saved for one in rules.actions(0.5, None, EFFECTS)] == [None, None, None]
+
+
+async def test_a_model_with_an_experiment_says_its_basis_and_a_batch_has_a_column_for_each_arm(tmp_path):
+    table, _ = experiment(1_500)
+    table.write_csv(tmp_path / "in.csv")
+    made = MODELS["churn"].train(tmp_path / "in.csv", tmp_path / "bundle", mapping={}, seed=0, progress=lambda what, share: None)
+    batch.run(Task("churn", made.path, {}, configuration.load()), tmp_path / "in.csv", tmp_path / "out.parquet")
+    rows = pl.read_parquet(tmp_path / "out.parquet")
+    assert rows.columns == ["churnRisk", "riskBand", "effect:call", "effect:gift", "modelVersion"]
+    scorer = ChurnScorer(ChurnModel.load(made), RULES, lambda: NOW)
+    got = answer(scorer, {"tenure": table["tenure"][0], "noise": table["noise"][0]}, customerValue=500)
+    shown = {one.arm: one.effect for one in got.retention_actions if one.basis == "uplift"}
+    assert shown
+    assert {name: rows[f"effect:{name}"][0] for name in shown} == shown

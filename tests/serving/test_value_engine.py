@@ -282,7 +282,7 @@ async def test_a_store_that_is_gone_is_503_for_who_needs_it_and_nothing_to_who_d
     monkeypatch.setenv("REVENUE_ENGINE_FEATURES__REDIS_URL", f"unix://{tmp_path}/nobody.sock")
     async with Application(configuration.load()) as application, client(application.api) as http:
         gone = await http.post(VALUE.route, json={"customerId": "c-1", "allowPrior": True})
-        assert (gone.status_code, gone.json()["type"], "retry-after" in gone.headers) == (503, "/problems/store-unavailable", True)
+        assert (gone.status_code, gone.json()["type"], "retry-after" in gone.headers) == (503, "/problems/not-ready", True)
         assert (await http.post(VALUE.route, json=EXAMPLE)).status_code == 200
 
 

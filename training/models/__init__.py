@@ -43,5 +43,5 @@ MODELS: Mapping[str, Model] = {
     "purchase": Model("training.models.purchase_training", "training.session_table"),
     "pricing": Model("training.models.elasticity", "training.sales_table", options=("effects",)),
     "value": Model("training.models.value_training", "training.transactions_table", options=("split", "end", "score"), simulated=False),
-    "churn": Model("training.models.churn_training", "training.customer_table", options=("positive",), simulated=False),
+    "churn": Model("training.models.churn_training", "training.customer_table", options=("positive", "control"), simulated=False),
 }

@@ -14,6 +14,12 @@ def prepare(bundle: Bundle, file: str, columns: int) -> Parts:
 
     Raises BundleError when they cannot be read, or know another number of columns.
     """
+    of = forest(bundle, file, columns)
+    return {**of.parts(), **Factors(of.trees).parts()}
+
+
+def forest(bundle: Bundle, file: str, columns: int) -> Forest:
+    """Return the forest in `file` of a verified bundle, laid out and checked against XGBoost. Raises BundleError as `prepare` does."""
     import xgboost as xgb  # which nobody else needs: a replica that is handed its parts saves the memory
 
     try:
@@ -21,10 +27,9 @@ def prepare(bundle: Bundle, file: str, columns: int) -> Parts:
         if booster.num_features() != columns:
             raise ValueError(f"the trees know {booster.num_features()} features, not {columns}")
         booster.set_param({"nthread": 1, "device": "cpu"})
-        forest = Forest.from_booster(booster)
+        return Forest.from_booster(booster)
     except (xgb.core.XGBoostError, KeyError, TypeError, ValueError) as error:
         raise unloadable(bundle, error) from error
-    return {**forest.parts(), **Factors(forest.trees).parts()}
 
 
 def unloadable(bundle: Bundle, error: Exception) -> BundleError:

@@ -21,6 +21,7 @@ from training.customer_table import Feature
 from training.models import boosted
 from training.models.boosted import Tuned
 from training.models.calibration import Platt, probability
+from training.models.uplift import Effects
 
 TASK = "churn"
 MODEL, CALIBRATION, METRICS, CARD = "model.ubj", "calibration.json", "metrics.json", "card.md"
@@ -36,10 +37,14 @@ class Scores(NamedTuple):
 class ChurnModel:
     """A loaded churn model. Row i of an answer depends on row i of X alone, bit for bit, whatever else is in the batch.
 
-    outcome: what the probability is of, as the training table says it, such as `Churn = Yes`
+    outcome: what the probability is of, as the training table says it, such as `Churn = Yes`. effects: of what was done to customers of an
+    experiment, None where there was none.
     """
 
-    def __init__(self, forest: Forest, factors: Factors, platt: Platt, meta: Mapping[str, Any], version: str) -> None:
+    def __init__(
+        self, forest: Forest, factors: Factors, platt: Platt, meta: Mapping[str, Any], version: str, effects: Effects | None = None
+    ) -> None:
+        self.effects = effects
         self.version = version
         self.features = _features(meta)
         self.outcome = f"{meta['label']['column']} = {meta['label']['positive']}"
@@ -54,7 +59,8 @@ class ChurnModel:
         Raises BundleError as `load` does.
         """
         bundle.require(TASK)
-        return boosted.prepare(bundle, MODEL, len(bundle.manifest.get("features", ())))
+        columns = len(bundle.manifest.get("features", ()))
+        return {**boosted.prepare(bundle, MODEL, columns), **Effects.prepare(bundle, columns)}
 
     @classmethod
     def load(cls, bundle: Bundle, parts: Parts | None = None) -> "ChurnModel":
@@ -67,7 +73,8 @@ class ChurnModel:
         forest = Forest.of_parts(parts)
         try:
             platt = Platt.read(bundle.json(CALIBRATION))
-            return cls(forest, Factors.of_parts(forest.trees, parts), platt, bundle.manifest, bundle.version)
+            factors, effects = Factors.of_parts(forest.trees, parts), Effects.load(bundle, parts)
+            return cls(forest, factors, platt, bundle.manifest, bundle.version, effects)
         except (KeyError, TypeError, ValueError) as error:
             raise boosted.unloadable(bundle, error) from error
 

@@ -23,7 +23,7 @@ from training import customer_table, evaluate, frames
 from training.bundle import Bundle
 from training.customer_table import LABEL, Customers, Feature
 from training.errors import CellError, TableError
-from training.models import churn, churn_card, trees, validation
+from training.models import churn, churn_card, trees, uplift, uplift_training, validation
 from training.models.calibration import Platt, probability
 from training.models.trees import Matrix, Vector
 from training.models.validation import Fold
@@ -71,20 +71,35 @@ class Fitted:
 
 
 def train(
-    data: Path, out: Path, *, mapping: Mapping[str, str | Sequence[str]], seed: int, progress: Progress, positive: str | None = None
+    data: Path,
+    out: Path,
+    *,
+    mapping: Mapping[str, str | Sequence[str]],
+    seed: int,
+    progress: Progress,
+    positive: str | None = None,
+    control: str | None = None,
 ) -> Bundle:
     """Fit on the table in `data`, judge by cross-validation, write the bundle into `out` (new or empty) and return it.
 
-    data: .csv, .csv.gz, .parquet or a folder of them. mapping: FIELD to COLUMN, or to several. positive: the label of who left, None where
-    it says so itself. Raises TableError for a wrong or insufficient table, BundleError when `out` is taken.
+    data: .csv, .csv.gz, .parquet or a folder of them. mapping: FIELD to COLUMN, or to several. positive: the label of who left, control:
+    the arm of an experiment that nothing was done to, None where they say so themselves. Raises TableError for a wrong or insufficient
+    table, BundleError when `out` is taken.
     """
     bundles.require_free(out)  # before the work, not after it
     progress("reading", 0.0)
-    rows = read(data, mapping, positive)
-    model, metrics = fit(rows, seed, lambda share: progress("fitting and judging", 0.02 + 0.96 * share))
+    rows = read(data, mapping, positive, control)
+    model, metrics = fit(rows, seed, lambda share: progress("fitting and judging", 0.02 + 0.9 * share))
+    effects = dict[str, bytes]()
+    if rows.arm is not None:
+        progress("learning what was changed", 0.92)
+        effects, metrics["uplift"] = uplift_training.fit(rows, model.matrix(rows.X), seed)
+        effects[uplift.UPLIFT] = bundles.encoded(uplift.content(metrics["uplift"]["control"], metrics["uplift"]["arms"]))
+        metrics["warnings"] += _not_by_chance(metrics["uplift"]["balance"])
     progress("writing", 0.98)
     meta = _meta(rows, model, data, seed)
     files = {
+        **effects,
         churn.MODEL: bytes(model.booster.save_raw("ubj")),
         churn.CALIBRATION: bundles.encoded({**model.platt.content(), "rows": len(rows.y), "folds": CALIBRATION_FOLDS}),
         churn.METRICS: bundles.encoded(metrics),
@@ -95,11 +110,11 @@ def train(
     return bundle
 
 
-def read(data: Path, mapping: Mapping[str, str | Sequence[str]], positive: str | None) -> Customers:
+def read(data: Path, mapping: Mapping[str, str | Sequence[str]], positive: str | None, control: str | None = None) -> Customers:
     """Return the training rows of a table. Raises TableError for one that is wrong, or too small to learn from."""
     frame = frames.read(data, numbers=customer_table.number_columns(mapping))
     try:
-        rows = customer_table.read(frame, mapping, positive)
+        rows = customer_table.read(frame, mapping, positive, control)
     except CellError as error:
         raise error.at(frames.place(data, error.row)) from None
     except TableError as error:
@@ -190,6 +205,15 @@ def _warnings(auc: float, most: str) -> list[str]:
     return [
         f"AUC {auc:.4f} is better than churn can be foretold: a column probably knows the label, {most} first of all; see whether it is "
         f"known before a customer leaves, and train again without it (--map leftOut={most})"
+    ]
+
+
+def _not_by_chance(balance: Mapping[str, Any]) -> list[str]:
+    if balance["atRandom"]:
+        return []
+    return [
+        f"the features tell who was treated (AUC {balance['auc']:.3f}, where chance gives .5 within {balance['error']:.3f}): the arms were "
+        "not chosen at random, and what they are said to change may be who was chosen"
     ]
 
 
