@@ -320,11 +320,18 @@ def filled(request: CustomerValueRequest, stored: Stored | None) -> CustomerValu
     return msgspec.structs.replace(request, summary=summary, as_of=moment(stored.as_of_s * 1000))
 
 
+def prepare(bundle: "Bundle") -> Parts:
+    """Return the trees of a bundle that has some, laid out and checked. Raises BundleError."""
+    from training.models.value import ValueModel
+
+    return ValueModel.prepare(bundle)
+
+
 def load(bundle: "Bundle", settings: Settings, parts: Parts | None = None) -> ValueScorer:
     """Return the scorer of a bundle. Raises BundleError for a bundle that does not match, SettingsError for rules that do not."""
     from training.models.value import ValueModel
 
-    return ValueScorer(ValueModel.load(bundle), actions.load(CONFIGS / "actions.yaml", "value", FACTS))
+    return ValueScorer(ValueModel.load(bundle, parts), actions.load(CONFIGS / "actions.yaml", "value", FACTS))
 
 
 EXAMPLE: Mapping[str, Any] = {
@@ -342,6 +349,7 @@ VALUE = Engine(
     response=CustomerValueResponse,
     example=EXAMPLE,
     check=check,
+    prepare=prepare,
     load=load,
     optional=True,
     lookup=Lookup("customer-value", NAMES, key, filled, entity="customerId", as_of="asOf"),

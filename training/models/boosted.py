@@ -32,6 +32,16 @@ def forest(bundle: Bundle, file: str, columns: int) -> Forest:
         raise unloadable(bundle, error) from error
 
 
+def named(prefix: str, of: Forest) -> Parts:
+    """Return a forest's parts under names that no other part has."""
+    return {prefix + name: part for name, part in of.parts().items()}
+
+
+def of_name(prefix: str, parts: Parts) -> Forest:
+    """Return the forest whose parts `named` returned, among others."""
+    return Forest.of_parts({name[len(prefix) :]: part for name, part in parts.items() if name.startswith(prefix)})
+
+
 def unloadable(bundle: Bundle, error: Exception) -> BundleError:
     """Return what to raise of a bundle that cannot be loaded."""
     return BundleError(f"bundle {bundle.path} cannot be loaded: {str(error).splitlines()[0]}; train it again")

@@ -68,6 +68,13 @@ def top_share(ranked_by: Vector, spend: Vector) -> float | None:
     return float(spend[best].sum() / spend.sum())
 
 
+def deviance(predicted: Vector, actual: Vector) -> float:
+    """Return the mean Poisson deviance of expected money against what was spent, [customers]: the mean has the least of it."""
+    mu = np.maximum(predicted, 1e-9)
+    logs = np.where(actual > 0, actual * np.log(np.where(actual > 0, actual, 1.0) / mu), 0.0)
+    return float(2 * (logs - (actual - mu)).mean())
+
+
 def ranking(spend: Vector, by: Mapping[str, Vector]) -> dict[str, dict[str, float | None]]:
     """Return how well each column of `by`, [customers], ranks the customers by what they spent later."""
     return {name: {"gini": gini(column, spend), "topTenthOfSpend": top_share(column, spend)} for name, column in by.items()}

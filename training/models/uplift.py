@@ -50,8 +50,7 @@ class Effects:
         parts = dict[str, NDArray[Any]]()
         for place, arm in enumerate(bundle.json(UPLIFT)["arms"]):
             if arm["differs"]:
-                forest = boosted.forest(bundle, trees_of(place), columns)
-                parts |= {f"uplift-{place}-{name}": part for name, part in forest.parts().items()}
+                parts |= boosted.named(trees_of(place), boosted.forest(bundle, trees_of(place), columns))
         return parts
 
     @classmethod
@@ -62,9 +61,8 @@ class Effects:
         arms, forests = list[Arm](), dict[int, Forest]()
         for place, arm in enumerate(bundle.json(UPLIFT)["arms"]):
             arms.append(Arm(str(arm["name"]), float(arm["average"])))
-            prefix = f"uplift-{place}-"
             if arm["differs"]:
-                forests[place] = Forest.of_parts({name[len(prefix) :]: part for name, part in parts.items() if name.startswith(prefix)})
+                forests[place] = boosted.of_name(trees_of(place), parts)
         return cls(arms, forests)
 
     def of(self, X: Matrix) -> Vector:

@@ -1,6 +1,7 @@
 """The model of what customers are worth: how often they will buy, whether they still do, and for how much, in a bundle without pickles.
 
 value.json    the counting model that is served and Gamma-Gamma, each with its parameters and how sure they are; fifths of the customers
+ziln-*.ubj    trees of what customers spend, where the hold-out showed that they are better at it than Gamma-Gamma
 metrics.json  every model that was fitted, and how their predictions compare with what came after
 card.md       the same for people
 """
@@ -14,11 +15,14 @@ from numpy.typing import NDArray
 
 from kernels import lifetime as kernel
 from kernels import spending
+from kernels.parts import Parts
 from training.bundle import Bundle
 from training.errors import BundleError
+from training.models import boosted, ziln
 from training.models.lifetime import MODELS, SPEND_PARAMETERS
 from training.models.rfm import Edges, segments
 from training.models.value_defaults import DISCOUNT, HORIZON_DAYS, LEVEL, QUIET_DAYS
+from training.models.ziln import Ziln
 from training.summaries import DAYS_A_WEEK, NAMES, Summaries
 
 TASK = "value"
@@ -50,8 +54,9 @@ class Outlook(NamedTuple):
 class ValueModel:
     """A loaded value model."""
 
-    def __init__(self, content: Mapping[str, Any], meta: Mapping[str, Any], version: str) -> None:
+    def __init__(self, content: Mapping[str, Any], meta: Mapping[str, Any], version: str, trees: Ziln | None = None) -> None:
         self.version = version
+        self._trees = trees
         self.currency: str | None = meta["currency"]
         counting = content["counting"]
         model = MODELS[counting["model"]]
@@ -64,11 +69,27 @@ class ValueModel:
         self.insufficient: tuple[str, ...] = tuple(content["insufficientData"])
 
     @classmethod
-    def load(cls, bundle: Bundle) -> "ValueModel":
-        """Return the model in a verified bundle. Raises BundleError when it is another task's, or is not whole."""
+    def prepare(cls, bundle: Bundle) -> Parts:
+        """Return the trees of a verified bundle, laid out and checked, where it has some. Raises BundleError as `load` does."""
         bundle.require(TASK)
+        if ziln.CHANCE not in bundle.manifest["files"]:
+            return {}
+        chance, amount = (boosted.named(file, boosted.forest(bundle, file, len(ziln.COLUMNS))) for file in (ziln.CHANCE, ziln.AMOUNT))
+        return {**chance, **amount}
+
+    @classmethod
+    def load(cls, bundle: Bundle, parts: Parts | None = None) -> "ValueModel":
+        """Return the model in a verified bundle; `parts`: what `prepare` has made of it, where that is there already.
+
+        Raises BundleError when it is another task's, or is not whole.
+        """
+        bundle.require(TASK)
+        parts = cls.prepare(bundle) if parts is None else parts
         try:
-            return cls(bundle.json(VALUE), bundle.manifest, bundle.version)
+            content, trees = bundle.json(VALUE), None
+            if (of := content["trees"]) is not None:
+                trees = Ziln(boosted.of_name(ziln.CHANCE, parts), boosted.of_name(ziln.AMOUNT, parts), of["spread"], of["days"])
+            return cls(content, bundle.manifest, bundle.version, trees)
         except (KeyError, TypeError, ValueError) as error:
             raise BundleError(f"bundle {bundle.path} cannot be loaded ({error}): train it again") from error
 
@@ -78,13 +99,15 @@ class ValueModel:
             return Outlook(*np.full((len(Outlook._fields), len(known.total)), np.nan))
         weeks, seen, spent = days / DAYS_A_WEEK, known.seen, known.spent
         alive, purchases = futures(self._number, self._parameters, seen, weeks)
-        spend, worth, quiet = self._spends(spent), np.empty(len(seen)), np.empty(len(seen))
+        closed, worth, quiet = self._spends(spent), np.empty(len(seen)), np.empty(len(seen))
+        factor = self._factor(known, seen, closed)
+        spend = closed * factor
         kernel.discounted(self._number, self._parameters, seen, weeks, rate, PERIOD_WEEKS, worth)
         spending.quiet(self._number, self._parameters, seen, alive, QUIET_DAYS / DAYS_A_WEEK, quiet)
         value = worth * spend
         # A quantile is discounted as the mean is: when in the horizon the money comes is another question than how much it is.
         discount = np.divide(worth, purchases, out=np.ones(len(seen)), where=purchases > 0)
-        low, high = self._range(seen, spent, alive, spend, weeks).T * discount
+        low, high = self._range(seen, spent, alive, closed, weeks).T * discount * factor
         return Outlook(alive, quiet, purchases, spend, value, np.minimum(low, value), np.maximum(high, value))
 
     def alive_at_last(self, known: Summaries) -> Vector:
@@ -101,6 +124,20 @@ class ValueModel:
         if self._spend is None:
             return np.full(len(spent), self._mean_spend)
         return spends(self._spend, spent, self._mean_spend)
+
+    def _factor(self, known: Summaries, seen: Matrix, spend: Vector) -> Vector:
+        """Return by what the trees correct the money at a purchase: so that within their own window all of it is what they say."""
+        if self._trees is None:
+            return np.ones(len(seen))
+        closed = futures(self._number, self._parameters, seen, self._trees.days / DAYS_A_WEEK)[1] * spend
+        return np.divide(self._trees.spends(known), closed, out=np.ones(len(seen)), where=closed > 0)
+
+    def silence(self, known: Summaries, days: float) -> Vector:
+        """Return the chance that customers buy nothing within `days`, float64 [customers]."""
+        seen, quiet = known.seen, np.empty(len(known.total))
+        alive, _ = futures(self._number, self._parameters, seen, 0.0)
+        spending.quiet(self._number, self._parameters, seen, alive, days / DAYS_A_WEEK, quiet)
+        return quiet
 
     def _range(self, seen: Matrix, spent: Matrix, alive: Vector, each: Vector, weeks: float) -> Matrix:
         """Return the quantiles of what customers will spend, at LEVELS: float64 [customers, 2]."""
