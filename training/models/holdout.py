@@ -71,7 +71,7 @@ def top_share(ranked_by: Vector, spend: Vector) -> float | None:
 def deviance(predicted: Vector, actual: Vector) -> float:
     """Return the mean Poisson deviance of expected money against what was spent, [customers]: the mean has the least of it."""
     mu = np.maximum(predicted, 1e-9)
-    logs = np.where(actual > 0, actual * np.log(np.where(actual > 0, actual, 1.0) / mu), 0.0)
+    logs = actual * (np.log(np.where(actual > 0, actual, 1.0)) - np.log(mu))
     return float(2 * (logs - (actual - mu)).mean())
 
 

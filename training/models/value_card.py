@@ -58,6 +58,11 @@ def _holdout(after: Mapping[str, Any] | None, end: str) -> str:
     lines = [f"## The hold-out, until {end}", ""]
     lines.append(f"{after['actual']:,.0f} purchases; predicted {after['transactions']:,.1f}, by own rates {naive['transactions']:,.1f}.")
     lines.append(f"Mean absolute error {after['mae']:.3f}, by own rate {naive['mae']:.3f}; correlation {_figure(after['correlation'])}.")
+    money, interval = after["spend"], after["interval"]
+    served = NAMES["gamma_gamma"] if money["served"] == "closed" else "trees with a zero-inflated log-normal head"
+    predicted = money["models"][money["served"]]["predicted"]
+    lines.append(f"Money {money['actual']:,.2f}; predicted {predicted:,.2f}, by {served}, which of both had the lesser deviance.")
+    lines.append(f"The {interval['level']:.0%} interval held for {interval['within']:.1%} of the customers.")
     lines += ["", "| repeat purchases before | customers | predicted | actual |", "|---|---|---|---|"]
     lines += [
         f"| {row['repeatPurchases']} | {row['customers']:,} | {row['predicted']:.3f} | {row['actual']:.3f} |"
