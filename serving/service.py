@@ -47,8 +47,9 @@ Cancel = Callable[[], object]
 
 
 class _How(NamedTuple):
-    """How a request is to be answered, as `Question.begin` takes it."""
+    """What was asked, before anything was looked up, and how it is to be answered, as `Question.begin` takes it."""
 
+    asked: msgspec.Struct
     deadline: float
     fresh: bool
     priority: int
@@ -135,14 +136,15 @@ class Question:
 
         Call what it returns, if anything, when nobody waits for the answer any more. `fresh` does not look into the cache.
         """
-        lookup, features = self.engine.lookup, self._features
-        if lookup is not None and features is not None and (entity := lookup.key(request)) is not None:
-            return self._look_up(features.get(lookup, entity), lookup, request, done, _How(deadline, fresh, priority))
-        return self._begin(request, done, deadline=deadline, fresh=fresh, priority=priority)
+        lookup, features, how = self.engine.lookup, self._features, _How(request, deadline, fresh, priority)
+        if lookup is None or features is None or (entity := lookup.key(request)) is None:
+            return self._begin(request, done, how)
+        if self._live is not None and (hit := self._peek(self._key(self._live, how))) is not None:
+            done(hit)
+            return None
+        return self._look_up(features.get(lookup, entity), lookup, done, how)
 
-    def _look_up(
-        self, reading: "asyncio.Future[Stored | None]", lookup: Lookup, request: msgspec.Struct, done: Done, how: "_How"
-    ) -> Cancel | None:
+    def _look_up(self, reading: "asyncio.Future[Stored | None]", lookup: Lookup, done: Done, how: "_How") -> Cancel | None:
         """Begin to answer once what is stored of the entity is here."""
         cancel: list[Cancel] = []
 
@@ -153,7 +155,7 @@ class Question:
             try:
                 if isinstance(found, Exception):
                     raise found
-                begun = self._begin(lookup.filled(request, found), done, **how._asdict())
+                begun = self._begin(lookup.filled(how.asked, found), done, how)
             except Exception as error:
                 done(error)
                 return
@@ -163,9 +165,9 @@ class Question:
         reading.add_done_callback(ended)
         return lambda: cancel[0]() if cancel else reading.cancel()
 
-    def _begin(self, request: msgspec.Struct, done: Done, *, deadline: float, fresh: bool, priority: int) -> Cancel | None:
-        """Begin to answer a request that lacks nothing."""
-        live, cache = self._live, self._cache
+    def _begin(self, request: msgspec.Struct, done: Done, how: "_How") -> Cancel | None:
+        """Begin to answer a request that lacks nothing; it is kept under what was asked."""
+        live, cache, (_, deadline, fresh, priority) = self._live, self._cache, how
         if live is None:
             done(NotReadyError(f"no model for {self.engine.name} is loaded yet"))
             return None
@@ -173,13 +175,10 @@ class Question:
         if refusal is not None:
             done(refusal)
             return None
-        key = b""
+        key = self._key(live, how)
         if cache is not None and not fresh:
-            key = caching.key(self.engine.name, live.version, request)
-            hit = cache.peek(key)
-            self._luck += LUCK_SMOOTHING * ((hit is not None) - self._luck)
-            if hit is not None:
-                done(Asked(hit.value, hit.state, hit.age_s))
+            if (hit := self._peek(key)) is not None:
+                done(hit)
                 return None
             if self.batcher.refusal(deadline, priority) is None:
                 return self._share(key, live, request, deadline, priority, done)
@@ -193,6 +192,18 @@ class Question:
             done(self._instead(key, live, request) or job)
             return None
         return job.cancel
+
+    def _key(self, live: Scorer, how: "_How") -> bytes:
+        """Return what an answer is kept under, nothing where it is not."""
+        return b"" if self._cache is None or how.fresh else caching.key(self.engine.name, live.version, how.asked)
+
+    def _peek(self, key: bytes) -> Asked | None:
+        """Return the answer that this process has, None where it has none or is not to look."""
+        if self._cache is None or not key:
+            return None
+        hit = self._cache.peek(key)
+        self._luck += LUCK_SMOOTHING * ((hit is not None) - self._luck)
+        return None if hit is None else Asked(hit.value, hit.state, hit.age_s)
 
     def ask(self, request: msgspec.Struct, *, deadline: float, fresh: bool = False, priority: int = NORMAL) -> "asyncio.Future[Asked]":
         """Return the answer to come, as `begin` gives it; it raises NotReadyError, OverloadedError, DeadlineExceededError."""

@@ -25,7 +25,7 @@ from serving.service import score
 from serving.settings import CONFIGS
 from serving.stores.features import Publisher
 from tests.serving.greeting import client
-from tests.serving.stores import real_redis
+from tests.serving.stores import real_redis, run_valkey
 from training import bundle as bundles
 from training.datasets import buyers
 from training.errors import TableError
@@ -291,3 +291,25 @@ def test_a_store_that_takes_nothing_says_so(tmp_path):
     with pytest.raises(StoreUnavailableError, match="does not take what is published"):
         publisher.put(VALUE.lookup, "value-1", ["c"], [0.0], np.zeros((1, len(NAMES))))
     publisher.close()
+
+
+async def test_a_cached_answer_is_given_by_name_without_a_look_into_the_store(task, trained, purchases_csv, tmp_path, monkeypatch):
+    registry = Registry(str(tmp_path / "registry"), tmp_path / "fetched")
+    registry.add(trained.path, alias="champion")
+    monkeypatch.setenv("REVENUE_ENGINE_MODELS__REGISTRY", str(tmp_path / "registry"))
+    server, url = run_valkey(tmp_path)
+    monkeypatch.setenv("REVENUE_ENGINE_FEATURES__REDIS_URL", url)
+    try:
+        name = publish(task, url, purchases_csv, tmp_path / "out.parquet")["customerId"][0]
+        async with Application(configuration.load()) as application, client(application.api) as http:
+            first = await http.post(VALUE.route, json={"customerId": name})
+            server.kill()
+            server.wait()
+            again = await http.post(VALUE.route, json={"customerId": name})
+            assert (first.headers["x-cache"], again.headers["x-cache"]) == ("miss", "hit")
+            assert again.content == first.content
+            fresh = await http.post(VALUE.route, json={"customerId": name}, headers={"Cache-Control": "no-cache"})
+            assert fresh.status_code == 503
+    finally:
+        server.kill()
+        server.wait()
