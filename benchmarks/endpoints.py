@@ -1,6 +1,7 @@
 """Every question of one server, in turn: `python -m benchmarks.endpoints [--quick]`, from the project's root.
 
 The server holds a model for each question, its cache off. 32 connections ask one question after another in short slices, round after round.
+By name, a customer is read from the feature store anew for every request: what was read a moment ago is not used here (`features.fresh_s`).
 Rates are compared with the purchase endpoint's of the same round, since a machine that others use too is not always as fast. Every answer
 is held against the engine's own, computed in this process. Writes benchmarks/results/endpoints.json.
 """

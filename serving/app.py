@@ -94,7 +94,7 @@ class Application:
         wanted = self.settings.features
         if wanted.redis_url is None:
             return None
-        features = Features(wanted.redis_url, wanted.timeout_ms / 1000)
+        features = Features(wanted.redis_url, wanted.timeout_ms / 1000, wanted.fresh_s)
         self._closing.push_async_callback(features.aclose)
         return features
 

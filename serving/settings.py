@@ -64,6 +64,9 @@ class Features(_Part):
 
     redis_url: str | None = None
     timeout_ms: float = Field(50.0, gt=0)
+    fresh_s: float = Field(
+        1.0, ge=0
+    )  # for how long a replica answers from what it has read: one page asks several times; 0 reads each time
     keep_days: float = Field(90.0, gt=0)  # after a publication
 
 

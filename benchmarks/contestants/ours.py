@@ -31,6 +31,7 @@ def start(model: Path, port: int, *, cache: bool = False, replicas: int | None =
         "REVENUE_ENGINE_MODELS__ALIAS": ALIAS,
         "REVENUE_ENGINE_SERVER__HOST": "127.0.0.1",
         "REVENUE_ENGINE_CACHE__ENABLED": str(cache).lower(),
+        **({} if cache else {"REVENUE_ENGINE_FEATURES__FRESH_S": "0"}),
     }
     if replicas is not None:
         environment["REVENUE_ENGINE_SERVER__REPLICAS"] = str(replicas)

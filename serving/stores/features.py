@@ -17,6 +17,7 @@ from serving.stores.link import Link
 
 _NAMESPACE = b"revenue-engine:features:1:"  # the number is that of _Packed's layout
 _PATIENCE_S = 10.0  # of a publication, for one reply
+_MOST_READ = 10_000  # entities that a replica remembers
 
 
 class _Packed(msgspec.Struct, array_like=True, frozen=True):
@@ -33,21 +34,29 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 class Features:
-    """The features of entities in the Redis at `url`, for whoever answers requests."""
+    """The features of entities in the Redis at `url`, for whoever answers requests; what was read is good for `fresh_s`."""
 
-    def __init__(self, url: str, timeout_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, url: str, timeout_s: float, fresh_s: float = 0.0, clock: Callable[[], float] = time.monotonic) -> None:
         self.link = Link(url, timeout_s, "features.redis_url", clock)
         self.garbled = 0
+        self._fresh_s, self._clock = fresh_s, clock
+        self._read: dict[bytes, tuple[float, Stored]] = {}  # in the order in which they were read
 
     def get(self, lookup: Lookup, entity: str) -> "asyncio.Future[Stored | None]":
         """Return what is stored of an entity, None where nothing is; it raises StoreUnavailableError where Redis does not say."""
-        return self.link.read(key(lookup, entity), functools.partial(self._unpacked, lookup))
+        name = key(lookup, entity)
+        found = self._read.get(name)
+        if found is not None and found[0] > self._clock():
+            answer: asyncio.Future[Stored | None] = asyncio.get_running_loop().create_future()
+            answer.set_result(found[1])
+            return answer
+        return self.link.read(name, functools.partial(self._unpacked, lookup, name))
 
     async def aclose(self) -> None:
         """Close every connection."""
         await self.link.aclose()
 
-    def _unpacked(self, lookup: Lookup, packed: bytes) -> Stored | None:
+    def _unpacked(self, lookup: Lookup, name: bytes, packed: bytes) -> Stored | None:
         try:
             found = _decode(packed)
             vector = np.frombuffer(found.vector, "<f8")
@@ -57,7 +66,13 @@ class Features:
         if found.names != _hash(lookup) or len(vector) != len(lookup.names):
             self.garbled += 1
             return None
-        return Stored(found.version, found.as_of_s, vector)
+        stored = Stored(found.version, found.as_of_s, vector)
+        if self._fresh_s > 0:
+            self._read.pop(name, None)
+            self._read[name] = self._clock() + self._fresh_s, stored
+            if len(self._read) > _MOST_READ:
+                del self._read[next(iter(self._read))]
+        return stored
 
 
 class Publisher:

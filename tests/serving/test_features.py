@@ -13,7 +13,7 @@ from serving import embedded
 from serving.engines.lookup import Lookup
 from serving.errors import SettingsError, StoreUnavailableError
 from serving.stores.features import Features, Publisher, key
-from tests.serving.stores import NODE, TIMEOUT_S, FakeRedis, polite, real_redis
+from tests.serving.stores import NODE, TIMEOUT_S, Clock, FakeRedis, polite, real_redis
 
 LOOKUP = Lookup("customer", ("one", "two", "three"), str, lambda request, stored: request, "id", "asOf")
 VECTOR = np.array([1.0, 2.5, np.nan])
@@ -84,6 +84,32 @@ async def test_a_thousand_reads_travel_together():
         assert await asyncio.gather(*(features.get(LOOKUP, str(number)) for number in range(1000))) == [None] * 1000
         assert server.commands.count(b"MGET") <= 20
         await features.aclose()
+
+
+async def test_what_was_read_is_good_for_a_while_and_then_read_again(url):
+    clock = Clock(0.0)
+    features = Features(url, TIMEOUT_S, 1.0, clock)
+    publish(url, ["page"], [VECTOR])
+    assert (await features.get(LOOKUP, "page")).version == "value-1"
+    publish(url, ["page"], [VECTOR], version="value-2")
+    clock.now = 0.9
+    assert (await features.get(LOOKUP, "page")).version == "value-1"
+    clock.now = 1.1
+    assert (await features.get(LOOKUP, "page")).version == "value-2"
+    await features.aclose()
+
+
+async def test_how_much_is_remembered_is_bounded_the_oldest_first(url, monkeypatch):
+    monkeypatch.setattr("serving.stores.features._MOST_READ", 3)
+    names = [f"many-{number}" for number in range(5)]
+    publish(url, names, [VECTOR] * 5)
+    features = Features(url, TIMEOUT_S, 60.0, Clock(0.0))
+    for name in names:
+        await features.get(LOOKUP, name)
+    publish(url, names, [VECTOR] * 5, version="value-2")
+    versions = [(await features.get(LOOKUP, name)).version for name in reversed(names)]
+    assert versions == ["value-1"] * 3 + ["value-2"] * 2
+    await features.aclose()
 
 
 async def test_a_store_that_does_not_answer_is_an_error_and_soon_not_asked_any_more():
