@@ -47,6 +47,11 @@ class Summaries(NamedTuple):
         return spent
 
     @property
+    def average_spend(self) -> float:
+        """Return what a repeat purchase brings on average, over customers who have made one; 0 where nobody has."""
+        return float(self.mean_spend[self.has_spend].mean()) if self.has_spend.any() else 0.0
+
+    @property
     def silent_days(self) -> Vector:
         """Return the days since the last purchase."""
         return np.rint((self.age - self.recency) * DAYS_A_WEEK)

@@ -19,7 +19,7 @@ from kernels.parts import Parts
 from training.bundle import Bundle
 from training.errors import BundleError
 from training.models import boosted, ziln
-from training.models.lifetime import MODELS, SPEND_PARAMETERS
+from training.models.lifetime import MODELS, SPEND_PARAMETERS, Fit
 from training.models.rfm import Edges, segments
 from training.models.value_defaults import DISCOUNT, HORIZON_DAYS, LEVEL, QUIET_DAYS
 from training.models.ziln import Ziln
@@ -171,6 +171,26 @@ def table(model: ValueModel, customers: Sequence[str], as_of: Sequence[str], kno
         "segment": model.segments(known)[0],
         "insufficientData": [lacking] * len(money),
         "modelVersion": [model.version] * len(money),
+    }
+
+
+def content(
+    served: Fit,
+    spend: Fit | None,
+    now: Summaries,
+    as_of: str,
+    insufficient: Sequence[str],
+    trees: Mapping[str, float] | None = None,
+) -> dict[str, Any]:
+    """Return the content of value.json; `now`: the customers as of the end of the data; trees: the spread and days of those beside it."""
+    return {
+        "counting": served.content(),
+        "spend": None if spend is None else spend.content(),
+        "meanSpend": now.average_spend,
+        "asOf": as_of,
+        "edges": Edges.of(*now.rfm).content(),
+        "insufficientData": list(insufficient),
+        "trees": trees,
     }
 
 

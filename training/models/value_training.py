@@ -5,8 +5,8 @@ without a hold-out the likeliest is. A model that cannot be fitted is said and l
 """
 
 import io
-from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, date, datetime, timedelta
+from collections.abc import Callable, Mapping
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +15,17 @@ import polars as pl
 import xgboost as xgb
 from numpy.typing import NDArray
 
-from kernels.forest import Forest
 from training import bundle as bundles
-from training import disk, evaluate, frames, histories, transactions_table
+from training import disk, frames, histories, transactions_table
 from training.bundle import Bundle
 from training.errors import CellError, FitError, TableError
 from training.histories import Histories
-from training.models import holdout, value, value_card, ziln
+from training.models import value, value_card, ziln
 from training.models.lifetime import DEPENDENT, MODELS, Fit, dependence, fit, fit_spend
-from training.models.rfm import Edges
 from training.models.value import ValueModel
-from training.models.value_defaults import LEVEL
+from training.models.value_judging import best, held_out, window
 from training.provenance import fingerprint, software
-from training.summaries import DAYS_A_WEEK, Summaries
+from training.summaries import Summaries
 from training.transactions_table import Purchases
 
 Progress = Callable[[str, float], None]
@@ -76,7 +74,9 @@ def train(
     learned = None if after is None or after["spend"]["served"] != "trees" else window(purchases, seen.end, after["days"], seed)
     trees = None if learned is None or after is None else {"spread": learned.spread, "days": after["days"]}
     files = {
-        value.VALUE: bundles.encoded(content(counting[served], spend, now.known, now.end.isoformat(), measured["insufficientData"], trees)),
+        value.VALUE: bundles.encoded(
+            value.content(counting[served], spend, now.known, now.end.isoformat(), measured["insufficientData"], trees)
+        ),
         value.METRICS: bundles.encoded(measured),
         value.CARD: value_card.card(meta := _meta(purchases, seen, data, seed), measured).encode(),
         **({} if learned is None else {ziln.CHANCE: _ubj(learned.chance), ziln.AMOUNT: _ubj(learned.amount)}),
@@ -149,13 +149,6 @@ def spending(known: Summaries, failed: dict[str, str]) -> Fit | None:
         return None
 
 
-def best(counting: Mapping[str, Fit], after: Mapping[str, Any] | None) -> str:
-    """Return the name of the model that is served: that which predicts the hold-out best, by mean absolute error, else the likeliest."""
-    if after is None:
-        return max(counting, key=lambda name: counting[name].log_likelihood)
-    return min(counting, key=lambda name: float(after["models"][name]["mae"]))
-
-
 def metrics(
     seen: Histories, counting: Mapping[str, Fit], spend: Fit | None, failed: Mapping[str, str], served: str, after: dict[str, Any] | None
 ) -> dict[str, Any]:
@@ -195,95 +188,6 @@ def _told(one: Fit | None) -> dict[str, Any] | None:
     return {**one.parameters, "logLikelihood": one.log_likelihood, "standardErrors": errors, "customers": one.customers}
 
 
-def held_out(purchases: Purchases, seen: Histories, counting: Mapping[str, Fit], spend: Fit | None, seed: int) -> dict[str, Any]:
-    """Return how every model and the naive rate predict the hold-out, how they rank the customers, and what is better at their money."""
-    assert seen.holdout_count is not None, "a hold-out without one; this is a bug"
-    assert seen.holdout_spend is not None, "a hold-out without its money; this is a bug"
-    known, days = seen.known, float((seen.end - seen.split).days)
-    actual, spent = seen.holdout_count.astype(np.float64), np.maximum(seen.holdout_spend, 0.0)
-    predicted = {
-        name: value.futures(MODELS[name].number, MODELS[name].given(one.values), known.seen, days / DAYS_A_WEEK)[1]
-        for name, one in counting.items()
-    }
-    naive = np.where(known.age > 0, known.frequency / np.maximum(known.age, 1e-9) * days / DAYS_A_WEEK, 0.0)
-    models = {name: holdout.errors(column, actual) for name, column in predicted.items()}
-    served = best(counting, {"models": models})
-    learned = content(counting[served], spend, known, as_of="", insufficient=())
-    closed = ValueModel(learned, {"currency": None}, "")
-    trees, why = _alternative(purchases, seen, days, seed)
-    model, money = _better(closed, learned, trees, known, spent, days)
-    return {
-        "weeks": days / DAYS_A_WEEK,
-        "days": days,
-        "actual": float(actual.sum()),
-        "models": models,
-        "naive": holdout.errors(naive, actual),
-        "byRepeatPurchases": holdout.by_frequency(known.frequency, predicted[served], actual),
-        "ranking": _ranking(known, spent, predicted[served], spend),
-        "spend": {**money, "treesLacking": why},
-        "interval": _interval(model, known, spent, days),
-        "noPurchase": _silence(model, known, actual, days),
-    }
-
-
-def window(purchases: Purchases, end: date, days: float, seed: int) -> ziln.Learned:
-    """Return trees of what customers spent in the `days` until `end`, from what was known of them before. Raises FitError."""
-    start = end - timedelta(days=days)
-    if start.toordinal() < int(purchases.day.min()):
-        raise FitError(f"the history begins after {start}: there is no window of {days:g} days to learn from")
-    before = histories.of(purchases, split=start, end=end)
-    assert before.holdout_spend is not None, "a window without money; this is a bug"
-    return ziln.fit(before.known, np.maximum(before.holdout_spend, 0.0), seed)
-
-
-def _alternative(purchases: Purchases, seen: Histories, days: float, seed: int) -> tuple[ziln.Ziln | None, str | None]:
-    """Return trees that have learned from the window before the hold-out, or why there are none."""
-    try:
-        learned = window(purchases, seen.split, days, seed)
-    except FitError as error:
-        return None, str(error)
-    return ziln.Ziln(Forest.from_booster(learned.chance), Forest.from_booster(learned.amount), learned.spread, days), None
-
-
-def _better(
-    closed: ValueModel, learned: Mapping[str, Any], trees: ziln.Ziln | None, known: Summaries, spent: Vector, days: float
-) -> tuple[ValueModel, dict[str, Any]]:
-    """Return the model that predicts the money of the hold-out better, by deviance, and how both do."""
-    models = {"closed": closed, **({} if trees is None else {"trees": ValueModel(learned, {"currency": None}, "", trees)})}
-    found = {}
-    for name, model in models.items():
-        expected = model.outlook(known, days, 0.0).value
-        errors = holdout.errors(expected, spent)
-        found[name] = {"deviance": holdout.deviance(expected, spent), "predicted": errors.pop("transactions"), **errors}
-    served = min(found, key=lambda name: found[name]["deviance"] or 0.0)
-    return models[served], {"actual": float(spent.sum()), "served": served, "models": found}
-
-
-def _ranking(known: Summaries, spent: Vector, predicted: Vector, spend: Fit | None) -> dict[str, Any] | None:
-    """Return how well value and past spend rank customers by what they spent, None where nobody spent anything."""
-    if spent.sum() <= 0:
-        return None
-    each = np.ones(len(spent)) if spend is None else value.spends(spend.values, known.spent, mean_spend(known))
-    past = np.nan_to_num(known.mean_spend) * known.spend_repeats
-    return holdout.ranking(spent, {"predictedValue": predicted * each, "pastRepeatSpend": past})
-
-
-def _interval(model: ValueModel, known: Summaries, spent: Vector, days: float) -> dict[str, float]:
-    """Return what share of the customers spent what the interval says, and its mean width, in money."""
-    found = model.outlook(known, days, 0.0)
-    within = (found.low <= spent) & (spent <= found.high)
-    return {"level": LEVEL, "within": float(within.mean()), "meanWidth": float((found.high - found.low).mean())}
-
-
-def _silence(model: ValueModel, known: Summaries, actual: Vector, days: float) -> dict[str, float] | None:
-    """Return how well it was foretold who would buy nothing in the hold-out, None where all or none did."""
-    silent = (actual == 0).astype(np.float64)
-    if silent.min() == silent.max():
-        return None
-    foretold = model.silence(known, days)
-    return {"share": float(silent.mean()), "foretold": float(foretold.mean()), **evaluate.figures(silent, foretold)}
-
-
 def _ubj(booster: xgb.Booster) -> bytes:
     return bytes(booster.save_raw("ubj"))
 
@@ -303,31 +207,6 @@ def gates(seen: Histories) -> list[dict[str, Any]]:
 
 def _lacking(gate: Mapping[str, Any]) -> str:
     return f"{gate['gate']} {gate['found']:g}, {gate['needed']:g} needed"
-
-
-def mean_spend(known: Summaries) -> float:
-    """Return what a purchase of a repeat buyer brings on average; 0 where nobody has made one."""
-    return float(known.mean_spend[known.has_spend].mean()) if known.has_spend.any() else 0.0
-
-
-def content(
-    served: Fit,
-    spend: Fit | None,
-    now: Summaries,
-    as_of: str,
-    insufficient: Sequence[str],
-    trees: Mapping[str, float] | None = None,
-) -> dict[str, Any]:
-    """Return the content of value.json; `now`: the customers as of the end of the data; trees: the spread and days of those beside it."""
-    return {
-        "counting": served.content(),
-        "spend": None if spend is None else spend.content(),
-        "meanSpend": mean_spend(now),
-        "asOf": as_of,
-        "edges": Edges.of(*now.rfm).content(),
-        "insufficientData": list(insufficient),
-        "trees": trees,
-    }
 
 
 def scored(model: ValueModel, now: Histories) -> pl.DataFrame:
