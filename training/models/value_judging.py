@@ -43,7 +43,7 @@ def held_out(purchases: Purchases, seen: Histories, counting: Mapping[str, Fit],
     served = best(counting, {"models": models})
     learned = value.content(counting[served], spend, known, as_of="", insufficient=())
     closed = ValueModel(learned, {"currency": None}, "")
-    trees, why = _alternative(purchases, seen, days, seed)
+    trees, why = _alternative(purchases, seen, spent, days, seed)
     model, money = _better(closed, learned, trees, known, spent, days)
     return {
         "weeks": days / DAYS_A_WEEK,
@@ -69,9 +69,10 @@ def window(purchases: Purchases, end: date, days: float, seed: int) -> ziln.Lear
     return ziln.fit(before.known, np.maximum(before.holdout_spend, 0.0), seed)
 
 
-def _alternative(purchases: Purchases, seen: Histories, days: float, seed: int) -> tuple[ziln.Ziln | None, str | None]:
-    """Return trees that have learned from the window before the hold-out, or why there are none."""
+def _alternative(purchases: Purchases, seen: Histories, spent: Vector, days: float, seed: int) -> tuple[ziln.Ziln | None, str | None]:
+    """Return trees that have learned from the window before the hold-out, or why there are none; served ones learn from it, [customers]."""
     try:
+        ziln.require(spent)
         learned = window(purchases, seen.split, days, seed)
     except FitError as error:
         return None, str(error)

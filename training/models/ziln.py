@@ -76,11 +76,17 @@ class Ziln:
         return mean(self.chance.margin(X).astype(np.float64), self.amount.margin(X).astype(np.float64), self.spread)
 
 
+def require(spent: Vector) -> None:
+    """Raise FitError where too few customers, [n], spent something to learn from."""
+    some = int((spent > 0).sum())
+    if len(spent) < LEAST or some < LEAST_SPENDING:
+        raise FitError(f"{some} of {len(spent)} customers spent something; {LEAST_SPENDING} of {LEAST} are needed to learn from")
+
+
 def fit(known: Summaries, spent: Vector, seed: int) -> Learned:
     """Return the trees that say what customers spend after what is known of them, [n]. Raises FitError where too few did."""
+    require(spent)
     some = spent > 0
-    if len(spent) < LEAST or some.sum() < LEAST_SPENDING:
-        raise FitError(f"{int(some.sum())} of {len(spent)} customers spent something; {LEAST_SPENDING} of {LEAST} are needed to learn from")
     X, logs = columns(known), np.log(spent[some])
     held_out = np.empty(len(logs))
     for learn, judge in trees.folds(np.zeros(len(logs)), FOLDS, seed):
