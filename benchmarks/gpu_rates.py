@@ -17,9 +17,10 @@ from numba import cuda
 from numpy.typing import NDArray
 
 from benchmarks import results
+from benchmarks.clicks import random_sessions
 from benchmarks.products import RATIOS, products
 from benchmarks.value_rates import PARAMETERS, WEEKS, customers
-from kernels import lifetime, pricing
+from kernels import friction, lifetime, pricing
 from kernels.forest import Forest
 
 TREES, DEPTH, FEATURES = 200, 6, 17
@@ -113,6 +114,21 @@ def prices() -> dict[str, Any]:
     return found
 
 
+def clicks() -> dict[str, Any]:
+    """Return the times of counting friction in a million sessions."""
+    arrays = random_sessions(MANY)
+    reals, ints = np.empty((MANY, friction.REALS)), np.empty((MANY, friction.INTS), np.int64)
+    out = np.empty((MANY, 2 * len(friction.DETECTORS)), np.int32)
+    core = _once(lambda: friction.friction(*arrays, friction.DEFAULTS, out))
+    device = [cuda.to_device(one) for one in (*arrays, friction.DEFAULTS, reals, ints, out)]
+    (there,) = seconds(lambda: friction.friction_on_cuda(MANY, *device))
+    found = {"gpu_s": there, "one_core_s": core, "times_one_core": round(core / there, 1)}
+    if not np.array_equal(device[-1].copy_to_host(), out):
+        raise SystemExit("the GPU does not count friction as the CPU does; nothing is recorded")
+    say(f"friction: {found}")
+    return found
+
+
 def _once(call: Callable[[], object]) -> float:
     """Return the seconds of a call, after one that is not counted."""
     call()
@@ -135,7 +151,7 @@ def main() -> None:
     device = cuda.get_current_device()
     name = device.name.decode() if isinstance(device.name, bytes) else str(device.name)
     found = {"gpu": name, "model": {"trees": TREES, "depth": DEPTH, "features": FEATURES}, "customers": MANY, "products": MANY}
-    results.conclude("gpu_rates", {**found, "forest": forest(), "lives": lives(), "prices": prices()}, write=True)
+    results.conclude("gpu_rates", {**found, "forest": forest(), "lives": lives(), "prices": prices(), "friction": clicks()}, write=True)
 
 
 if __name__ == "__main__":

@@ -125,6 +125,15 @@ def value_rates(results: Results) -> Iterator[str]:
     )
 
 
+def friction_rates(results: Results) -> Iterator[str]:
+    """Yield the numbers of results/friction_rates.json."""
+    ours, plain = (statistics.median(results["seconds_a_session"][name]) * 1e6 for name in ("ours", "plain"))
+    yield (
+        f"Friction in {results['sessions']:,} sessions of {results['events'] / results['sessions']:.0f} events, on one core: {ours:.2f} µs "
+        f"a session; the same rules in plain Python take {plain:,.0f} µs, **{results['times_ours']:,.0f} times** that. {_made(results)}"
+    )
+
+
 def gpu_rates(results: Results) -> Iterator[str]:
     """Yield the numbers of results/gpu_rates.json."""
     yield f"| on {results['gpu']} | seconds | times as long: XGBoost on the same GPU | one core |"
@@ -132,8 +141,10 @@ def gpu_rates(results: Results) -> Iterator[str]:
     for rows, each in results["forest"].items():
         core = f"**{each['times_one_core']:,.1f}**" if "times_one_core" in each else "-"
         yield f"| trees, {int(rows):,} rows | {each['ours_s']:.5f} | **{each['times_ours']:.2f}** | {core} |"
-    for name, each in (*results["lives"].items(), ("prices", results["prices"])):
-        what = f"{results['products']:,} products priced" if name == "prices" else f"{results['customers']:,} customers, {name}"
+    counted = {f"{results['customers']:,} customers, {name}": each for name, each in results["lives"].items()}
+    counted[f"{results['products']:,} products priced"] = results["prices"]
+    counted[f"{results['customers']:,} sessions, friction"] = results["friction"]
+    for what, each in counted.items():
         yield f"| {what} | {each['gpu_s']:.5f} | - | **{each['times_one_core']:,.1f}** |"
     model, apart = results["model"], max(each["largest_difference"] for each in results["lives"].values())
     yield ""
@@ -208,6 +219,7 @@ SECTIONS: dict[str, Callable[[Results], Iterator[str]]] = {
     "kernel_rates": kernel_rates,
     "costs": costs,
     "value_rates": value_rates,
+    "friction_rates": friction_rates,
     "gpu_rates": gpu_rates,
     "price_rates": price_rates,
     "profit": profit,

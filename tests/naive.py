@@ -469,3 +469,170 @@ def ranges(
     x, mean = spent
     own = random.gamma(q + p * x, 1 / (v + x * mean), many)
     return np.quantile(np.where(bought > 0, random.gamma(p * np.maximum(bought, 1)) / own, 0.0), levels)
+
+
+class Moved(NamedTuple):
+    """One event of a session as `kernels.friction` has it; NaN and 0 are unknown."""
+
+    kind: str
+    time_ms: int
+    x: float = math.nan
+    y: float = math.nan
+    target: int = 0
+    page: int = 0
+    wait_ms: float = math.nan
+
+
+ANSWERS = ("page", "change", "input", "focus", "back")
+
+
+def friction(events: Sequence[Moved], limits: Mapping[str, float]) -> dict[str, list[int]]:
+    """Return at which events each detector fires, by its name: every rule looks at the whole session by itself."""
+    now, latest = [], -1
+    for event in events:
+        latest = max(latest, event.time_ms)
+        now.append(latest)
+    rules = {
+        "rageClick": rages,
+        "deadClick": dead_clicks,
+        "errorClick": error_clicks,
+        "uTurn": u_turns,
+        "pageLoop": page_loops,
+        "thrashedCursor": thrashed,
+        "hesitation": hesitations,
+        "refocus": refocuses,
+        "longWait": long_waits,
+    }
+    return {name: rule(events, now, limits) for name, rule in rules.items()}
+
+
+def start() -> list[Moved]:
+    """Return a session without an event."""
+    return []
+
+
+def update(events: Sequence[Moved], event: Moved) -> list[Moved]:
+    """Return the session with one event more."""
+    return [*events, event]
+
+
+def friction_scores(counts: Mapping[str, int]) -> float:
+    """Return the friction score of a session."""
+    return 4 * counts["rageClick"] + 5 * counts["errorClick"] + 4 * counts["errorClick"] + 2 * counts["deadClick"]
+
+
+def rages(events: Sequence[Moved], now: Sequence[int], limits: Mapping[str, float]) -> list[int]:
+    """Return the clicks that are the third of a run of near ones."""
+    clicks = [place for place, event in enumerate(events) if event.kind == "click"]
+    found, run = [], 0
+    for number, place in enumerate(clicks):
+        one, before = events[place], events[clicks[number - 1]]
+        near = number > 0 and abs(one.x - before.x) + abs(one.y - before.y) < limits["ragePixels"]
+        run = run + 1 if near and now[place] - now[clicks[number - 1]] < limits["rageMs"] else 1
+        found += [place] if run == limits["rageClicks"] else []
+    return found
+
+
+def dead_clicks(events: Sequence[Moved], now: Sequence[int], limits: Mapping[str, float]) -> list[int]:
+    """Return the events by which a click has gone without an answer for too long; of more than 8 that wait the oldest is forgotten."""
+    found, waiting, before = [], list[int](), None
+    for place, event in enumerate(events):
+        found += [place for since in waiting if now[place] - since >= limits["deadMs"]]
+        waiting = [since for since in waiting if now[place] - since < limits["deadMs"]]
+        if event.kind in ANSWERS:
+            waiting = []
+        if event.kind == "scroll":
+            waiting = [since for since in waiting if now[place] - since >= limits["deadScrollMs"]]
+        if event.kind == "click":
+            same = before is not None and event.target == events[before].target != 0
+            if not (same and before is not None and now[place] - now[before] < limits["sameClickMs"]):
+                waiting = [*sorted(waiting)[-7:], now[place]]
+            before = place
+    return found
+
+
+def error_clicks(events: Sequence[Moved], now: Sequence[int], limits: Mapping[str, float]) -> list[int]:
+    """Return the errors that come right after a click, one for each click."""
+    found = []
+    for place, event in enumerate(events):
+        if event.kind == "click":
+            for later in range(place + 1, len(events)):
+                if events[later].kind == "click":
+                    break
+                if events[later].kind == "error" and now[later] - now[place] <= limits["errorMs"]:
+                    found.append(later)
+                    break
+    return found
+
+
+def u_turns(events: Sequence[Moved], now: Sequence[int], limits: Mapping[str, float]) -> list[int]:
+    """Return the pages that are the one before the last, which was left in haste and untouched."""
+    visits = [place for place, event in enumerate(events) if event.kind == "page" and event.page]
+    found = []
+    for before, last, place in zip(visits, visits[1:], visits[2:], strict=False):
+        back = events[place].page == events[before].page != events[last].page
+        touched = any(event.kind in ("click", "input") for event in events[last:place])
+        found += [place] if back and not touched and now[place] - now[last] <= limits["turnMs"] else []
+    return found
+
+
+def page_loops(events: Sequence[Moved], now: Sequence[int], limits: Mapping[str, float]) -> list[int]:
+    """Return the visits that are the third of one page in a short time, among the latest 16."""
+    visits = [place for place, event in enumerate(events) if event.kind == "page" and event.page]
+    found = []
+    for number, place in enumerate(visits):
+        late = [other for other in visits[max(0, number - 15) : number + 1] if now[place] - now[other] < limits["loopMs"]]
+        found += [place] if sum(events[other].page == events[place].page for other in late) == limits["loopVisits"] else []
+    return found
+
+
+def thrashed(events: Sequence[Moved], now: Sequence[int], limits: Mapping[str, float]) -> list[int]:
+    """Return the moves at which the pointer has turned back so often, so fast and to so little that it is thrashed about."""
+    found, turns, path, at, before = [], list[tuple[int, float, float, float]](), 0.0, None, None
+    for place, event in enumerate(events):
+        if event.kind != "move" or math.isnan(event.x) or math.isnan(event.y):
+            continue
+        if at is None:
+            at = event.x, event.y
+            continue
+        way = event.x - at[0], event.y - at[1]
+        length = math.sqrt(way[0] * way[0] + way[1] * way[1])
+        if length == 0:
+            continue
+        if before is not None:
+            along = way[0] * before[0] + way[1] * before[1]
+            if along < limits["thrashCosine"] * length * math.sqrt(before[0] * before[0] + before[1] * before[1]):
+                turns.append((now[place], at[0], at[1], path))
+                first = turns[-int(limits["thrashTurns"])] if len(turns) >= limits["thrashTurns"] else None
+                if first is not None and now[place] - first[0] < limits["thrashMs"]:
+                    across = math.sqrt((at[0] - first[1]) ** 2 + (at[1] - first[2]) ** 2)
+                    if path - first[3] > limits["thrashRatio"] * across:
+                        found.append(place)
+                        turns = []
+        path, at, before = path + length, (event.x, event.y), way
+    return found
+
+
+def hesitations(events: Sequence[Moved], now: Sequence[int], limits: Mapping[str, float]) -> list[int]:
+    """Return the events before which nothing was done for long after a focus or a hover."""
+    acts = [place for place, event in enumerate(events) if event.kind != "move"]
+    return [
+        place
+        for before, place in pairwise(acts)
+        if events[before].kind in ("focus", "hover") and now[place] - now[before] > limits["hesitationMs"]
+    ]
+
+
+def refocuses(events: Sequence[Moved], now: Sequence[int], limits: Mapping[str, float]) -> list[int]:
+    """Return the focuses that are the third of one field, among the latest 16."""
+    focuses = [place for place, event in enumerate(events) if event.kind == "focus" and event.target]
+    found = []
+    for number, place in enumerate(focuses):
+        late = focuses[max(0, number - 15) : number + 1]
+        found += [place] if sum(events[other].target == events[place].target for other in late) == limits["refocuses"] else []
+    return found
+
+
+def long_waits(events: Sequence[Moved], now: Sequence[int], limits: Mapping[str, float]) -> list[int]:
+    """Return the waits that are long."""
+    return [place for place, event in enumerate(events) if event.kind == "wait" and event.wait_ms >= limits["waitMs"]]

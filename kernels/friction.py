@@ -1,0 +1,368 @@
+"""Friction in a session, counted exactly: what a shopper does when something does not work, is not found, or cannot be decided.
+
+Deterministic rules over a session's events, in the order in which they come; `THRESHOLDS` has every number of them and where it is from.
+A state of fixed size takes one event after the other (`update`), and `friction` takes a million sessions by the very same step, so that
+both count alike. No rule looks at how keys are struck or how a hand moves; of pointer moves only reversals count, where they are sent.
+
+An event: its kind; milliseconds; x and y in pixels, NaN unknown; target, the hash of what was clicked, focused or hovered over; page, that
+of the page shown; 0 is unknown. wait_ms: how long the shopper waited for the shop, NaN unknown. A time before the latest one counts as that
+one, and is counted as unordered; an unknown kind is none of these, and only moves the time.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kernels.compile import formula, on_cpu, on_cuda
+
+Ints = NDArray[np.int64]
+Reals = NDArray[np.float64]
+
+UNKNOWN, PAGE, CLICK, SCROLL, CHANGE, ERROR, BACK, FOCUS, INPUT, MOVE, WAIT, HOVER = range(12)
+KINDS = ("unknown", "page", "click", "scroll", "change", "error", "back", "focus", "input", "move", "wait", "hover")
+# CHANGE: the page has changed without being another one, which answers a click as well as a page does. ERROR: of a script.
+
+RAGE_CLICK, DEAD_CLICK, ERROR_CLICK, U_TURN, PAGE_LOOP, THRASHED_CURSOR, HESITATION, REFOCUS, LONG_WAIT = range(9)
+DETECTORS = (
+    *("rageClick", "deadClick", "errorClick", "uTurn", "pageLoop"),
+    *("thrashedCursor", "hesitation", "refocus", "longWait"),
+)
+
+
+class Threshold(NamedTuple):
+    """A number of a rule: its unit, and where it is from."""
+
+    name: str
+    value: float
+    unit: str
+    source: str
+
+
+THRESHOLDS: tuple[Threshold, ...] = (
+    Threshold("rageClicks", 3, "clicks, each near the one before in place and time", "PostHog, rageclick"),
+    Threshold("ragePixels", 30, "pixels, |dx| + |dy|, less than", "PostHog, rageclick"),
+    Threshold("rageMs", 1000, "ms between two clicks, less than", "PostHog, rageclick"),
+    Threshold("deadMs", 2500, "ms in which nothing answers a click", "PostHog, dead clicks: mutation threshold"),
+    Threshold("deadScrollMs", 100, "ms in which a scroll answers a click, less than", "PostHog, dead clicks: scroll threshold"),
+    Threshold("sameClickMs", 1000, "ms in which a click on the same target is the same attempt, less than", "PostHog, dead clicks"),
+    Threshold("errorMs", 100, "ms from a click to a script's error, at most", "Datadog, error tap"),
+    Threshold("turnMs", 5000, "ms on a page without a click or an input before going back, at most", "Uxify, u-turn"),
+    Threshold("loopVisits", 3, "visits of one page", "Conviva, page loop"),
+    Threshold("loopMs", 15000, "ms that these visits are within, less than", "Conviva, page loop"),
+    Threshold("thrashTurns", 8, "reversals of the pointer, at most 8", "ours: vendors give no number"),
+    Threshold("thrashCosine", -0.5, "cosine of the angle that is a reversal, less than: 120 degrees", "ours"),
+    Threshold("thrashMs", 2000, "ms that these reversals are within, less than", "ours"),
+    Threshold("thrashRatio", 4, "times the displacement that the path is, more than", "ours"),
+    Threshold("hesitationMs", 3000, "ms after a focus or a hover without an action, more than", "ours"),
+    Threshold("refocuses", 3, "focuses of one field", "ours"),
+    Threshold("waitMs", 3000, "ms of a wait, at least", "Sentry, slow click"),
+)
+RAGE_CLICKS, RAGE_PIXELS, RAGE_MS, DEAD_MS, DEAD_SCROLL_MS, SAME_CLICK_MS, ERROR_MS, TURN_MS, LOOP_VISITS, LOOP_MS = range(10)
+THRASH_TURNS, THRASH_COSINE, THRASH_MS, THRASH_RATIO, HESITATION_MS, REFOCUSES, WAIT_MS = range(10, 17)
+DEFAULTS = np.array([threshold.value for threshold in THRESHOLDS])
+
+# What is remembered is bounded: so many of the latest visits, focuses, clicks without an answer, and reversals.
+VISITS, PENDING, TURNS = 16, 8, 8
+
+# The whole numbers of a state. Times are -1 where there is none; _OLDEST: of the clicks without an answer, or a time before it.
+_INDEX, _NOW, _UNORDERED, _RUN, _CLICK_AT, _CLICK_TARGET, _BLAMED, _TOUCHED, _AWAITED, _VISITS, _FOCUSES, _TURNED, _OLDEST = range(13)
+_PENDING_AT = 13
+_PAGES = _PENDING_AT + PENDING
+_SHOWN_AT = _PAGES + VISITS
+_FIELDS = _SHOWN_AT + VISITS
+_TURNED_AT = _FIELDS + VISITS
+COUNTS = _TURNED_AT + TURNS  # how often each detector has fired
+LATEST = COUNTS + len(DETECTORS)  # and at which event last, -1 for never
+INTS = LATEST + len(DETECTORS)
+# And the others.
+_CLICK_X, _CLICK_Y, _X, _Y, _STEP_X, _STEP_Y, _PATH = range(7)
+_TURN_X = 7
+_TURN_Y = _TURN_X + TURNS
+_TURN_PATH = _TURN_Y + TURNS
+REALS = _TURN_PATH + TURNS
+
+
+@formula
+def begin(ints: Ints, reals: Reals) -> None:
+    """Begin a session in the state of another: what is remembered of that one's visits, focuses and reversals is no longer counted."""
+    for place in range(_PENDING_AT):
+        ints[place] = 0
+    ints[_NOW] = ints[_CLICK_AT] = ints[_AWAITED] = ints[_OLDEST] = -1
+    for place in range(PENDING):
+        ints[_PENDING_AT + place] = -1
+    for place in range(len(DETECTORS)):
+        ints[COUNTS + place], ints[LATEST + place] = 0, -1
+    for place in range(_PATH):
+        reals[place] = math.nan
+    reals[_PATH] = 0.0
+
+
+@formula
+def fire(ints: Ints, detector: int) -> None:
+    """Count what a detector has seen, at the event that is taken."""
+    ints[COUNTS + detector] += 1
+    ints[LATEST + detector] = ints[_INDEX]
+
+
+@formula
+def expire(ints: Ints, now: int, limits: Reals) -> None:
+    """Count the clicks that nothing has answered in time."""
+    oldest = -1
+    for place in range(PENDING):
+        since = ints[_PENDING_AT + place]
+        if since >= 0 and now - since >= limits[DEAD_MS]:
+            ints[_PENDING_AT + place] = -1
+            fire(ints, DEAD_CLICK)
+        elif since >= 0 and (oldest < 0 or since < oldest):
+            oldest = since
+    ints[_OLDEST] = oldest
+
+
+@formula
+def answer(ints: Ints, now: int, within_ms: float) -> None:
+    """Forget the clicks, made less than `within_ms` ago, that something has answered."""
+    left = -1
+    for place in range(PENDING):
+        since = ints[_PENDING_AT + place]
+        if since >= 0 and now - since < within_ms:
+            ints[_PENDING_AT + place] = -1
+        elif since >= 0:
+            left = ints[_OLDEST]
+    ints[_OLDEST] = left
+
+
+@formula
+def await_answer(ints: Ints, now: int) -> None:
+    """Remember a click without an answer, instead of the oldest where there are PENDING."""
+    oldest = 0
+    for place in range(PENDING):
+        if ints[_PENDING_AT + place] < ints[_PENDING_AT + oldest]:
+            oldest = place
+    ints[_PENDING_AT + oldest] = now
+    ints[_OLDEST] = now if ints[_OLDEST] < 0 else ints[_OLDEST]
+
+
+@formula
+def click(ints: Ints, reals: Reals, now: int, x: float, y: float, target: int, limits: Reals) -> None:
+    """Take a click: the run of those near each other, and whether something must answer it."""
+    since = now - ints[_CLICK_AT]
+    first = ints[_CLICK_AT] < 0
+    near = not first and abs(x - reals[_CLICK_X]) + abs(y - reals[_CLICK_Y]) < limits[RAGE_PIXELS] and since < limits[RAGE_MS]
+    ints[_RUN] = ints[_RUN] + 1 if near else 1
+    if ints[_RUN] == limits[RAGE_CLICKS]:
+        fire(ints, RAGE_CLICK)
+    same = not first and target != 0 and target == ints[_CLICK_TARGET] and since < limits[SAME_CLICK_MS]
+    if not same:
+        await_answer(ints, now)
+    ints[_CLICK_AT], ints[_CLICK_TARGET], ints[_BLAMED], ints[_TOUCHED] = now, target, 0, 1
+    reals[_CLICK_X], reals[_CLICK_Y] = x, y
+
+
+@formula
+def visit(ints: Ints, now: int, page: int, limits: Reals) -> None:
+    """Take the page that is shown: whether it is the one before the last, left in haste, and how often it was shown of late."""
+    visits = ints[_VISITS]
+    if visits >= 2:
+        last, before = (visits - 1) % VISITS, (visits - 2) % VISITS
+        back = page == ints[_PAGES + before] and page != ints[_PAGES + last]
+        if back and ints[_TOUCHED] == 0 and now - ints[_SHOWN_AT + last] <= limits[TURN_MS]:
+            fire(ints, U_TURN)
+    ints[_PAGES + visits % VISITS], ints[_SHOWN_AT + visits % VISITS] = page, now
+    ints[_VISITS] += 1
+    ints[_TOUCHED] = 0
+    shown = 0
+    for place in range(min(ints[_VISITS], VISITS)):
+        shown += ints[_PAGES + place] == page and now - ints[_SHOWN_AT + place] < limits[LOOP_MS]
+    if shown == limits[LOOP_VISITS]:
+        fire(ints, PAGE_LOOP)
+
+
+@formula
+def focus(ints: Ints, target: int, limits: Reals) -> None:
+    """Take a field that is focused: how often it was, of the latest focuses."""
+    ints[_FIELDS + ints[_FOCUSES] % VISITS] = target
+    ints[_FOCUSES] += 1
+    focused = 0
+    for place in range(min(ints[_FOCUSES], VISITS)):
+        focused += ints[_FIELDS + place] == target
+    if focused == limits[REFOCUSES]:
+        fire(ints, REFOCUS)
+
+
+@formula
+def move(ints: Ints, reals: Reals, now: int, x: float, y: float, limits: Reals) -> None:
+    """Take where the pointer is: whether it has turned back, so often and to so little that it is thrashed about."""
+    if math.isnan(x) or math.isnan(y):
+        return
+    step_x, step_y = x - reals[_X], y - reals[_Y]
+    length = math.sqrt(step_x * step_x + step_y * step_y)
+    if math.isnan(length):
+        reals[_X], reals[_Y] = x, y
+    elif length > 0:
+        before = math.sqrt(reals[_STEP_X] * reals[_STEP_X] + reals[_STEP_Y] * reals[_STEP_Y])
+        along = step_x * reals[_STEP_X] + step_y * reals[_STEP_Y]
+        if along < limits[THRASH_COSINE] * length * before:
+            turn(ints, reals, now, limits)
+        reals[_PATH] += length
+        reals[_X], reals[_Y], reals[_STEP_X], reals[_STEP_Y] = x, y, step_x, step_y
+
+
+@formula
+def turn(ints: Ints, reals: Reals, now: int, limits: Reals) -> None:
+    """Take that the pointer has turned back where it was last."""
+    place = ints[_TURNED] % TURNS
+    ints[_TURNED_AT + place] = now
+    reals[_TURN_X + place], reals[_TURN_Y + place], reals[_TURN_PATH + place] = reals[_X], reals[_Y], reals[_PATH]
+    ints[_TURNED] += 1
+    turns = int(limits[THRASH_TURNS])
+    if ints[_TURNED] < turns:
+        return
+    first = (ints[_TURNED] - turns) % TURNS
+    across = math.sqrt((reals[_X] - reals[_TURN_X + first]) ** 2 + (reals[_Y] - reals[_TURN_Y + first]) ** 2)
+    if now - ints[_TURNED_AT + first] < limits[THRASH_MS] and reals[_PATH] - reals[_TURN_PATH + first] > limits[THRASH_RATIO] * across:
+        fire(ints, THRASHED_CURSOR)
+        ints[_TURNED] = 0
+
+
+@formula
+def step(
+    kind: int, time_ms: int, x: float, y: float, target: int, page: int, wait_ms: float, limits: Reals, ints: Ints, reals: Reals
+) -> None:
+    """Take one event into a state: constant work, constant memory."""
+    ints[_UNORDERED] += time_ms < ints[_NOW]
+    now = max(time_ms, ints[_NOW])
+    ints[_NOW] = now
+    if ints[_OLDEST] >= 0 and now - ints[_OLDEST] >= limits[DEAD_MS]:
+        expire(ints, now, limits)
+    if kind != MOVE:
+        if ints[_AWAITED] >= 0 and now - ints[_AWAITED] > limits[HESITATION_MS]:
+            fire(ints, HESITATION)
+        ints[_AWAITED] = now if kind in (FOCUS, HOVER) else -1
+    if ints[_OLDEST] >= 0 and kind in (PAGE, CHANGE, INPUT, FOCUS, BACK):
+        answer(ints, now, math.inf)
+    if kind == CLICK:
+        click(ints, reals, now, x, y, target, limits)
+    elif kind == PAGE and page != 0:
+        visit(ints, now, page, limits)
+    elif kind == SCROLL and ints[_OLDEST] >= 0:
+        answer(ints, now, limits[DEAD_SCROLL_MS])
+    elif kind == FOCUS and target != 0:
+        focus(ints, target, limits)
+    elif kind == INPUT:
+        ints[_TOUCHED] = 1
+    elif kind == MOVE:
+        move(ints, reals, now, x, y, limits)
+    elif kind == ERROR and ints[_CLICK_AT] >= 0 and ints[_BLAMED] == 0 and now - ints[_CLICK_AT] <= limits[ERROR_MS]:
+        ints[_BLAMED] = 1
+        fire(ints, ERROR_CLICK)
+    elif kind == WAIT and wait_ms >= limits[WAIT_MS]:
+        fire(ints, LONG_WAIT)
+    ints[_INDEX] += 1
+
+
+@formula
+def session_into(
+    place: int,
+    row: int,
+    offsets: Ints,
+    kind: NDArray[np.int8],
+    time_ms: Ints,
+    x: NDArray[np.float32],
+    y: NDArray[np.float32],
+    target: Ints,
+    page: Ints,
+    wait_ms: NDArray[np.float32],
+    limits: Reals,
+    reals: Reals,
+    ints: Ints,
+    out: NDArray[np.int32],
+) -> None:
+    """Write what session `row` comes to, by way of the state at `place`; the arrays are those of `friction`."""
+    state, rest = ints[place], reals[place]
+    begin(state, rest)
+    for event in range(offsets[row], offsets[row + 1]):
+        step(kind[event], time_ms[event], x[event], y[event], target[event], page[event], wait_ms[event], limits, state, rest)
+    for detector in range(2 * len(DETECTORS)):
+        out[row, detector] = state[COUNTS + detector]
+
+
+@formula
+def session_of(
+    row: int,
+    offsets: Ints,
+    kind: NDArray[np.int8],
+    time_ms: Ints,
+    x: NDArray[np.float32],
+    y: NDArray[np.float32],
+    target: Ints,
+    page: Ints,
+    wait_ms: NDArray[np.float32],
+    limits: Reals,
+    reals: Reals,
+    ints: Ints,
+    out: NDArray[np.int32],
+) -> None:
+    """Write what session `row` comes to; reals, ints: a state for each session, float64 [sessions, REALS] and int64 [sessions, INTS]."""
+    session_into(row, row, offsets, kind, time_ms, x, y, target, page, wait_ms, limits, reals, ints, out)
+
+
+@on_cpu
+def update(
+    kind: int, time_ms: int, x: float, y: float, target: int, page: int, wait_ms: float, limits: Reals, ints: Ints, reals: Reals
+) -> None:
+    """Take one event into the state of its session, which `start` has begun: int64 [INTS] and float64 [REALS].
+
+    kind: of KINDS; limits: DEFAULTS, or others in the order of THRESHOLDS. ints[COUNTS:LATEST] are the counts of DETECTORS, ints[LATEST:]
+    the events, from 0, at which each fired last.
+    """
+    step(kind, time_ms, x, y, target, page, wait_ms, limits, ints, reals)
+
+
+@on_cpu
+def start(ints: Ints, reals: Reals) -> None:
+    """Write the state of a session without an event: int64 [INTS], float64 [REALS]."""
+    ints[:], reals[:] = 0, 0.0
+    begin(ints, reals)
+
+
+@on_cpu
+def friction(
+    offsets: Ints,
+    kind: NDArray[np.int8],
+    time_ms: Ints,
+    x: NDArray[np.float32],
+    y: NDArray[np.float32],
+    target: Ints,
+    page: Ints,
+    wait_ms: NDArray[np.float32],
+    limits: Reals,
+    out: NDArray[np.int32],
+) -> None:
+    """Write how often each detector has fired in every session, and at which of its events, from 0, last.
+
+    offsets: int64 [sessions + 1]; the events of session i are offsets[i]:offsets[i + 1], in the order in which they came. kind int8,
+    time_ms int64, x and y float32, target and page int64, wait_ms float32, all [events]. limits: as for `update`. out: int32 [sessions,
+    2 detectors], the counts and then the events, -1 for never.
+    """
+    reals, ints = np.empty((1, REALS)), np.empty((1, INTS), np.int64)
+    for row in range(len(offsets) - 1):
+        session_into(0, row, offsets, kind, time_ms, x, y, target, page, wait_ms, limits, reals, ints, out)
+
+
+friction_on_cuda = on_cuda(session_of)
+
+
+@on_cpu
+def friction_scores(counts: Ints, out: Reals) -> None:
+    """Write a friction score of each session: script errors at a click 5, rage and error clicks 4 each, dead clicks 2 (netaj.io).
+
+    counts: int64 [sessions, detectors], in the order of DETECTORS; out: float64 [sessions]. HIGH and more is high, MEDIUM and more medium.
+    """
+    for row in range(len(counts)):
+        of = counts[row]
+        out[row] = 4 * of[RAGE_CLICK] + (5 + 4) * of[ERROR_CLICK] + 2 * of[DEAD_CLICK]
+
+
+HIGH, MEDIUM = 15.0, 6.0

@@ -1,0 +1,238 @@
+"""Friction: the published vectors, every rule at its bounds, and one event after the other against all at once and against plain rules."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from benchmarks.clicks import random_sessions
+from kernels import friction as kernel
+from tests import naive
+from tests.naive import Moved
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+DETECTORS = len(kernel.DETECTORS)
+LIMITS = {threshold.name: threshold.value for threshold in kernel.THRESHOLDS}
+
+
+def started():
+    ints, reals = np.empty(kernel.INTS, np.int64), np.empty(kernel.REALS)
+    kernel.start(ints, reals)
+    return ints, reals
+
+
+def take(state, events):
+    ints, reals = state
+    for event in events:
+        kernel.update(kernel.KINDS.index(event.kind), *event[1:], kernel.DEFAULTS, ints, reals)
+
+
+def told(ints):
+    """Return how often each detector has fired, and at which event last, of the last numbers of a state or a row of `friction`."""
+    counts, latest = ints[-2 * DETECTORS : -DETECTORS].tolist(), ints[-DETECTORS:].tolist()
+    return {name: (count, at) for name, count, at in zip(kernel.DETECTORS, counts, latest, strict=True)}
+
+
+def fired(*events):
+    """Return how often the detectors have fired that have."""
+    state = started()
+    take(state, events)
+    return {name: count for name, (count, _) in told(state[0]).items() if count}
+
+
+def columns(sessions):
+    """Return sessions as the arrays of `friction`, without the results."""
+    events = [event for session in sessions for event in session]
+    offsets = np.cumsum([0, *(len(session) for session in sessions)]).astype(np.int64)
+    kinds = np.array([kernel.KINDS.index(event.kind) for event in events], np.int8)
+    rest = [np.array([event[place] for event in events]) for place in range(1, 7)]
+    types = (np.int64, np.float32, np.float32, np.int64, np.int64, np.float32)
+    return offsets, kinds, *(column.astype(kind) for column, kind in zip(rest, types, strict=True))
+
+
+def bulk(arrays):
+    out = np.empty((len(arrays[0]) - 1, 2 * DETECTORS), np.int32)
+    kernel.friction(*arrays, kernel.DEFAULTS, out)
+    return out
+
+
+def click(at, x=0.0, y=0.0, target=0):
+    return Moved("click", at, x, y, target)
+
+
+def page(at, number):
+    return Moved("page", at, page=number)
+
+
+def thrash(turns, width=50.0, gap=100):
+    """Return moves to and fro."""
+    return [Moved("move", place * gap, width * (place % 2), 0.0) for place in range(turns + 2)]
+
+
+@pytest.mark.parametrize(
+    ("events", "expected"),
+    [
+        ([click(0, 0, 0), click(400, 5, 5), click(800, 9, 9)], {"rageClick": 1}),
+        ([click(0, 0, 0), click(400, 15, 15), click(800, 15, 15)], {}),  # 30 pixels are not less than 30
+        ([click(0), click(1000), click(1500)], {}),  # 1,000 ms are not less than 1,000
+        ([click(place * 100) for place in range(5)], {"rageClick": 1}),  # one run, one event
+        ([click(0), click(900), click(1800)], {"rageClick": 1}),  # by pairs, so up to 2 s
+        ([click(0, np.nan, np.nan)] * 4, {}),
+    ],
+)
+def test_rage_is_as_posthog_counts_it(events, expected):
+    assert fired(*events) == expected
+
+
+@pytest.mark.parametrize(
+    ("events", "expected"),
+    [
+        ([click(0), page(2500, 1)], {"deadClick": 1}),
+        ([click(0), page(2499, 1), page(9000, 2)], {}),
+        ([click(0)], {}),  # nothing tells yet
+        ([click(0), Moved("scroll", 99), page(9000, 1)], {}),
+        ([click(0), Moved("scroll", 100), page(9000, 1)], {"deadClick": 1}),
+        ([click(0, target=7), click(999, 90, target=7), page(5000, 1)], {"deadClick": 1}),  # one attempt
+        ([click(0, target=7), click(1000, 90, target=7), page(5000, 1)], {"deadClick": 2}),
+        ([click(0), Moved("change", 10), page(5000, 1)], {}),
+        ([click(0), Moved("error", 100), Moved("error", 100)], {"errorClick": 1}),
+        ([click(0), Moved("error", 101)], {}),
+        ([page(0, 1), page(1000, 2), page(6000, 1)], {"uTurn": 1}),
+        ([page(0, 1), page(1000, 2), page(6001, 1)], {}),
+        ([page(0, 1), page(1000, 2), click(1500), page(3000, 1)], {}),
+        ([page(0, 1), page(0, 1), page(14_999, 1)], {"pageLoop": 1}),
+        ([page(0, 1), page(0, 1), page(15_000, 1)], {}),
+        ([Moved("focus", 0, target=1), Moved("input", 3001)], {"hesitation": 1}),
+        ([Moved("hover", 0, target=1), Moved("move", 2000, 1, 1), click(3001)], {"hesitation": 1}),
+        ([Moved("hover", 0, target=1), click(3000)], {}),
+        ([Moved("focus", place * 10, target=place % 2 + 1) for place in range(6)], {"refocus": 2}),
+        ([Moved("focus", place * 10) for place in range(6)], {}),  # nobody knows which field
+        ([Moved("wait", 0, wait_ms=3000.0), Moved("wait", 9, wait_ms=2999.0), Moved("wait", 9)], {"longWait": 1}),
+        (thrash(8), {"thrashedCursor": 1}),
+        (thrash(7), {}),
+        (thrash(8, gap=300), {}),
+        ([Moved("move", place * 10, place * 50.0, 0.0) for place in range(30)], {}),
+    ],
+)
+def test_every_rule_holds_at_its_bounds(events, expected):
+    assert fired(*events) == expected
+
+
+KIND = st.sampled_from(kernel.KINDS)
+PLACE = st.sampled_from([0.0, 10.0, 29.0, 30.0, 200.0, float("nan")])
+GAP = st.sampled_from([0, 1, 50, 99, 100, 101, 400, 999, 1000, 2499, 2500, 3001, 5000, 15_000, -700])
+WAIT = st.sampled_from([float("nan"), 0.0, 2999.0, 3000.0])
+EVENT = st.tuples(KIND, GAP, PLACE, PLACE, st.integers(0, 2), st.integers(0, 3), WAIT)
+
+
+@st.composite
+def session(draw, most=60):
+    at, events = 1_700_000_000_000, []
+    for kind, gap, *rest in draw(st.lists(EVENT, max_size=most)):
+        at += gap
+        events.append(Moved(kind, at, *rest))
+    return events
+
+
+@given(st.lists(session(), min_size=1, max_size=4))
+@settings(deadline=None, max_examples=300)
+def test_one_after_the_other_equals_all_at_once_equals_the_plain_rules(sessions):
+    ints = bulk(columns(sessions))
+    for row, events in enumerate(sessions):
+        state = started()
+        take(state, events)
+        np.testing.assert_array_equal(state[0][kernel.COUNTS :], ints[row])
+        plain = naive.friction(events, LIMITS)
+        assert told(ints[row]) == {name: (len(found), found[-1] if found else -1) for name, found in plain.items()}
+
+
+@given(session(), st.integers(0, 60))
+@settings(deadline=None, max_examples=60)
+def test_a_state_that_was_packed_into_bytes_goes_on_as_if_it_had_not_been(events, cut):
+    whole, first = started(), started()
+    take(whole, events)
+    take(first, events[:cut])
+    packed = first[0].tobytes(), first[1].tobytes()
+    again = np.frombuffer(packed[0], np.int64).copy(), np.frombuffer(packed[1], np.float64).copy()
+    take(again, events[cut:])
+    np.testing.assert_array_equal(again[0], whole[0])
+    np.testing.assert_array_equal(again[1], whole[1])
+
+
+@given(session(), session())
+@settings(deadline=None, max_examples=60)
+def test_an_unknown_kind_is_no_error_and_sessions_do_not_meet(one, other):
+    strange = [event._replace(kind="unknown") for event in other]
+    assert fired(*strange) == {name: count for name, count in fired(*strange).items() if name in ("deadClick", "hesitation")}
+    together, alone = bulk(columns([one, other])), bulk(columns([other]))
+    np.testing.assert_array_equal(together[1], alone[0])
+
+
+def test_times_that_run_back_are_counted_and_count_as_the_latest():
+    state = started()
+    take(state, [click(5000), click(1000), click(1000)])
+    assert told(state[0])["rageClick"] == (1, 2)
+    assert state[0][2] == 2
+
+
+def test_ten_thousand_events_and_none_are_sessions_too():
+    many = [click(place * 10, target=place % 5) for place in range(10_000)]
+    ints = bulk(columns([[], many, []]))
+    assert told(ints[0]) == told(ints[2]) == dict.fromkeys(kernel.DETECTORS, (0, -1))
+    assert told(ints[1])["rageClick"][0] == 1
+
+
+def test_a_score_is_its_plain_twin_and_has_its_bands():
+    counts = np.random.default_rng(0).integers(0, 4, (200, len(kernel.DETECTORS)))
+    out = np.empty(200)
+    kernel.friction_scores(counts, out)
+    assert out.tolist() == [naive.friction_scores(dict(zip(kernel.DETECTORS, row, strict=True))) for row in counts.tolist()]
+    assert kernel.MEDIUM < kernel.HIGH
+
+
+def test_every_threshold_is_named_with_its_unit_and_source():
+    assert len({threshold.name for threshold in kernel.THRESHOLDS}) == len(kernel.THRESHOLDS) == kernel.WAIT_MS + 1
+    assert all(threshold.unit and threshold.source for threshold in kernel.THRESHOLDS)
+
+
+SIMULATED = """
+import sys
+import numpy as np
+from kernels import compile, friction
+assert compile.SIMULATED
+with np.load(sys.argv[1]) as stored:
+    arrays = [stored[f"arr_{place}"] for place in range(8)]
+sessions = len(arrays[0]) - 1
+ints, reals = np.empty((sessions, friction.INTS), np.int64), np.empty((sessions, friction.REALS))
+out = np.empty((sessions, 2 * len(friction.DETECTORS)), np.int32)
+friction.friction_on_cuda(sessions, *arrays, friction.DEFAULTS, reals, ints, out)
+np.save(sys.argv[2], out)
+"""
+
+
+def test_the_simulated_cuda_launch_counts_as_the_cpu_does(tmp_path: Path) -> None:
+    arrays = random_sessions(40)
+    np.savez(tmp_path / "inputs.npz", *arrays)
+    environment = {**os.environ, "NUMBA_ENABLE_CUDASIM": "1", "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"}
+    command = [sys.executable, "-c", SIMULATED, str(tmp_path / "inputs.npz"), str(tmp_path / "out.npy")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), bulk(arrays))
+
+
+@pytest.mark.gpu
+def test_a_gpu_counts_as_the_cpu_does() -> None:
+    from numba import cuda
+
+    if not cuda.is_available():
+        pytest.skip("no CUDA device here")
+    arrays = random_sessions(20_000)
+    ints, reals = np.empty((20_000, kernel.INTS), np.int64), np.empty((20_000, kernel.REALS))
+    out = np.empty((20_000, 2 * DETECTORS), np.int32)
+    kernel.friction_on_cuda(20_000, *arrays, kernel.DEFAULTS, reals, ints, out)
+    np.testing.assert_array_equal(out, bulk(arrays))
