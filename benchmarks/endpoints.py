@@ -79,7 +79,7 @@ def value_bodies(bundle: bundles.Bundle) -> list[bytes]:
     bodies = []
     for number in range(BODIES):
         age, frequency = int(random.integers(30, 700)), int(random.integers(0, 20))
-        recency = int(random.integers(1, age)) if frequency else 0
+        recency = int(random.integers(frequency, age)) if frequency else 0
         spend = round(float(random.uniform(10, 200)), 2)
         summary = {"frequency": frequency, "recencyDays": recency, "ageDays": age, "meanSpend": spend}
         body = {"customerId": f"c{number:05}", "summary": summary, "asOf": AS_OF, "predictionHorizon": 365}

@@ -14,9 +14,10 @@ import numpy as np
 from kernels.compile import formula, on_cpu
 from kernels.lifetime import AGE, FREQUENCY, MEAN_SPEND, PARETO_NBD, PURCHASES, Matrix, Vector
 
-_BINS, _SINGLE = 96, 48  # of how many purchases: one each at first, then as many together as can be made at most
+_BINS, _SINGLE = 128, 48  # of how many purchases: one each at first, then so many together that as many can be made
 _NEGLIGIBLE = 1e-6  # of the chance of more purchases
 _STEPS = 60
+_LEAST_LOG = -600.0  # of a chance, so that its recurrence has digits to begin with
 _EXACT = 1e-5  # of a cube root of money, relative
 _NODES, _WEIGHTS = (np.ascontiguousarray(part) for part in np.polynomial.legendre.leggauss(16))
 _SHARES, _COUNTS = 0, 1  # the rows of what `purchases_of` writes
@@ -32,25 +33,34 @@ def most_purchases(k: float, z: float) -> float:
 
 
 @formula
-def first_weight(k: float, z: float, n: float) -> float:
-    """Return the chance of n by a negative binomial, which underflows to nothing where it is."""
+def log_weight(k: float, z: float, n: float) -> float:
+    """Return the log of the chance of n by a negative binomial."""
     if n == 0:
-        return math.exp(-k * math.log1p(z))
-    log_rising = math.lgamma(k + n) - math.lgamma(k) - math.lgamma(n + 1)
-    return math.exp(log_rising - k * math.log1p(z) + n * math.log(z / (1 + z)))
+        return -k * math.log1p(z)
+    return math.lgamma(k + n) - math.lgamma(k) - math.lgamma(n + 1) - k * math.log1p(z) - n * math.log1p(1 / z)
 
 
 @formula
 def first_count(k: float, z: float) -> float:
-    """Return below what number of purchases hardly any chance is."""
+    """Return below what number of purchases hardly any chance is, and at which the chance is still a float64."""
     mean = k * z
-    return max(0.0, math.floor(mean - 9 * math.sqrt(mean * (1 + z))))
+    low = max(0.0, math.floor(mean - 9 * math.sqrt(mean * (1 + z))))
+    if log_weight(k, z, low) > _LEAST_LOG:
+        return low
+    high = math.floor(mean)
+    while high - low > 1:
+        middle = math.floor(0.5 * (low + high))
+        if log_weight(k, z, middle) > _LEAST_LOG:
+            high = middle
+        else:
+            low = middle
+    return high
 
 
 @formula
 def put(table: Matrix, width: float, n: float, share: float) -> None:
-    """Add the chance of n purchases to its bin."""
-    bin_ = int(n) if n < _SINGLE else min(_SINGLE + int((n - _SINGLE) / width), _BINS - 1)
+    """Add the chance of n purchases to its bin; width: of a bin, in the logarithm of n."""
+    bin_ = int(n) if n < _SINGLE else min(_SINGLE + int(math.log(n / _SINGLE) / width), _BINS - 1)
     table[_SHARES, bin_] += share
     table[_COUNTS, bin_] += share * n
 
@@ -59,7 +69,7 @@ def put(table: Matrix, width: float, n: float, share: float) -> None:
 def put_binomial(table: Matrix, width: float, k: float, z: float, share: float) -> None:
     """Add a negative binomial, `share` of all there is."""
     n = first_count(k, z)
-    chance = first_weight(k, z, n)
+    chance = math.exp(log_weight(k, z, n))
     left, most, w = 1.0, most_purchases(k, z), z / (1 + z)
     while left > _NEGLIGIBLE and n <= most:
         put(table, width, n, share * chance)
@@ -72,7 +82,7 @@ def put_binomial(table: Matrix, width: float, k: float, z: float, share: float) 
 def put_stopping(table: Matrix, width: float, k: float, z: float, a: float, b: float) -> None:
     """Add the purchases of one who may stop after each, with a chance from Beta(a, b)."""
     first, most, w = first_count(k, z), most_purchases(k, z), z / (1 + z)
-    chance = first_weight(k, z, first)
+    chance = math.exp(log_weight(k, z, first))
     reached, n = 1.0, 0.0  # the chance that n purchases fall into the time and he has not stopped before the n-th
     tail, lives = 1.0, 1.0  # of the negative binomial, and of not having stopped at n - 1 purchases
     while reached > _NEGLIGIBLE and n <= most:
@@ -90,7 +100,7 @@ def put_stopping(table: Matrix, width: float, k: float, z: float, a: float, b: f
 def purchases_of(model: int, params: Vector, x: float, age: float, t: float, table: Matrix) -> None:
     """Write the distribution of the purchases within t of one who is a customer: the share of each bin, and the mean number in it."""
     k, z = params[0] + x, t / (params[1] + age)
-    width = max(1.0, math.ceil((most_purchases(k, z) - _SINGLE) / (_BINS - _SINGLE)))
+    width = max(math.log(most_purchases(k, z) / _SINGLE), 1.0) / (_BINS - _SINGLE)
     for bin_ in range(_BINS):
         table[_SHARES, bin_] = table[_COUNTS, bin_] = 0.0
     if model == PARETO_NBD:

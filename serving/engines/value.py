@@ -288,6 +288,8 @@ def _problems(summary: CustomerSummary) -> list[FieldProblem]:
         wrong.append(FieldProblem("summary.recencyDays", f"is {summary.recency_days:g}, more than ageDays, {summary.age_days:g}"))
     if (summary.frequency == 0) != (summary.recency_days == 0):
         wrong.append(FieldProblem("summary.recencyDays", "is 0 where frequency is 0, and only there: a repeat purchase is on a later day"))
+    if summary.frequency > summary.recency_days:
+        wrong.append(FieldProblem("summary.frequency", "is more than recencyDays: purchases of one day count as one"))
     if summary.repeats_with_spend is not None and summary.repeats_with_spend > summary.frequency:
         wrong.append(FieldProblem("summary.repeatsWithSpend", "is more than frequency"))
     return wrong

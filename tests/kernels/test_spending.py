@@ -87,6 +87,14 @@ def test_a_row_alone_is_the_row_among_others_and_quantiles_rise(model, params, r
         assert -1e-9 <= quiet(model, params, [customer], t)[0] <= 1 + 1e-9
 
 
+def test_so_many_purchases_that_none_is_next_to_impossible_are_counted_from_where_chances_begin():
+    """The chance of nothing is e^-745 there, which is not a float64 any more."""
+    params, customer = (1.0, 0.01, 0.1353352832366127, 50.0), (72.0, 0.0, 0.0)
+    found = ranges(lifetime.BG_NBD, params, [customer], 2.71, [(72.0, 20.0)])[0]
+    np.testing.assert_allclose(found, naive.ranges(lifetime.BG_NBD, params, customer, 2.71, SPEND, (72.0, 20.0), LEVELS), rtol=0.05)
+    assert np.isfinite(ranges(lifetime.BG_NBD, (1.0, 0.01, 0.1353352832366127, 1.0), [customer], 271.0, [(72.0, 20.0)])).all()
+
+
 def test_within_no_time_nothing_is_spent():
     assert ranges(*BG, [CUSTOMERS[2][0]], 0.0, [(9.0, 80.0)]).tolist() == [[0.0, 0.0, 0.0]]
     assert quiet(*PARETO, [CUSTOMERS[2][0]], 0.0)[0] == pytest.approx(1.0)

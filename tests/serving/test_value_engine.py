@@ -74,9 +74,10 @@ def answer(scorer, summary=None, **fields):
 
 @st.composite
 def summaries(draw):
-    frequency, age = draw(st.integers(0, 50)), draw(st.integers(0, 700))
-    recency = draw(st.integers(1, age)) if frequency and age else 0
-    return {"frequency": frequency if recency else 0, "recencyDays": recency, "ageDays": age, "meanSpend": draw(st.floats(1, 500))}
+    age = draw(st.integers(0, 700))
+    recency = draw(st.integers(0, age))
+    frequency = draw(st.integers(1, min(recency, 50))) if recency else 0
+    return {"frequency": frequency, "recencyDays": recency, "ageDays": age, "meanSpend": draw(st.floats(1, 500))}
 
 
 @settings(max_examples=60, deadline=None)
@@ -145,6 +146,7 @@ def test_who_has_gone_silent_is_riskier_than_who_has_just_bought(scorer):
         ({"summary": SUMMARY | {"frequency": 1.5}}, "summary.frequency"),
         ({"summary": SUMMARY | {"recencyDays": 201}}, "summary.recencyDays"),
         ({"summary": SUMMARY | {"frequency": 0}}, "summary.recencyDays"),
+        ({"summary": SUMMARY | {"frequency": 141}}, "summary.frequency"),
         ({"summary": SUMMARY | {"repeatsWithSpend": 6}}, "summary.repeatsWithSpend"),
         ({"summary": SUMMARY | {"meanSpend": -1}}, "summary.meanSpend"),
     ],
