@@ -25,11 +25,11 @@ LIMITS = {threshold.name: threshold.value for threshold in friction.THRESHOLDS}
 
 
 def ours(arrays: Any) -> tuple[float, Any]:
-    """Return the seconds that the kernel takes for all sessions, and the counts int32 [sessions, detectors]."""
-    out = np.zeros((len(arrays[0]) - 1, 2 * len(friction.DETECTORS)), np.int32)
+    """Return the seconds that the kernel takes for all sessions, and the counts int32 [sessions, counted]."""
+    out = np.zeros((len(arrays[0]) - 1, 2 * len(friction.COUNTED)), np.int32)
     began = time.perf_counter()
     friction.friction(*arrays, friction.DEFAULTS, out)
-    return time.perf_counter() - began, out[:, : len(friction.DETECTORS)]
+    return time.perf_counter() - began, out[:, : len(friction.COUNTED)]
 
 
 def events(arrays: Any, sessions: int) -> list[list[naive.Moved]]:

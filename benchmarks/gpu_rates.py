@@ -118,7 +118,7 @@ def clicks() -> dict[str, Any]:
     """Return the times of counting friction in a million sessions."""
     arrays = random_sessions(MANY)
     reals, ints = np.empty((MANY, friction.REALS)), np.empty((MANY, friction.INTS), np.int64)
-    out = np.empty((MANY, 2 * len(friction.DETECTORS)), np.int32)
+    out = np.empty((MANY, 2 * len(friction.COUNTED)), np.int32)
     core = _once(lambda: friction.friction(*arrays, friction.DEFAULTS, out))
     device = [cuda.to_device(one) for one in (*arrays, friction.DEFAULTS, reals, ints, out)]
     (there,) = seconds(lambda: friction.friction_on_cuda(MANY, *device))

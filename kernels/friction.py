@@ -4,9 +4,10 @@ Deterministic rules over a session's events, in the order in which they come; `T
 A state of fixed size takes one event after the other (`update`), and `friction` takes a million sessions by the very same step, so that
 both count alike. No rule looks at how keys are struck or how a hand moves; of pointer moves only reversals count, where they are sent.
 
-An event: its kind; milliseconds; x and y in pixels, NaN unknown; target, the hash of what was clicked, focused or hovered over; page, that
-of the page shown; 0 is unknown. wait_ms: how long the shopper waited for the shop, NaN unknown. A time before the latest one counts as that
-one, and is counted as unordered; an unknown kind is none of these, and only moves the time.
+An event: its kind; milliseconds, 0 or more; x and y in pixels, NaN unknown; target, the hash of what was clicked, focused or hovered over; page, that
+of the page shown; 0 is unknown. wait_ms: how long the shopper waited for the shop, NaN unknown. A kind that KINDS has not is unknown: it is
+counted, and only moves the time. A time before the latest one counts as that one, and is counted as unordered: a moment of the future holds
+the time until the others reach it, so what is later than now is to be left out before. An event that comes twice is two events.
 """
 
 import math
@@ -29,6 +30,9 @@ DETECTORS = (
     *("rageClick", "deadClick", "errorClick", "uTurn", "pageLoop"),
     *("thrashedCursor", "hesitation", "refocus", "longWait"),
 )
+# What is counted beside: errors of a script wherever they come, and what is odd about the events themselves.
+SCRIPT_ERROR, UNKNOWN_KIND, UNORDERED = range(len(DETECTORS), len(DETECTORS) + 3)
+COUNTED = (*DETECTORS, "scriptError", "unknownKind", "unordered")
 
 
 class Threshold(NamedTuple):
@@ -67,15 +71,15 @@ DEFAULTS = np.array([threshold.value for threshold in THRESHOLDS])
 VISITS, PENDING, TURNS = 16, 8, 8
 
 # The whole numbers of a state. Times are -1 where there is none; _OLDEST: of the clicks without an answer, or a time before it.
-_INDEX, _NOW, _UNORDERED, _RUN, _CLICK_AT, _CLICK_TARGET, _BLAMED, _TOUCHED, _AWAITED, _VISITS, _FOCUSES, _TURNED, _OLDEST = range(13)
-_PENDING_AT = 13
+_INDEX, _NOW, _RUN, _CLICK_AT, _CLICK_TARGET, _BLAMED, _TOUCHED, _AWAITED, _VISITS, _FOCUSES, _TURNED, _OLDEST = range(12)
+_PENDING_AT = 12
 _PAGES = _PENDING_AT + PENDING
 _SHOWN_AT = _PAGES + VISITS
 _FIELDS = _SHOWN_AT + VISITS
 _TURNED_AT = _FIELDS + VISITS
-COUNTS = _TURNED_AT + TURNS  # how often each detector has fired
-LATEST = COUNTS + len(DETECTORS)  # and at which event last, -1 for never
-INTS = LATEST + len(DETECTORS)
+COUNTS = _TURNED_AT + TURNS  # how often each of COUNTED was seen
+LATEST = COUNTS + len(COUNTED)  # and at which event last, -1 for never
+INTS = LATEST + len(COUNTED)
 # And the others.
 _CLICK_X, _CLICK_Y, _X, _Y, _STEP_X, _STEP_Y, _PATH = range(7)
 _TURN_X = 7
@@ -92,7 +96,7 @@ def begin(ints: Ints, reals: Reals) -> None:
     ints[_NOW] = ints[_CLICK_AT] = ints[_AWAITED] = ints[_OLDEST] = -1
     for place in range(PENDING):
         ints[_PENDING_AT + place] = -1
-    for place in range(len(DETECTORS)):
+    for place in range(len(COUNTED)):
         ints[COUNTS + place], ints[LATEST + place] = 0, -1
     for place in range(_PATH):
         reals[place] = math.nan
@@ -100,10 +104,10 @@ def begin(ints: Ints, reals: Reals) -> None:
 
 
 @formula
-def fire(ints: Ints, detector: int) -> None:
-    """Count what a detector has seen, at the event that is taken."""
-    ints[COUNTS + detector] += 1
-    ints[LATEST + detector] = ints[_INDEX]
+def fire(ints: Ints, one: int) -> None:
+    """Count one of COUNTED, at the event that is taken."""
+    ints[COUNTS + one] += 1
+    ints[LATEST + one] = ints[_INDEX]
 
 
 @formula
@@ -227,11 +231,21 @@ def turn(ints: Ints, reals: Reals, now: int, limits: Reals) -> None:
 
 
 @formula
+def error(ints: Ints, now: int, limits: Reals) -> None:
+    """Take an error of a script: whether it comes right after a click, the first to do so."""
+    fire(ints, SCRIPT_ERROR)
+    if ints[_CLICK_AT] >= 0 and ints[_BLAMED] == 0 and now - ints[_CLICK_AT] <= limits[ERROR_MS]:
+        ints[_BLAMED] = 1
+        fire(ints, ERROR_CLICK)
+
+
+@formula
 def step(
     kind: int, time_ms: int, x: float, y: float, target: int, page: int, wait_ms: float, limits: Reals, ints: Ints, reals: Reals
 ) -> None:
     """Take one event into a state: constant work, constant memory."""
-    ints[_UNORDERED] += time_ms < ints[_NOW]
+    if time_ms < ints[_NOW]:
+        fire(ints, UNORDERED)
     now = max(time_ms, ints[_NOW])
     ints[_NOW] = now
     if ints[_OLDEST] >= 0 and now - ints[_OLDEST] >= limits[DEAD_MS]:
@@ -254,11 +268,12 @@ def step(
         ints[_TOUCHED] = 1
     elif kind == MOVE:
         move(ints, reals, now, x, y, limits)
-    elif kind == ERROR and ints[_CLICK_AT] >= 0 and ints[_BLAMED] == 0 and now - ints[_CLICK_AT] <= limits[ERROR_MS]:
-        ints[_BLAMED] = 1
-        fire(ints, ERROR_CLICK)
+    elif kind == ERROR:
+        error(ints, now, limits)
     elif kind == WAIT and wait_ms >= limits[WAIT_MS]:
         fire(ints, LONG_WAIT)
+    elif not UNKNOWN < kind < len(KINDS):
+        fire(ints, UNKNOWN_KIND)
     ints[_INDEX] += 1
 
 
@@ -284,8 +299,8 @@ def session_into(
     begin(state, rest)
     for event in range(offsets[row], offsets[row + 1]):
         step(kind[event], time_ms[event], x[event], y[event], target[event], page[event], wait_ms[event], limits, state, rest)
-    for detector in range(2 * len(DETECTORS)):
-        out[row, detector] = state[COUNTS + detector]
+    for one in range(2 * len(COUNTED)):
+        out[row, one] = state[COUNTS + one]
 
 
 @formula
@@ -314,8 +329,8 @@ def update(
 ) -> None:
     """Take one event into the state of its session, which `start` has begun: int64 [INTS] and float64 [REALS].
 
-    kind: of KINDS; limits: DEFAULTS, or others in the order of THRESHOLDS. ints[COUNTS:LATEST] are the counts of DETECTORS, ints[LATEST:]
-    the events, from 0, at which each fired last.
+    kind: of KINDS; limits: DEFAULTS, or others in the order of THRESHOLDS. ints[COUNTS:LATEST] says how often each of COUNTED was seen,
+    ints[LATEST:] at which event, from 0, last.
     """
     step(kind, time_ms, x, y, target, page, wait_ms, limits, ints, reals)
 
@@ -340,11 +355,11 @@ def friction(
     limits: Reals,
     out: NDArray[np.int32],
 ) -> None:
-    """Write how often each detector has fired in every session, and at which of its events, from 0, last.
+    """Write how often each of COUNTED was seen in every session, and at which of its events, from 0, last.
 
     offsets: int64 [sessions + 1]; the events of session i are offsets[i]:offsets[i + 1], in the order in which they came. kind int8,
     time_ms int64, x and y float32, target and page int64, wait_ms float32, all [events]. limits: as for `update`. out: int32 [sessions,
-    2 detectors], the counts and then the events, -1 for never.
+    2 counted], the counts and then the events, -1 for never.
     """
     reals, ints = np.empty((1, REALS)), np.empty((1, INTS), np.int64)
     for row in range(len(offsets) - 1):
@@ -355,14 +370,19 @@ friction_on_cuda = on_cuda(session_of)
 
 
 @on_cpu
-def friction_scores(counts: Ints, out: Reals) -> None:
-    """Write a friction score of each session: script errors at a click 5, rage and error clicks 4 each, dead clicks 2 (netaj.io).
+def friction_scores(counts: NDArray[np.int32] | Ints, out: Reals) -> None:
+    """Write a friction score of each session: 5 for an error of a script, 4 for a rage or an error click, 2 for a dead one (netaj.io).
 
-    counts: int64 [sessions, detectors], in the order of DETECTORS; out: float64 [sessions]. HIGH and more is high, MEDIUM and more medium.
+    counts: int32 or int64 [sessions, >= counted], in the order of COUNTED; out: float64 [sessions].
     """
     for row in range(len(counts)):
-        of = counts[row]
-        out[row] = 4 * of[RAGE_CLICK] + (5 + 4) * of[ERROR_CLICK] + 2 * of[DEAD_CLICK]
+        seen = counts[row]
+        out[row] = 5 * seen[SCRIPT_ERROR] + 4 * (seen[RAGE_CLICK] + seen[ERROR_CLICK]) + 2 * seen[DEAD_CLICK]
 
 
-HIGH, MEDIUM = 15.0, 6.0
+LEVELS = (("high", 15.0), ("medium", 6.0), ("low", 0.0))  # and the least score of each (netaj.io)
+
+
+def friction_level(score: float) -> str:
+    """Return which of LEVELS a friction score is of."""
+    return next(level for level, least in LEVELS if score >= least)

@@ -487,7 +487,7 @@ ANSWERS = ("page", "change", "input", "focus", "back")
 
 
 def friction(events: Sequence[Moved], limits: Mapping[str, float]) -> dict[str, list[int]]:
-    """Return at which events each detector fires, by its name: every rule looks at the whole session by itself."""
+    """Return at which events each thing is seen that is counted, by its name: every rule looks at the whole session by itself."""
     now, latest = [], -1
     for event in events:
         latest = max(latest, event.time_ms)
@@ -502,6 +502,9 @@ def friction(events: Sequence[Moved], limits: Mapping[str, float]) -> dict[str, 
         "hesitation": hesitations,
         "refocus": refocuses,
         "longWait": long_waits,
+        "scriptError": script_errors,
+        "unknownKind": unknown_kinds,
+        "unordered": unordered,
     }
     return {name: rule(events, now, limits) for name, rule in rules.items()}
 
@@ -518,7 +521,7 @@ def update(events: Sequence[Moved], event: Moved) -> list[Moved]:
 
 def friction_scores(counts: Mapping[str, int]) -> float:
     """Return the friction score of a session."""
-    return 4 * counts["rageClick"] + 5 * counts["errorClick"] + 4 * counts["errorClick"] + 2 * counts["deadClick"]
+    return 5 * counts["scriptError"] + 4 * counts["rageClick"] + 4 * counts["errorClick"] + 2 * counts["deadClick"]
 
 
 def rages(events: Sequence[Moved], now: Sequence[int], limits: Mapping[str, float]) -> list[int]:
@@ -636,3 +639,18 @@ def refocuses(events: Sequence[Moved], now: Sequence[int], limits: Mapping[str, 
 def long_waits(events: Sequence[Moved], now: Sequence[int], limits: Mapping[str, float]) -> list[int]:
     """Return the waits that are long."""
     return [place for place, event in enumerate(events) if event.kind == "wait" and event.wait_ms >= limits["waitMs"]]
+
+
+def script_errors(events: Sequence[Moved], now: Sequence[int], limits: Mapping[str, float]) -> list[int]:
+    """Return the errors."""
+    return [place for place, event in enumerate(events) if event.kind == "error"]
+
+
+def unknown_kinds(events: Sequence[Moved], now: Sequence[int], limits: Mapping[str, float]) -> list[int]:
+    """Return the events of no known kind."""
+    return [place for place, event in enumerate(events) if event.kind == "unknown"]
+
+
+def unordered(events: Sequence[Moved], now: Sequence[int], limits: Mapping[str, float]) -> list[int]:
+    """Return the events that were before one that came earlier."""
+    return [place for place in range(1, len(events)) if events[place].time_ms < now[place - 1]]

@@ -16,7 +16,7 @@ from tests import naive
 from tests.naive import Moved
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-DETECTORS = len(kernel.DETECTORS)
+COUNTED = len(kernel.COUNTED)
 LIMITS = {threshold.name: threshold.value for threshold in kernel.THRESHOLDS}
 
 
@@ -34,12 +34,12 @@ def take(state, events):
 
 def told(ints):
     """Return how often each detector has fired, and at which event last, of the last numbers of a state or a row of `friction`."""
-    counts, latest = ints[-2 * DETECTORS : -DETECTORS].tolist(), ints[-DETECTORS:].tolist()
-    return {name: (count, at) for name, count, at in zip(kernel.DETECTORS, counts, latest, strict=True)}
+    counts, latest = ints[-2 * COUNTED : -COUNTED].tolist(), ints[-COUNTED:].tolist()
+    return {name: (count, at) for name, count, at in zip(kernel.COUNTED, counts, latest, strict=True)}
 
 
 def fired(*events):
-    """Return how often the detectors have fired that have."""
+    """Return how often each thing was seen that was."""
     state = started()
     take(state, events)
     return {name: count for name, (count, _) in told(state[0]).items() if count}
@@ -56,7 +56,7 @@ def columns(sessions):
 
 
 def bulk(arrays):
-    out = np.empty((len(arrays[0]) - 1, 2 * DETECTORS), np.int32)
+    out = np.empty((len(arrays[0]) - 1, 2 * COUNTED), np.int32)
     kernel.friction(*arrays, kernel.DEFAULTS, out)
     return out
 
@@ -100,8 +100,9 @@ def test_rage_is_as_posthog_counts_it(events, expected):
         ([click(0, target=7), click(999, 90, target=7), page(5000, 1)], {"deadClick": 1}),  # one attempt
         ([click(0, target=7), click(1000, 90, target=7), page(5000, 1)], {"deadClick": 2}),
         ([click(0), Moved("change", 10), page(5000, 1)], {}),
-        ([click(0), Moved("error", 100), Moved("error", 100)], {"errorClick": 1}),
-        ([click(0), Moved("error", 101)], {}),
+        ([click(0), Moved("error", 100), Moved("error", 100)], {"errorClick": 1, "scriptError": 2}),
+        ([click(0), Moved("error", 101)], {"scriptError": 1}),
+        ([Moved("error", 0)], {"scriptError": 1}),
         ([page(0, 1), page(1000, 2), page(6000, 1)], {"uTurn": 1}),
         ([page(0, 1), page(1000, 2), page(6001, 1)], {}),
         ([page(0, 1), page(1000, 2), click(1500), page(3000, 1)], {}),
@@ -167,8 +168,9 @@ def test_a_state_that_was_packed_into_bytes_goes_on_as_if_it_had_not_been(events
 @given(session(), session())
 @settings(deadline=None, max_examples=60)
 def test_an_unknown_kind_is_no_error_and_sessions_do_not_meet(one, other):
-    strange = [event._replace(kind="unknown") for event in other]
-    assert fired(*strange) == {name: count for name, count in fired(*strange).items() if name in ("deadClick", "hesitation")}
+    strange = fired(*(event._replace(kind="unknown") for event in other))
+    strange.pop("unordered", None)
+    assert strange == ({"unknownKind": len(other)} if other else {})
     together, alone = bulk(columns([one, other])), bulk(columns([other]))
     np.testing.assert_array_equal(together[1], alone[0])
 
@@ -177,22 +179,43 @@ def test_times_that_run_back_are_counted_and_count_as_the_latest():
     state = started()
     take(state, [click(5000), click(1000), click(1000)])
     assert told(state[0])["rageClick"] == (1, 2)
-    assert state[0][2] == 2
+    assert told(state[0])["unordered"] == (2, 2)
+
+
+@pytest.mark.parametrize("kind", [-128, -1, len(kernel.KINDS), 127])
+def test_a_kind_that_no_table_has_is_unknown(kind):
+    state = started()
+    kernel.update(kind, 0, 0.0, 0.0, 1, 1, 0.0, kernel.DEFAULTS, *state)
+    assert told(state[0])["unknownKind"] == (1, 0)
+
+
+def test_a_moment_of_the_future_holds_the_time_until_the_others_reach_it():
+    assert fired(click(60_000, 0, 0), click(0, 0, 0), click(30_000, 0, 0)) == {"rageClick": 1, "unordered": 2}
+    assert fired(click(0, 0, 0), click(30_000, 0, 0), page(60_000, 1)) == {"deadClick": 2}
+
+
+def test_an_event_that_comes_twice_is_two_events():
+    assert fired(*[click(0, 1, 1, 7)] * 3) == {"rageClick": 1}
 
 
 def test_ten_thousand_events_and_none_are_sessions_too():
     many = [click(place * 10, target=place % 5) for place in range(10_000)]
     ints = bulk(columns([[], many, []]))
-    assert told(ints[0]) == told(ints[2]) == dict.fromkeys(kernel.DETECTORS, (0, -1))
+    assert told(ints[0]) == told(ints[2]) == dict.fromkeys(kernel.COUNTED, (0, -1))
     assert told(ints[1])["rageClick"][0] == 1
 
 
-def test_a_score_is_its_plain_twin_and_has_its_bands():
-    counts = np.random.default_rng(0).integers(0, 4, (200, len(kernel.DETECTORS)))
+@pytest.mark.parametrize("kind", [np.int32, np.int64])
+def test_a_score_is_its_plain_twin(kind):
+    counts = np.random.default_rng(0).integers(0, 4, (200, COUNTED)).astype(kind)
     out = np.empty(200)
     kernel.friction_scores(counts, out)
-    assert out.tolist() == [naive.friction_scores(dict(zip(kernel.DETECTORS, row, strict=True))) for row in counts.tolist()]
-    assert kernel.MEDIUM < kernel.HIGH
+    assert out.tolist() == [naive.friction_scores(dict(zip(kernel.COUNTED, row, strict=True))) for row in counts.tolist()]
+
+
+@pytest.mark.parametrize(("score", "level"), [(0, "low"), (5, "low"), (6, "medium"), (14, "medium"), (15, "high"), (99, "high")])
+def test_a_score_has_the_published_level(score, level):
+    assert kernel.friction_level(score) == level
 
 
 def test_every_threshold_is_named_with_its_unit_and_source():
@@ -209,7 +232,7 @@ with np.load(sys.argv[1]) as stored:
     arrays = [stored[f"arr_{place}"] for place in range(8)]
 sessions = len(arrays[0]) - 1
 ints, reals = np.empty((sessions, friction.INTS), np.int64), np.empty((sessions, friction.REALS))
-out = np.empty((sessions, 2 * len(friction.DETECTORS)), np.int32)
+out = np.empty((sessions, 2 * len(friction.COUNTED)), np.int32)
 friction.friction_on_cuda(sessions, *arrays, friction.DEFAULTS, reals, ints, out)
 np.save(sys.argv[2], out)
 """
@@ -233,6 +256,6 @@ def test_a_gpu_counts_as_the_cpu_does() -> None:
         pytest.skip("no CUDA device here")
     arrays = random_sessions(20_000)
     ints, reals = np.empty((20_000, kernel.INTS), np.int64), np.empty((20_000, kernel.REALS))
-    out = np.empty((20_000, 2 * DETECTORS), np.int32)
+    out = np.empty((20_000, 2 * COUNTED), np.int32)
     kernel.friction_on_cuda(20_000, *arrays, kernel.DEFAULTS, reals, ints, out)
     np.testing.assert_array_equal(out, bulk(arrays))
