@@ -4,10 +4,10 @@ Deterministic rules over a session's events, in the order in which they come; `T
 A state of fixed size takes one event after the other (`update`), and `friction` takes a million sessions by the very same step, so that
 both count alike. No rule looks at how keys are struck or how a hand moves; of pointer moves only reversals count, where they are sent.
 
-An event: its kind; milliseconds, 0 or more; x and y in pixels, NaN unknown; target, the hash of what was clicked, focused or hovered over; page, that
-of the page shown; 0 is unknown. wait_ms: how long the shopper waited for the shop, NaN unknown. A kind that KINDS has not is unknown: it is
-counted, and only moves the time. A time before the latest one counts as that one, and is counted as unordered: a moment of the future holds
-the time until the others reach it, so what is later than now is to be left out before. An event that comes twice is two events.
+An event: its kind; milliseconds, 0 or more; x and y in pixels, NaN unknown; target, the hash of what was clicked, focused or hovered over;
+page, that of the page shown; 0 is unknown. wait_ms: how long the shopper waited for the shop, NaN unknown. A kind that KINDS has not is
+unknown: it is counted, and only moves the time. A time before the latest one counts as that one, and is counted as unordered: a moment of
+the future holds the time until the others reach it, so what is later than now is to be left out before. An event that comes twice is two.
 """
 
 import math
@@ -53,30 +53,34 @@ THRESHOLDS: tuple[Threshold, ...] = (
     Threshold("sameClickMs", 1000, "ms in which a click on the same target is the same attempt, less than", "PostHog, dead clicks"),
     Threshold("errorMs", 100, "ms from a click to a script's error, at most", "Datadog, error tap"),
     Threshold("turnMs", 5000, "ms on a page without a click or an input before going back, at most", "Uxify, u-turn"),
-    Threshold("loopVisits", 3, "visits of one page", "Conviva, page loop"),
+    Threshold("loopVisits", 3, "visits of one page, once a run of them", "Conviva, page loop"),
     Threshold("loopMs", 15000, "ms that these visits are within, less than", "Conviva, page loop"),
     Threshold("thrashTurns", 8, "reversals of the pointer, at most 8", "ours: vendors give no number"),
     Threshold("thrashCosine", -0.5, "cosine of the angle that is a reversal, less than: 120 degrees", "ours"),
     Threshold("thrashMs", 2000, "ms that these reversals are within, less than", "ours"),
     Threshold("thrashRatio", 4, "times the displacement that the path is, more than", "ours"),
     Threshold("hesitationMs", 3000, "ms after a focus or a hover without an action, more than", "ours"),
-    Threshold("refocuses", 3, "focuses of one field", "ours"),
+    Threshold("refocuses", 3, "focuses of one field, of the latest 16, once a run of them", "ours"),
     Threshold("waitMs", 3000, "ms of a wait, at least", "Sentry, slow click"),
 )
 RAGE_CLICKS, RAGE_PIXELS, RAGE_MS, DEAD_MS, DEAD_SCROLL_MS, SAME_CLICK_MS, ERROR_MS, TURN_MS, LOOP_VISITS, LOOP_MS = range(10)
 THRASH_TURNS, THRASH_COSINE, THRASH_MS, THRASH_RATIO, HESITATION_MS, REFOCUSES, WAIT_MS = range(10, 17)
 DEFAULTS = np.array([threshold.value for threshold in THRESHOLDS])
 
-# What is remembered is bounded: so many of the latest visits, focuses, clicks without an answer, and reversals.
-VISITS, PENDING, TURNS = 16, 8, 8
+# What is remembered is bounded: so many of the latest visits and of the latest focuses, clicks without an answer, and reversals.
+REMEMBERED, PENDING, TURNS = 16, 8, 8
+
+# A ring of what came last: how many have come; bit by bit, by place, whether it had come often by then; what it was, and when.
+_CAME, _OFTEN, _KEYS = range(3)
+_MOMENTS = _KEYS + REMEMBERED
+_RING = _MOMENTS + REMEMBERED
 
 # The whole numbers of a state. Times are -1 where there is none; _OLDEST: of the clicks without an answer, or a time before it.
-_INDEX, _NOW, _RUN, _CLICK_AT, _CLICK_TARGET, _BLAMED, _TOUCHED, _AWAITED, _VISITS, _FOCUSES, _TURNED, _OLDEST = range(12)
-_PENDING_AT = 12
-_PAGES = _PENDING_AT + PENDING
-_SHOWN_AT = _PAGES + VISITS
-_FIELDS = _SHOWN_AT + VISITS
-_TURNED_AT = _FIELDS + VISITS
+_INDEX, _NOW, _RUN, _CLICK_AT, _CLICK_TARGET, _BLAMED, _TOUCHED, _AWAITED, _TURNED, _OLDEST = range(10)
+_PENDING_AT = 10
+_PAGES = _PENDING_AT + PENDING  # a ring of visits
+_FIELDS = _PAGES + _RING  # and one of focuses
+_TURNED_AT = _FIELDS + _RING
 COUNTS = _TURNED_AT + TURNS  # how often each of COUNTED was seen
 LATEST = COUNTS + len(COUNTED)  # and at which event last, -1 for never
 INTS = LATEST + len(COUNTED)
@@ -93,6 +97,7 @@ def begin(ints: Ints, reals: Reals) -> None:
     """Begin a session in the state of another: what is remembered of that one's visits, focuses and reversals is no longer counted."""
     for place in range(_PENDING_AT):
         ints[place] = 0
+    ints[_PAGES + _CAME] = ints[_FIELDS + _CAME] = 0
     ints[_NOW] = ints[_CLICK_AT] = ints[_AWAITED] = ints[_OLDEST] = -1
     for place in range(PENDING):
         ints[_PENDING_AT + place] = -1
@@ -165,34 +170,36 @@ def click(ints: Ints, reals: Reals, now: int, x: float, y: float, target: int, l
 
 
 @formula
-def visit(ints: Ints, now: int, page: int, limits: Reals) -> None:
-    """Take the page that is shown: whether it is the one before the last, left in haste, and how often it was shown of late."""
-    visits = ints[_VISITS]
-    if visits >= 2:
-        last, before = (visits - 1) % VISITS, (visits - 2) % VISITS
-        back = page == ints[_PAGES + before] and page != ints[_PAGES + last]
-        if back and ints[_TOUCHED] == 0 and now - ints[_SHOWN_AT + last] <= limits[TURN_MS]:
-            fire(ints, U_TURN)
-    ints[_PAGES + visits % VISITS], ints[_SHOWN_AT + visits % VISITS] = page, now
-    ints[_VISITS] += 1
-    ints[_TOUCHED] = 0
-    shown = 0
-    for place in range(min(ints[_VISITS], VISITS)):
-        shown += ints[_PAGES + place] == page and now - ints[_SHOWN_AT + place] < limits[LOOP_MS]
-    if shown == limits[LOOP_VISITS]:
-        fire(ints, PAGE_LOOP)
+def often(ints: Ints, ring: int, key: int, now: int, times: float, within_ms: float) -> bool:
+    """Take a key into a ring: return whether it has come so many times in less than `within_ms`, and had not when it came before."""
+    came = ints[ring + _CAME]
+    seen, before = 1, 0
+    for back in range(1, min(came, REMEMBERED - 1) + 1):
+        place = (came - back) % REMEMBERED
+        if now - ints[ring + _MOMENTS + place] >= within_ms:
+            break
+        if ints[ring + _KEYS + place] == key:
+            before = ints[ring + _OFTEN] >> place & 1 if seen == 1 else before
+            seen += 1
+    place = came % REMEMBERED
+    ints[ring + _KEYS + place], ints[ring + _MOMENTS + place] = key, now
+    ints[ring + _OFTEN] = ints[ring + _OFTEN] & ~(1 << place) | int(seen >= times) << place
+    ints[ring + _CAME] += 1
+    return seen >= times and before == 0
 
 
 @formula
-def focus(ints: Ints, target: int, limits: Reals) -> None:
-    """Take a field that is focused: how often it was, of the latest focuses."""
-    ints[_FIELDS + ints[_FOCUSES] % VISITS] = target
-    ints[_FOCUSES] += 1
-    focused = 0
-    for place in range(min(ints[_FOCUSES], VISITS)):
-        focused += ints[_FIELDS + place] == target
-    if focused == limits[REFOCUSES]:
-        fire(ints, REFOCUS)
+def visit(ints: Ints, now: int, page: int, limits: Reals) -> None:
+    """Take the page that is shown: whether it is the one before the last, left in haste, and how often it was shown of late."""
+    visits = ints[_PAGES + _CAME]
+    if visits >= 2:
+        last, before = (visits - 1) % REMEMBERED, (visits - 2) % REMEMBERED
+        back = page == ints[_PAGES + _KEYS + before] and page != ints[_PAGES + _KEYS + last]
+        if back and ints[_TOUCHED] == 0 and now - ints[_PAGES + _MOMENTS + last] <= limits[TURN_MS]:
+            fire(ints, U_TURN)
+    ints[_TOUCHED] = 0
+    if often(ints, _PAGES, page, now, limits[LOOP_VISITS], limits[LOOP_MS]):
+        fire(ints, PAGE_LOOP)
 
 
 @formula
@@ -263,7 +270,8 @@ def step(
     elif kind == SCROLL and ints[_OLDEST] >= 0:
         answer(ints, now, limits[DEAD_SCROLL_MS])
     elif kind == FOCUS and target != 0:
-        focus(ints, target, limits)
+        if often(ints, _FIELDS, target, now, limits[REFOCUSES], math.inf):
+            fire(ints, REFOCUS)
     elif kind == INPUT:
         ints[_TOUCHED] = 1
     elif kind == MOVE:

@@ -580,12 +580,19 @@ def u_turns(events: Sequence[Moved], now: Sequence[int], limits: Mapping[str, fl
 
 
 def page_loops(events: Sequence[Moved], now: Sequence[int], limits: Mapping[str, float]) -> list[int]:
-    """Return the visits that are the third of one page in a short time, among the latest 16."""
-    visits = [place for place, event in enumerate(events) if event.kind == "page" and event.page]
-    found = []
-    for number, place in enumerate(visits):
-        late = [other for other in visits[max(0, number - 15) : number + 1] if now[place] - now[other] < limits["loopMs"]]
-        found += [place] if sum(events[other].page == events[place].page for other in late) == limits["loopVisits"] else []
+    """Return the visits by which a page has been shown three times in a short time, among the latest 16, and not by its visit before."""
+    visits = [(place, event.page) for place, event in enumerate(events) if event.kind == "page" and event.page]
+    return _often(visits, now, limits["loopVisits"], limits["loopMs"])
+
+
+def _often(marks: Sequence[tuple[int, int]], now: Sequence[int], times: float, within_ms: float) -> list[int]:
+    """Return where what came has come often by then, and had not when it came before; it and the 15 before it are looked at."""
+    found, was_often = [], dict[int, bool]()
+    for number, (place, mark) in enumerate(marks):
+        late = [other for earlier, other in marks[max(0, number - 15) : number + 1] if now[place] - now[earlier] < within_ms]
+        is_often = late.count(mark) >= times
+        found += [place] if is_often and not was_often.get(mark, False) else []
+        was_often[mark] = is_often
     return found
 
 
@@ -627,13 +634,9 @@ def hesitations(events: Sequence[Moved], now: Sequence[int], limits: Mapping[str
 
 
 def refocuses(events: Sequence[Moved], now: Sequence[int], limits: Mapping[str, float]) -> list[int]:
-    """Return the focuses that are the third of one field, among the latest 16."""
-    focuses = [place for place, event in enumerate(events) if event.kind == "focus" and event.target]
-    found = []
-    for number, place in enumerate(focuses):
-        late = focuses[max(0, number - 15) : number + 1]
-        found += [place] if sum(events[other].target == events[place].target for other in late) == limits["refocuses"] else []
-    return found
+    """Return the focuses by which a field was focused three times, among the latest 16, and not by its focus before."""
+    focuses = [(place, event.target) for place, event in enumerate(events) if event.kind == "focus" and event.target]
+    return _often(focuses, now, limits["refocuses"], math.inf)
 
 
 def long_waits(events: Sequence[Moved], now: Sequence[int], limits: Mapping[str, float]) -> list[int]:

@@ -108,10 +108,14 @@ def test_rage_is_as_posthog_counts_it(events, expected):
         ([page(0, 1), page(1000, 2), click(1500), page(3000, 1)], {}),
         ([page(0, 1), page(0, 1), page(14_999, 1)], {"pageLoop": 1}),
         ([page(0, 1), page(0, 1), page(15_000, 1)], {}),
+        ([page(place * 4000, 1) for place in range(12)], {"pageLoop": 1}),  # one run, one event, at whatever pace
+        ([page(place * 5000, 1) for place in range(12)], {"pageLoop": 1}),
+        ([page(at, 1) for at in (0, 1, 2, 20_000, 20_001, 20_002)], {"pageLoop": 2}),
         ([Moved("focus", 0, target=1), Moved("input", 3001)], {"hesitation": 1}),
         ([Moved("hover", 0, target=1), Moved("move", 2000, 1, 1), click(3001)], {"hesitation": 1}),
         ([Moved("hover", 0, target=1), click(3000)], {}),
         ([Moved("focus", place * 10, target=place % 2 + 1) for place in range(6)], {"refocus": 2}),
+        ([Moved("focus", place, target=place if place % 6 else 100) for place in range(60)], {"refocus": 1}),
         ([Moved("focus", place * 10) for place in range(6)], {}),  # nobody knows which field
         ([Moved("wait", 0, wait_ms=3000.0), Moved("wait", 9, wait_ms=2999.0), Moved("wait", 9)], {"longWait": 1}),
         (thrash(8), {"thrashedCursor": 1}),
@@ -150,6 +154,37 @@ def test_one_after_the_other_equals_all_at_once_equals_the_plain_rules(sessions)
         np.testing.assert_array_equal(state[0][kernel.COUNTS :], ints[row])
         plain = naive.friction(events, LIMITS)
         assert told(ints[row]) == {name: (len(found), found[-1] if found else -1) for name, found in plain.items()}
+
+
+@given(st.lists(st.tuples(st.sampled_from([0, 1, 500, 4000, 5000, 7000, 14_999]), st.integers(1, 3)), max_size=16))
+@settings(deadline=None)
+def test_loops_among_sixteen_visits_are_exact(visits):
+    """Of so many the ring forgets none, so that the rule is that of a memory without an end: whoever looks at all visits says the same."""
+    times = np.cumsum([gap for gap, _ in visits]).tolist()
+    pages = [number for _, number in visits]
+    loops = [
+        sum(pages[other] == pages[place] and times[place] - times[other] < 15_000 for other in range(place + 1)) >= 3
+        for place in range(len(pages))
+    ]
+    before = [max((other for other in range(place) if pages[other] == pages[place]), default=None) for place in range(len(pages))]
+    expected = sum(loop and (since is None or not loops[since]) for loop, since in zip(loops, before, strict=True))
+    assert fired(*map(page, times, pages)).get("pageLoop", 0) == expected
+
+
+@given(st.integers(0, 400).map(lambda seed: np.random.default_rng(seed)), st.integers(17, 200))
+@settings(deadline=None, max_examples=60)
+def test_a_ring_that_has_gone_round_counts_as_the_plain_rules_do(random, number):
+    events = [
+        Moved(kind, int(at), page=int(mark), target=int(mark))
+        for kind, at, mark in zip(
+            random.choice(["page", "focus"], number),
+            np.cumsum(random.integers(0, 1500, number)),
+            random.integers(1, 8, number),
+            strict=True,
+        )
+    ]
+    plain = naive.friction(events, LIMITS)
+    assert fired(*events) == {name: len(found) for name, found in plain.items() if found}
 
 
 @given(session(), st.integers(0, 60))
