@@ -21,8 +21,9 @@ from kernels.compile import formula, on_cpu, on_cuda
 Ints = NDArray[np.int64]
 Reals = NDArray[np.float64]
 
-UNKNOWN, PAGE, CLICK, SCROLL, CHANGE, ERROR, BACK, FOCUS, INPUT, MOVE, WAIT, HOVER = range(12)
-KINDS = ("unknown", "page", "click", "scroll", "change", "error", "back", "focus", "input", "move", "wait", "hover")
+# First what a shopper does. MOVE: of the pointer, which moves by itself.
+UNKNOWN, PAGE, CLICK, SCROLL, BACK, FOCUS, INPUT, HOVER, MOVE, CHANGE, ERROR, WAIT = range(12)
+KINDS = ("unknown", "page", "click", "scroll", "back", "focus", "input", "hover", "move", "change", "error", "wait")
 # CHANGE: the page has changed without being another one, which answers a click as well as a page does. ERROR: of a script.
 
 RAGE_CLICK, DEAD_CLICK, ERROR_CLICK, U_TURN, PAGE_LOOP, THRASHED_CURSOR, HESITATION, REFOCUS, LONG_WAIT = range(9)
@@ -50,6 +51,7 @@ THRESHOLDS: tuple[Threshold, ...] = (
     Threshold("rageMs", 1000, "ms between two clicks, less than", "PostHog, rageclick"),
     Threshold("deadMs", 2500, "ms in which nothing answers a click", "PostHog, dead clicks: mutation threshold"),
     Threshold("deadScrollMs", 100, "ms in which a scroll answers a click, less than", "PostHog, dead clicks: scroll threshold"),
+    Threshold("deadFocusMs", 1000, "ms before or after a click in which a focus answers it, less than", "PostHog, dead clicks: liveness"),
     Threshold("sameClickMs", 1000, "ms in which a click on the same target is the same attempt, less than", "PostHog, dead clicks"),
     Threshold("errorMs", 100, "ms from a click to a script's error, at most", "Datadog, error tap"),
     Threshold("turnMs", 5000, "ms on a page without a click or an input before going back, at most", "Uxify, u-turn"),
@@ -59,26 +61,29 @@ THRESHOLDS: tuple[Threshold, ...] = (
     Threshold("thrashCosine", -0.5, "cosine of the angle that is a reversal, less than: 120 degrees", "ours"),
     Threshold("thrashMs", 2000, "ms that these reversals are within, less than", "ours"),
     Threshold("thrashRatio", 4, "times the displacement that the path is, more than", "ours"),
-    Threshold("hesitationMs", 3000, "ms after a focus or a hover without an action, more than", "ours"),
+    Threshold("hesitationMs", 3000, "ms after a focus or a hover in which the shopper does nothing, more than", "ours"),
     Threshold("refocuses", 3, "focuses of one field, of the latest 16, once a run of them", "ours"),
     Threshold("waitMs", 3000, "ms of a wait, at least", "Sentry, slow click"),
 )
-RAGE_CLICKS, RAGE_PIXELS, RAGE_MS, DEAD_MS, DEAD_SCROLL_MS, SAME_CLICK_MS, ERROR_MS, TURN_MS, LOOP_VISITS, LOOP_MS = range(10)
-THRASH_TURNS, THRASH_COSINE, THRASH_MS, THRASH_RATIO, HESITATION_MS, REFOCUSES, WAIT_MS = range(10, 17)
+RAGE_CLICKS, RAGE_PIXELS, RAGE_MS, DEAD_MS, DEAD_SCROLL_MS, DEAD_FOCUS_MS, SAME_CLICK_MS, ERROR_MS, TURN_MS, LOOP_VISITS = range(10)
+LOOP_MS, THRASH_TURNS, THRASH_COSINE, THRASH_MS, THRASH_RATIO, HESITATION_MS, REFOCUSES, WAIT_MS = range(10, 18)
 DEFAULTS = np.array([threshold.value for threshold in THRESHOLDS])
 
-# What is remembered is bounded: so many of the latest visits and of the latest focuses, clicks without an answer, and reversals.
-REMEMBERED, PENDING, TURNS = 16, 8, 8
+# What is remembered is bounded: so many of the latest visits and of the latest focuses, one less of the clicks without an answer, and so
+# many reversals.
+REMEMBERED, PLACES, TURNS = 16, 16, 8
 
 # A ring of what came last: how many have come; bit by bit, by place, whether it had come often by then; what it was, and when.
 _CAME, _OFTEN, _KEYS = range(3)
 _MOMENTS = _KEYS + REMEMBERED
 _RING = _MOMENTS + REMEMBERED
 
-# The whole numbers of a state. Times are -1 where there is none; _OLDEST: of the clicks without an answer, or a time before it.
-_INDEX, _NOW, _RUN, _CLICK_AT, _CLICK_TARGET, _BLAMED, _TOUCHED, _AWAITED, _TURNED, _OLDEST = range(10)
-_PENDING_AT = 10
-_PAGES = _PENDING_AT + PENDING  # a ring of visits
+# The whole numbers of a state. _FIRST, _AFTER: of the clicks that wait. Times are -1 where there is none, those that something waits from
+# NEVER: a comparison that seldom holds costs less than two that often do.
+NEVER = 1 << 62
+_INDEX, _NOW, _RUN, _CLICK_AT, _CLICK_TARGET, _BLAMED, _TOUCHED, _AWAITED, _TURNED, _FIRST, _AFTER, _FOCUS_AT = range(12)
+_WAITING = 12
+_PAGES = _WAITING + PLACES  # a ring of visits
 _FIELDS = _PAGES + _RING  # and one of focuses
 _TURNED_AT = _FIELDS + _RING
 COUNTS = _TURNED_AT + TURNS  # how often each of COUNTED was seen
@@ -95,12 +100,11 @@ REALS = _TURN_PATH + TURNS
 @formula
 def begin(ints: Ints, reals: Reals) -> None:
     """Begin a session in the state of another: what is remembered of that one's visits, focuses and reversals is no longer counted."""
-    for place in range(_PENDING_AT):
+    for place in range(_WAITING):
         ints[place] = 0
     ints[_PAGES + _CAME] = ints[_FIELDS + _CAME] = 0
-    ints[_NOW] = ints[_CLICK_AT] = ints[_AWAITED] = ints[_OLDEST] = -1
-    for place in range(PENDING):
-        ints[_PENDING_AT + place] = -1
+    ints[_NOW] = ints[_CLICK_AT] = ints[_FOCUS_AT] = -1
+    ints[_AWAITED] = ints[_WAITING] = NEVER
     for place in range(len(COUNTED)):
         ints[COUNTS + place], ints[LATEST + place] = 0, -1
     for place in range(_PATH):
@@ -117,40 +121,27 @@ def fire(ints: Ints, one: int) -> None:
 
 @formula
 def expire(ints: Ints, now: int, limits: Reals) -> None:
-    """Count the clicks that nothing has answered in time."""
-    oldest = -1
-    for place in range(PENDING):
-        since = ints[_PENDING_AT + place]
-        if since >= 0 and now - since >= limits[DEAD_MS]:
-            ints[_PENDING_AT + place] = -1
-            fire(ints, DEAD_CLICK)
-        elif since >= 0 and (oldest < 0 or since < oldest):
-            oldest = since
-    ints[_OLDEST] = oldest
+    """Count the clicks that nothing has answered in time: they wait in order of time, the oldest first, and after the last is NEVER."""
+    while now - ints[_WAITING + ints[_FIRST] % PLACES] >= limits[DEAD_MS]:
+        ints[_FIRST] += 1
+        fire(ints, DEAD_CLICK)
 
 
 @formula
 def answer(ints: Ints, now: int, within_ms: float) -> None:
     """Forget the clicks, made less than `within_ms` ago, that something has answered."""
-    left = -1
-    for place in range(PENDING):
-        since = ints[_PENDING_AT + place]
-        if since >= 0 and now - since < within_ms:
-            ints[_PENDING_AT + place] = -1
-        elif since >= 0:
-            left = ints[_OLDEST]
-    ints[_OLDEST] = left
+    while ints[_FIRST] < ints[_AFTER] and now - ints[_WAITING + (ints[_AFTER] - 1) % PLACES] < within_ms:
+        ints[_AFTER] -= 1
+    ints[_WAITING + ints[_AFTER] % PLACES] = NEVER
 
 
 @formula
 def await_answer(ints: Ints, now: int) -> None:
-    """Remember a click without an answer, instead of the oldest where there are PENDING."""
-    oldest = 0
-    for place in range(PENDING):
-        if ints[_PENDING_AT + place] < ints[_PENDING_AT + oldest]:
-            oldest = place
-    ints[_PENDING_AT + oldest] = now
-    ints[_OLDEST] = now if ints[_OLDEST] < 0 else ints[_OLDEST]
+    """Remember a click without an answer, instead of the oldest where there is no place."""
+    ints[_WAITING + ints[_AFTER] % PLACES] = now
+    ints[_AFTER] += 1
+    ints[_WAITING + ints[_AFTER] % PLACES] = NEVER
+    ints[_FIRST] = max(ints[_FIRST], ints[_AFTER] - PLACES + 1)
 
 
 @formula
@@ -163,7 +154,9 @@ def click(ints: Ints, reals: Reals, now: int, x: float, y: float, target: int, l
     if ints[_RUN] == limits[RAGE_CLICKS]:
         fire(ints, RAGE_CLICK)
     same = not first and target != 0 and target == ints[_CLICK_TARGET] and since < limits[SAME_CLICK_MS]
-    if not same:
+    # A browser tells of the field that a click focuses before it tells of the click.
+    focused = ints[_FOCUS_AT] >= 0 and now - ints[_FOCUS_AT] < limits[DEAD_FOCUS_MS]
+    if not (same or focused):
         await_answer(ints, now)
     ints[_CLICK_AT], ints[_CLICK_TARGET], ints[_BLAMED], ints[_TOUCHED] = now, target, 0, 1
     reals[_CLICK_X], reals[_CLICK_Y] = x, y
@@ -255,25 +248,28 @@ def step(
         fire(ints, UNORDERED)
     now = max(time_ms, ints[_NOW])
     ints[_NOW] = now
-    if ints[_OLDEST] >= 0 and now - ints[_OLDEST] >= limits[DEAD_MS]:
-        expire(ints, now, limits)
-    if kind != MOVE:
-        if ints[_AWAITED] >= 0 and now - ints[_AWAITED] > limits[HESITATION_MS]:
-            fire(ints, HESITATION)
-        ints[_AWAITED] = now if kind in (FOCUS, HOVER) else -1
-    if ints[_OLDEST] >= 0 and kind in (PAGE, CHANGE, INPUT, FOCUS, BACK):
+    expire(ints, now, limits)
+    if now - ints[_AWAITED] > limits[HESITATION_MS]:
+        fire(ints, HESITATION)
+        ints[_AWAITED] = NEVER
+    ints[_AWAITED] = NEVER if UNKNOWN < kind < MOVE else ints[_AWAITED]
+    if kind in (PAGE, CHANGE, INPUT, BACK):
         answer(ints, now, math.inf)
     if kind == CLICK:
         click(ints, reals, now, x, y, target, limits)
     elif kind == PAGE and page != 0:
         visit(ints, now, page, limits)
-    elif kind == SCROLL and ints[_OLDEST] >= 0:
+    elif kind == SCROLL:
         answer(ints, now, limits[DEAD_SCROLL_MS])
-    elif kind == FOCUS and target != 0:
-        if often(ints, _FIELDS, target, now, limits[REFOCUSES], math.inf):
+    elif kind == FOCUS:
+        ints[_FOCUS_AT] = ints[_AWAITED] = now
+        answer(ints, now, limits[DEAD_FOCUS_MS])
+        if target != 0 and often(ints, _FIELDS, target, now, limits[REFOCUSES], math.inf):
             fire(ints, REFOCUS)
     elif kind == INPUT:
         ints[_TOUCHED] = 1
+    elif kind == HOVER:
+        ints[_AWAITED] = now
     elif kind == MOVE:
         move(ints, reals, now, x, y, limits)
     elif kind == ERROR:

@@ -483,7 +483,8 @@ class Moved(NamedTuple):
     wait_ms: float = math.nan
 
 
-ANSWERS = ("page", "change", "input", "focus", "back")
+ANSWERS = ("page", "change", "input", "back")
+ACTS = ("page", "click", "scroll", "back", "focus", "input", "hover")  # what a shopper does; a pointer moves by itself
 
 
 def friction(events: Sequence[Moved], limits: Mapping[str, float]) -> dict[str, list[int]]:
@@ -537,7 +538,7 @@ def rages(events: Sequence[Moved], now: Sequence[int], limits: Mapping[str, floa
 
 
 def dead_clicks(events: Sequence[Moved], now: Sequence[int], limits: Mapping[str, float]) -> list[int]:
-    """Return the events by which a click has gone without an answer for too long; of more than 8 that wait the oldest is forgotten."""
+    """Return the events by which a click has gone without an answer for too long; of more than 15 that wait the oldest is forgotten."""
     found, waiting, before = [], list[int](), None
     for place, event in enumerate(events):
         found += [place for since in waiting if now[place] - since >= limits["deadMs"]]
@@ -546,10 +547,14 @@ def dead_clicks(events: Sequence[Moved], now: Sequence[int], limits: Mapping[str
             waiting = []
         if event.kind == "scroll":
             waiting = [since for since in waiting if now[place] - since >= limits["deadScrollMs"]]
+        if event.kind == "focus":
+            waiting = [since for since in waiting if now[place] - since >= limits["deadFocusMs"]]
         if event.kind == "click":
+            focused = any(events[other].kind == "focus" and now[place] - now[other] < limits["deadFocusMs"] for other in range(place))
             same = before is not None and event.target == events[before].target != 0
-            if not (same and before is not None and now[place] - now[before] < limits["sameClickMs"]):
-                waiting = [*sorted(waiting)[-7:], now[place]]
+            same = same and before is not None and now[place] - now[before] < limits["sameClickMs"]
+            if not (same or focused):
+                waiting = [*waiting[-14:], now[place]]
             before = place
     return found
 
@@ -624,13 +629,13 @@ def thrashed(events: Sequence[Moved], now: Sequence[int], limits: Mapping[str, f
 
 
 def hesitations(events: Sequence[Moved], now: Sequence[int], limits: Mapping[str, float]) -> list[int]:
-    """Return the events before which nothing was done for long after a focus or a hover."""
-    acts = [place for place, event in enumerate(events) if event.kind != "move"]
-    return [
-        place
-        for before, place in pairwise(acts)
-        if events[before].kind in ("focus", "hover") and now[place] - now[before] > limits["hesitationMs"]
-    ]
+    """Return the events at which it is clear that nothing was done for long after a focus or a hover: the first so late, up to the act."""
+    acts = [place for place, event in enumerate(events) if event.kind in ACTS]
+    found = []
+    for place, act in pairwise([*acts, len(events) - 1]):
+        if events[place].kind in ("focus", "hover"):
+            found += [later for later in range(place + 1, act + 1) if now[later] - now[place] > limits["hesitationMs"]][:1]
+    return found
 
 
 def refocuses(events: Sequence[Moved], now: Sequence[int], limits: Mapping[str, float]) -> list[int]:

@@ -100,6 +100,10 @@ def test_rage_is_as_posthog_counts_it(events, expected):
         ([click(0, target=7), click(999, 90, target=7), page(5000, 1)], {"deadClick": 1}),  # one attempt
         ([click(0, target=7), click(1000, 90, target=7), page(5000, 1)], {"deadClick": 2}),
         ([click(0), Moved("change", 10), page(5000, 1)], {}),
+        ([click(0), Moved("focus", 999), page(5000, 1)], {"hesitation": 1}),
+        ([click(0), Moved("focus", 1000), page(2500, 1)], {"deadClick": 1}),
+        ([Moved("focus", 0), click(999), page(9000, 1)], {}),  # browsers tell of the focus before the click
+        ([Moved("focus", 0), click(1000), page(9000, 1)], {"deadClick": 1}),
         ([click(0), Moved("error", 100), Moved("error", 100)], {"errorClick": 1, "scriptError": 2}),
         ([click(0), Moved("error", 101)], {"scriptError": 1}),
         ([Moved("error", 0)], {"scriptError": 1}),
@@ -114,6 +118,10 @@ def test_rage_is_as_posthog_counts_it(events, expected):
         ([Moved("focus", 0, target=1), Moved("input", 3001)], {"hesitation": 1}),
         ([Moved("hover", 0, target=1), Moved("move", 2000, 1, 1), click(3001)], {"hesitation": 1}),
         ([Moved("hover", 0, target=1), click(3000)], {}),
+        ([Moved("hover", 0, target=1), Moved("change", 1000), Moved("wait", 2000), click(3001)], {"hesitation": 1}),  # the shop's doing
+        ([Moved("hover", 0, target=1), Moved("unknown", 1000), click(3001)], {"hesitation": 1, "unknownKind": 1}),
+        ([Moved("hover", 0, target=1), Moved("change", 3001), click(3002)], {"hesitation": 1}),
+        ([Moved("hover", 0, target=1), Moved("hover", 3000, target=2), click(6000)], {}),
         ([Moved("focus", place * 10, target=place % 2 + 1) for place in range(6)], {"refocus": 2}),
         ([Moved("focus", place, target=place if place % 6 else 100) for place in range(60)], {"refocus": 1}),
         ([Moved("focus", place * 10) for place in range(6)], {}),  # nobody knows which field
