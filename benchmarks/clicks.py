@@ -1,12 +1,12 @@
 """Sessions of random events, for the kernels that count friction."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-Arrays = tuple[NDArray[np.int64], NDArray[np.int8], NDArray[np.int64], *tuple[NDArray[np.float32], ...]]
 
-
-def random_sessions(number, seed=0):
+def random_sessions(number: int, seed: int = 0) -> tuple[NDArray[Any], ...]:
     """Return sessions of about 20 events as the arrays of `friction`."""
     random = np.random.default_rng(seed)
     sizes = random.poisson(20, number)

@@ -11,6 +11,7 @@ the future holds the time until the others reach it, so what is later than now i
 """
 
 import math
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -36,17 +37,25 @@ SCRIPT_ERROR, UNKNOWN_KIND, UNORDERED = range(len(DETECTORS), len(DETECTORS) + 3
 COUNTED = (*DETECTORS, "scriptError", "unknownKind", "unordered")
 
 
+# What is remembered is bounded: so many of the latest visits and of the latest focuses, one less of the clicks without an answer, and so
+# many reversals.
+REMEMBERED, PLACES, TURNS = 16, 16, 8
+
+
 class Threshold(NamedTuple):
-    """A number of a rule: its unit, and where it is from."""
+    """A number of a rule: its unit, where it is from, and what else it may be."""
 
     name: str
     value: float
     unit: str
     source: str
+    low: float = 0.0
+    high: float = 1e9
+    whole: bool = False
 
 
 THRESHOLDS: tuple[Threshold, ...] = (
-    Threshold("rageClicks", 3, "clicks, each near the one before in place and time", "PostHog, rageclick"),
+    Threshold("rageClicks", 3, "clicks, each near the one before in place and time", "PostHog, rageclick", 1, whole=True),
     Threshold("ragePixels", 30, "pixels, |dx| + |dy|, less than", "PostHog, rageclick"),
     Threshold("rageMs", 1000, "ms between two clicks, less than", "PostHog, rageclick"),
     Threshold("deadMs", 2500, "ms in which nothing answers a click", "PostHog, dead clicks: mutation threshold"),
@@ -55,23 +64,32 @@ THRESHOLDS: tuple[Threshold, ...] = (
     Threshold("sameClickMs", 1000, "ms in which a click on the same target is the same attempt, less than", "PostHog, dead clicks"),
     Threshold("errorMs", 100, "ms from a click to a script's error, at most", "Datadog, error tap"),
     Threshold("turnMs", 5000, "ms on a page without a click or an input before going back, at most", "Uxify, u-turn"),
-    Threshold("loopVisits", 3, "visits of one page, once a run of them", "Conviva, page loop"),
+    Threshold("loopVisits", 3, "visits of one page, once a run of them", "Conviva, page loop", 2, REMEMBERED, whole=True),
     Threshold("loopMs", 15000, "ms that these visits are within, less than", "Conviva, page loop"),
-    Threshold("thrashTurns", 8, "reversals of the pointer, at most 8", "ours: vendors give no number"),
-    Threshold("thrashCosine", -0.5, "cosine of the angle that is a reversal, less than: 120 degrees", "ours"),
+    Threshold("thrashTurns", 8, "reversals of the pointer", "ours: vendors give no number", 2, TURNS, whole=True),
+    Threshold("thrashCosine", -0.5, "cosine of the angle that is a reversal, less than: 120 degrees", "ours", -1, 1),
     Threshold("thrashMs", 2000, "ms that these reversals are within, less than", "ours"),
     Threshold("thrashRatio", 4, "times the displacement that the path is, more than", "ours"),
     Threshold("hesitationMs", 3000, "ms after a focus or a hover in which the shopper does nothing, more than", "ours"),
-    Threshold("refocuses", 3, "focuses of one field, of the latest 16, once a run of them", "ours"),
+    Threshold("refocuses", 3, "focuses of one field, of the latest 16, once a run of them", "ours", 2, REMEMBERED, whole=True),
     Threshold("waitMs", 3000, "ms of a wait, at least", "Sentry, slow click"),
 )
 RAGE_CLICKS, RAGE_PIXELS, RAGE_MS, DEAD_MS, DEAD_SCROLL_MS, DEAD_FOCUS_MS, SAME_CLICK_MS, ERROR_MS, TURN_MS, LOOP_VISITS = range(10)
 LOOP_MS, THRASH_TURNS, THRASH_COSINE, THRASH_MS, THRASH_RATIO, HESITATION_MS, REFOCUSES, WAIT_MS = range(10, 18)
 DEFAULTS = np.array([threshold.value for threshold in THRESHOLDS])
 
-# What is remembered is bounded: so many of the latest visits and of the latest focuses, one less of the clicks without an answer, and so
-# many reversals.
-REMEMBERED, PLACES, TURNS = 16, 16, 8
+
+def limits_with(changes: Mapping[str, float]) -> Reals:
+    """Return the values of THRESHOLDS, float64, with those changed that are named. Raises ValueError where a rule cannot hold with one."""
+    known = {threshold.name: threshold for threshold in THRESHOLDS}
+    for name, value in changes.items():
+        if name not in known:
+            raise ValueError(f"{name} is no threshold of friction: name one of {', '.join(known)}")
+        low, high, whole = known[name][-3:]
+        if not low <= value <= high or (whole and value != int(value)):
+            raise ValueError(f"{name} is {value}: give a {'whole ' if whole else ''}number from {low:,g} to {high:,g}")
+    return np.array([changes.get(threshold.name, threshold.value) for threshold in THRESHOLDS], np.float64)
+
 
 # A ring of what came last: how many have come; bit by bit, by place, whether it had come often by then; what it was, and when.
 _CAME, _OFTEN, _KEYS = range(3)
@@ -145,7 +163,7 @@ def await_answer(ints: Ints, now: int) -> None:
 
 
 @formula
-def click(ints: Ints, reals: Reals, now: int, x: float, y: float, target: int, limits: Reals) -> None:
+def click(ints: Ints, reals: Reals, now: int, x: np.float32, y: np.float32, target: int, limits: Reals) -> None:
     """Take a click: the run of those near each other, and whether something must answer it."""
     since = now - ints[_CLICK_AT]
     first = ints[_CLICK_AT] < 0
@@ -196,7 +214,7 @@ def visit(ints: Ints, now: int, page: int, limits: Reals) -> None:
 
 
 @formula
-def move(ints: Ints, reals: Reals, now: int, x: float, y: float, limits: Reals) -> None:
+def move(ints: Ints, reals: Reals, now: int, x: np.float32, y: np.float32, limits: Reals) -> None:
     """Take where the pointer is: whether it has turned back, so often and to so little that it is thrashed about."""
     if math.isnan(x) or math.isnan(y):
         return
@@ -241,7 +259,16 @@ def error(ints: Ints, now: int, limits: Reals) -> None:
 
 @formula
 def step(
-    kind: int, time_ms: int, x: float, y: float, target: int, page: int, wait_ms: float, limits: Reals, ints: Ints, reals: Reals
+    kind: int,
+    time_ms: int,
+    x: np.float32,
+    y: np.float32,
+    target: int,
+    page: int,
+    wait_ms: np.float32,
+    limits: Reals,
+    ints: Ints,
+    reals: Reals,
 ) -> None:
     """Take one event into a state: constant work, constant memory."""
     if time_ms < ints[_NOW]:
@@ -333,10 +360,10 @@ def update(
 ) -> None:
     """Take one event into the state of its session, which `start` has begun: int64 [INTS] and float64 [REALS].
 
-    kind: of KINDS; limits: DEFAULTS, or others in the order of THRESHOLDS. ints[COUNTS:LATEST] says how often each of COUNTED was seen,
-    ints[LATEST:] at which event, from 0, last.
+    kind: of KINDS; x, y and wait_ms count as the float32 that `friction` takes; limits: DEFAULTS, or those of `limits_with`.
+    ints[COUNTS:LATEST] says how often each of COUNTED was seen, ints[LATEST:] at which event, from 0, last.
     """
-    step(kind, time_ms, x, y, target, page, wait_ms, limits, ints, reals)
+    step(kind, time_ms, np.float32(x), np.float32(y), target, page, np.float32(wait_ms), limits, ints, reals)
 
 
 @on_cpu

@@ -100,6 +100,8 @@ def test_rage_is_as_posthog_counts_it(events, expected):
         ([click(0, target=7), click(999, 90, target=7), page(5000, 1)], {"deadClick": 1}),  # one attempt
         ([click(0, target=7), click(1000, 90, target=7), page(5000, 1)], {"deadClick": 2}),
         ([click(0), Moved("change", 10), page(5000, 1)], {}),
+        ([click(place, place * 90) for place in range(15)] + [page(9000, 1)], {"deadClick": 15}),
+        ([click(place, place * 90) for place in range(40)] + [page(9000, 1)], {"deadClick": 15}),  # no more are remembered
         ([click(0), Moved("focus", 999), page(5000, 1)], {"hesitation": 1}),
         ([click(0), Moved("focus", 1000), page(2500, 1)], {"deadClick": 1}),
         ([Moved("focus", 0), click(999), page(9000, 1)], {}),  # browsers tell of the focus before the click
@@ -195,6 +197,18 @@ def test_a_ring_that_has_gone_round_counts_as_the_plain_rules_do(random, number)
     assert fired(*events) == {name: len(found) for name, found in plain.items() if found}
 
 
+NARROW = st.sampled_from([29.999999999, 0.1, 30.000000001, 2999.99999, 3000.0]) | st.floats(-1e6, 1e6)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["click", "move", "wait"]), st.integers(0, 99), NARROW, NARROW, NARROW), max_size=20))
+@settings(deadline=None)
+def test_numbers_that_no_float32_has_count_alike_in_both(rows):
+    events = [Moved(kind, at, x, y, wait_ms=wait) for kind, at, x, y, wait in rows]
+    state = started()
+    take(state, events)
+    np.testing.assert_array_equal(state[0][kernel.COUNTS :], bulk(columns([events]))[0])
+
+
 @given(session(), st.integers(0, 60))
 @settings(deadline=None, max_examples=60)
 def test_a_state_that_was_packed_into_bytes_goes_on_as_if_it_had_not_been(events, cut):
@@ -264,6 +278,33 @@ def test_a_score_has_the_published_level(score, level):
 def test_every_threshold_is_named_with_its_unit_and_source():
     assert len({threshold.name for threshold in kernel.THRESHOLDS}) == len(kernel.THRESHOLDS) == kernel.WAIT_MS + 1
     assert all(threshold.unit and threshold.source for threshold in kernel.THRESHOLDS)
+
+
+def test_a_changed_threshold_changes_its_rule_and_no_other():
+    events = [click(0), click(1200), click(2400), page(9000, 1), page(9001, 1)]
+    state = started()
+    for event in events:
+        limits = kernel.limits_with({"rageMs": 1300, "loopVisits": 2})
+        kernel.update(kernel.KINDS.index(event.kind), *event[1:], limits, *state)
+    seen = {name: count for name, (count, _) in told(state[0]).items() if count}
+    assert seen == {**fired(*events), "rageClick": 1, "pageLoop": 1}
+    np.testing.assert_array_equal(kernel.limits_with({}), kernel.DEFAULTS)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"rage": 3}, "rage is no threshold of friction: name one of rageClicks, ragePixels"),
+        ({"loopVisits": 17}, "loopVisits is 17: give a whole number from 2 to 16"),
+        ({"thrashTurns": 9}, "thrashTurns is 9: give a whole number from 2 to 8"),
+        ({"refocuses": 2.5}, "refocuses is 2.5: give a whole number from 2 to 16"),
+        ({"deadMs": float("nan")}, "deadMs is nan: give a number from 0 to 1e\\+09"),
+        ({"thrashCosine": -1.5}, "thrashCosine is -1.5: give a number from -1 to 1"),
+    ],
+)
+def test_a_threshold_that_no_rule_can_hold_with_is_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        kernel.limits_with(changes)
 
 
 SIMULATED = """
