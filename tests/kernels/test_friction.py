@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from benchmarks.clicks import random_sessions
@@ -74,6 +74,18 @@ def thrash(turns, width=50.0, gap=100):
     return [Moved("move", place * gap, width * (place % 2), 0.0) for place in range(turns + 2)]
 
 
+def drift(forth, back):
+    """Return moves that turn back eight times, farther or less far than they came."""
+    ways = [forth if place % 2 == 0 else -back for place in range(9)]
+    return [Moved("move", place * 10, float(x), 0.0) for place, x in enumerate(np.cumsum([0, *ways]))]
+
+
+def veer(degrees):
+    """Return moves each of which veers by so much from the one before, eight times."""
+    way = np.exp(1j * np.radians(degrees * np.arange(9)))
+    return [Moved("move", place * 10, at.real, at.imag) for place, at in enumerate(np.cumsum([0, *way]) * 100)]
+
+
 @pytest.mark.parametrize(
     ("events", "expected"),
     [
@@ -127,10 +139,16 @@ def test_rage_is_as_posthog_counts_it(events, expected):
         ([Moved("focus", place * 10, target=place % 2 + 1) for place in range(6)], {"refocus": 2}),
         ([Moved("focus", place, target=place if place % 6 else 100) for place in range(60)], {"refocus": 1}),
         ([Moved("focus", place * 10) for place in range(6)], {}),  # nobody knows which field
+        ([Moved("focus", 0, target=1), Moved("move", 3000), Moved("input", 3000)], {}),
         ([Moved("wait", 0, wait_ms=3000.0), Moved("wait", 9, wait_ms=2999.0), Moved("wait", 9)], {"longWait": 1}),
         (thrash(8), {"thrashedCursor": 1}),
         (thrash(7), {}),
-        (thrash(8, gap=300), {}),
+        ([*thrash(8)[:-1], thrash(8)[-1]._replace(time_ms=2199)], {"thrashedCursor": 1}),  # the first was at 200
+        ([*thrash(8)[:-1], thrash(8)[-1]._replace(time_ms=2200)], {}),
+        (drift(40, 50), {}),  # 320 pixels are 4 times 80
+        (drift(40, 49), {"thrashedCursor": 1}),
+        (veer(119), {}),
+        (veer(121), {"thrashedCursor": 1}),
         ([Moved("move", place * 10, place * 50.0, 0.0) for place in range(30)], {}),
     ],
 )
@@ -197,10 +215,12 @@ def test_a_ring_that_has_gone_round_counts_as_the_plain_rules_do(random, number)
     assert fired(*events) == {name: len(found) for name, found in plain.items() if found}
 
 
-NARROW = st.sampled_from([29.999999999, 0.1, 30.000000001, 2999.99999, 3000.0]) | st.floats(-1e6, 1e6)
+NARROW = st.sampled_from([0.0, 29.999999999, 0.1, 30.000000001, 2999.99999, 3000.0]) | st.floats(-1e6, 1e6)
 
 
 @given(st.lists(st.tuples(st.sampled_from(["click", "move", "wait"]), st.integers(0, 99), NARROW, NARROW, NARROW), max_size=20))
+@example([("click", 0, 0.0, 0.0, 0.0), ("click", 1, 29.999999999, 0.0, 0.0), ("click", 2, 0.0, 0.0, 0.0)])
+@example([("wait", 0, 0.0, 0.0, 2999.99999)])
 @settings(deadline=None)
 def test_numbers_that_no_float32_has_count_alike_in_both(rows):
     events = [Moved(kind, at, x, y, wait_ms=wait) for kind, at, x, y, wait in rows]
