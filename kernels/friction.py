@@ -21,6 +21,7 @@ from kernels.compile import formula, on_cpu, on_cuda
 
 Ints = NDArray[np.int64]
 Reals = NDArray[np.float64]
+Single = np.float32
 
 # First what a shopper does. MOVE: of the pointer, which moves by itself.
 UNKNOWN, PAGE, CLICK, SCROLL, BACK, FOCUS, INPUT, HOVER, MOVE, CHANGE, ERROR, WAIT = range(12)
@@ -35,7 +36,6 @@ DETECTORS = (
 # What is counted beside: errors of a script wherever they come, and what is odd about the events themselves.
 SCRIPT_ERROR, UNKNOWN_KIND, UNORDERED = range(len(DETECTORS), len(DETECTORS) + 3)
 COUNTED = (*DETECTORS, "scriptError", "unknownKind", "unordered")
-
 
 # What is remembered is bounded: so many of the latest visits and of the latest focuses, one less of the clicks without an answer, and so
 # many reversals.
@@ -163,7 +163,7 @@ def await_answer(ints: Ints, now: int) -> None:
 
 
 @formula
-def click(ints: Ints, reals: Reals, now: int, x: np.float32, y: np.float32, target: int, limits: Reals) -> None:
+def click(ints: Ints, reals: Reals, now: int, x: Single, y: Single, target: int, limits: Reals) -> None:
     """Take a click: the run of those near each other, and whether something must answer it."""
     since = now - ints[_CLICK_AT]
     first = ints[_CLICK_AT] < 0
@@ -214,7 +214,7 @@ def visit(ints: Ints, now: int, page: int, limits: Reals) -> None:
 
 
 @formula
-def move(ints: Ints, reals: Reals, now: int, x: np.float32, y: np.float32, limits: Reals) -> None:
+def move(ints: Ints, reals: Reals, now: int, x: Single, y: Single, limits: Reals) -> None:
     """Take where the pointer is: whether it has turned back, so often and to so little that it is thrashed about."""
     if math.isnan(x) or math.isnan(y):
         return
@@ -259,16 +259,7 @@ def error(ints: Ints, now: int, limits: Reals) -> None:
 
 @formula
 def step(
-    kind: int,
-    time_ms: int,
-    x: np.float32,
-    y: np.float32,
-    target: int,
-    page: int,
-    wait_ms: np.float32,
-    limits: Reals,
-    ints: Ints,
-    reals: Reals,
+    kind: int, time_ms: int, x: Single, y: Single, target: int, page: int, wait_ms: Single, limits: Reals, ints: Ints, reals: Reals
 ) -> None:
     """Take one event into a state: constant work, constant memory."""
     if time_ms < ints[_NOW]:
