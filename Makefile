@@ -2,6 +2,8 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 PORT ?= 8000
 EXTRA ?= cpu
+# Where PyTorch has builds without CUDA, which are a tenth as large; empty, or not to be reached: what pip finds elsewhere.
+TORCH_INDEX ?= $(if $(filter cpu,$(EXTRA)),https://download.pytorch.org/whl/cpu)
 BIN := .venv/bin
 export NUMBA_CACHE_DIR ?= $(CURDIR)/.revenue-engine/numba
 
@@ -13,7 +15,8 @@ install: .venv/installed-$(EXTRA)
 .venv/installed-$(EXTRA): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 13) else "Python 3.11 or 3.12 is needed, this is " + sys.version.split()[0] + ": make PYTHON=python3.11")'
 	$(PYTHON) -m venv --clear .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$(EXTRA),dev]'
+	index=$$($(PYTHON) -c 'import sys, urllib.request; urllib.request.urlopen(sys.argv[1] + "/torch/", timeout=5); print("--extra-index-url", sys.argv[1])' '$(TORCH_INDEX)' 2>/dev/null); \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $$index --constraint constraints.txt --editable '.[$(EXTRA),dev]'
 	touch $@
 
 serve: install

@@ -17,6 +17,8 @@ from serving.chunks import Chunk
 from serving.errors import OutputError
 from serving.progress import Progress, silent
 from serving.scoring import Scored, Scoring, Task
+from training.errors import TableError
+from training.models import MODELS
 
 RAY_ROWS = 20_000  # more rows than this are worth a Ray
 
@@ -42,11 +44,14 @@ def run(
 ) -> Summary:
     """Score every row of `source`, a file or a folder of files of one kind, in order into `output`, and return what was done.
 
-    source: .csv, .csv.gz, .parquet with columns as trained on, or .ndjson, .jsonl (.gz) with requests. Raises TableError for a wrong input,
-    naming file, line and column, OutputError for an output that cannot be written, RayError when Ray fails; `output` is then untouched.
+    source: .csv, .csv.gz, .parquet with columns as trained on, .tsv without a header, or .ndjson, .jsonl (.gz) with requests. Raises
+    TableError for a wrong input, naming file, line and column, OutputError for an output that cannot be written, RayError when Ray fails;
+    `output` is then untouched.
     `heard` hears of all answers, in order, before the output is there.
     """
     outputs.accepted(output)
+    if hasattr(MODELS[task.name].table, "gather") and (source.is_dir() or chunks.FORMATS[chunks.suffix(source)].kind != "ndjson"):
+        return _gathered(task, source, output, progress, heard)
     paths = chunks.files(source)
     if output.resolve() in {path.resolve() for path in paths}:
         raise OutputError(f"{output} is the input; name another output")
@@ -65,6 +70,19 @@ def run(
         progress(f"scoring {by}", 0.0)
         rows = _write(scored, output, progress, heard)
     return Summary(rows, len(paths), task.ignored, by)
+
+
+def _gathered(task: Task, source: Path, output: Path, progress: Progress, heard: Callable[[pl.DataFrame], None]) -> Summary:
+    """Score a table that its module puts together of a folder's files, whose rows are tied together."""
+    table = MODELS[task.name].table
+    progress("reading", 0.0)
+    frame = table.gather(source, task.mapping, **task.options)
+    try:
+        rows = _write([Scoring(task).gathered(frame)], output, progress, heard)
+    except TableError as error:
+        raise TableError(f"{source}: {error}") from None
+    files = len(list(source.iterdir())) if source.is_dir() else 1
+    return Summary(rows, files, table.resolve(frame.columns).ignored, "as a whole")
 
 
 def _peek(read: Generator[Chunk, None, None]) -> tuple[list[Chunk], bool]:

@@ -18,9 +18,9 @@ MAX_RECORD_BYTES = 16 * 1024 * 1024  # one record of text
 
 
 class Chunk(NamedTuple):
-    """Whole records of one file. CSV: bytes of text, header first; NDJSON: bytes of text; Parquet: an Arrow IPC stream.
+    """Whole records of one file. CSV: bytes of text, header first; NDJSON and TSV: bytes of text; Parquet: an Arrow IPC stream.
 
-    line: of the first record, counted from 1 (CSV, NDJSON: lines; Parquet: rows). rows: how many records at most. share: how much of the
+    line: of the first record, counted from 1 (text: lines; Parquet: rows). rows: how many records at most. share: how much of the
     whole input is read with this chunk, 0 to 1.
     """
 
@@ -43,6 +43,7 @@ FORMATS: dict[str, Format] = {
     ".csv": Format("csv"),
     ".csv.gz": Format("csv", unzip=True),
     ".parquet": Format("parquet"),
+    ".tsv": Format("tsv"),
     ".ndjson": Format("ndjson"),
     ".jsonl": Format("ndjson"),
     ".ndjson.gz": Format("ndjson", unzip=True),
@@ -115,6 +116,16 @@ def _ndjson(path: Path, size: int) -> Iterator[Chunk]:
         line += rows
 
 
+def _tsv(path: Path, size: int) -> Iterator[Chunk]:
+    line = 1
+    for text, share in _texts(path, size, quoted=False):
+        rows = _lines(text)
+        yield Chunk(str(path), "tsv", line, rows, share, text)
+        line += rows
+    if line == 1:
+        raise TableError(f"{path}: is empty")
+
+
 def _parquet(path: Path, _size: int) -> Iterator[Chunk]:
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -132,7 +143,7 @@ def _parquet(path: Path, _size: int) -> Iterator[Chunk]:
         raise TableError(f"{path}: cannot be read as Parquet: {error}; is it whole?") from error
 
 
-_READERS: dict[str, Callable[[Path, int], Iterator[Chunk]]] = {"csv": _csv, "ndjson": _ndjson, "parquet": _parquet}
+_READERS: dict[str, Callable[[Path, int], Iterator[Chunk]]] = {"csv": _csv, "ndjson": _ndjson, "tsv": _tsv, "parquet": _parquet}
 
 
 def _ipc(schema: "pa.Schema", batches: "Sequence[pa.RecordBatch]") -> bytes:

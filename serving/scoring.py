@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,15 +33,17 @@ class Scored(NamedTuple):
 class Task:
     """What every worker must know to score chunks; small, so that it can be sent to it.
 
-    mapping: {field: column} where a table's names are not the task's. columns: those of every table of the input, () before one was seen;
-    ids: those that are passed through, none where an answer is for several rows and says whose it is; ignored: those that are nothing to
-    the model, the label among them; whole: the table says what ties its rows together, so that it cannot be scored in parts.
+    mapping: {field: column} where a table's names are not the task's. options: what its table's `gather` takes beside them. columns: those
+    of every table of the input, () before one was seen; ids: those that are passed through, none where an answer is for several rows and
+    says whose it is; ignored: those that are nothing to the model, the label among them; whole: the table says what ties its rows together,
+    so that it cannot be scored in parts.
     """
 
     name: str
     model: Path
     mapping: Mapping[str, Any]
     settings: Settings
+    options: Mapping[str, Any] = field(default_factory=dict)
     columns: tuple[str, ...] = ()
     ids: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
@@ -102,6 +104,10 @@ class Scoring:
         """Return the chunk's answers. Raises TableError for the first record that is wrong."""
         answers = self._rows(chunk) if chunk.kind in _TABLES else self._requests(chunk)
         return Scored(answers, chunk.share)
+
+    def gathered(self, frame: pl.DataFrame) -> Scored:
+        """Return the answers to a table that its module has put together of several files. Raises TableError for what is wrong in it."""
+        return Scored(pl.DataFrame(self._scorer.answers_frame(self._scorer.run(self._scorer.table(frame)))), 1.0)
 
     def together(self, chunks: Iterable[Chunk]) -> Generator[Scored, None, None]:
         """Yield the answers to all chunks of a table that cannot be scored in parts. Raises TableError for the first row that is wrong."""
@@ -169,11 +175,15 @@ def _csv(chunk: Chunk, numbers: Collection[str]) -> pl.DataFrame:
     return frames.parse(chunk.payload, numbers, file=chunk.file, line=chunk.line)
 
 
+def _tsv(chunk: Chunk, _numbers: Collection[str]) -> pl.DataFrame:
+    return frames.parse_tsv(chunk.payload, chunk.file, chunk.line)
+
+
 def _parquet(chunk: Chunk, _numbers: Collection[str]) -> pl.DataFrame:
     return unpacked(chunk.payload)
 
 
-_TABLES: Mapping[str, Callable[[Chunk, Collection[str]], pl.DataFrame]] = {"csv": _csv, "parquet": _parquet}
+_TABLES: Mapping[str, Callable[[Chunk, Collection[str]], pl.DataFrame]] = {"csv": _csv, "tsv": _tsv, "parquet": _parquet}
 
 
 def _located(error: CellError, chunks: Sequence[Chunk], heights: Sequence[int], mapping: Mapping[str, str]) -> TableError:
@@ -182,7 +192,8 @@ def _located(error: CellError, chunks: Sequence[Chunk], heights: Sequence[int], 
     while row >= heights[number]:
         row, number = row - heights[number], number + 1
     chunk = chunks[number]
-    at = f"line {frames.line(chunk.payload, row, chunk.line)}" if chunk.kind == "csv" else f"row {chunk.line + row}"
+    places = {"csv": lambda: f"line {frames.line(chunk.payload, row, chunk.line)}", "tsv": lambda: f"line {chunk.line + row}"}
+    at = places.get(chunk.kind, lambda: f"row {chunk.line + row}")()
     return CellError(row, mapping.get(error.column, error.column), error.value, error.fix, f"{chunk.file}, {at}")
 
 

@@ -5,7 +5,7 @@ import struct
 from collections.abc import Mapping, Sequence, Set
 from decimal import Decimal
 from itertools import combinations, pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.integrate import quad
@@ -662,3 +662,47 @@ def unknown_kinds(events: Sequence[Moved], now: Sequence[int], limits: Mapping[s
 def unordered(events: Sequence[Moved], now: Sequence[int], limits: Mapping[str, float]) -> list[int]:
     """Return the events that were before one that came earlier."""
     return [place for place in range(1, len(events)) if events[place].time_ms < now[place - 1]]
+
+
+def journey_features(page: Sequence[int], seconds: Sequence[float], ended: float, attributes: Sequence[float], pages: int) -> list[float]:
+    """Return the features of one session after all of these events (`kernels.journey`)."""
+    size = len(page)
+    gaps = [later - earlier for earlier, later in pairwise(seconds)]
+    count = [sum(one == kind for one in page) for kind in range(pages)]
+    dwell = [sum(gap for gap, one in zip(gaps, page, strict=False) if one == kind) for kind in range(pages)]
+    ago = [next((back + 1 for back, one in enumerate(reversed(page)) if one == kind), math.nan) for kind in range(pages)]
+    if size:
+        share = [number / size for number in count]
+        last = [page[size - back] if size >= back else -1 for back in (1, 2, 3, 4)]
+        latest = [gaps[-back] if len(gaps) >= back else math.nan for back in (1, 2, 3)]
+        mean, longest = (sum(gaps) / len(gaps), max(gaps)) if gaps else (math.nan, math.nan)
+        quick, slow = sum(gap < 2 for gap in gaps), sum(gap > 60 for gap in gaps)
+        summary = [size, seconds[-1] - seconds[0], mean, longest, quick, slow, len(set(page)), page[0]]
+    else:
+        share, last, latest, summary = [0] * pages, [0] * 4, [0] * 3, [0] * 8
+    between = [sum(pair == (one, other) for pair in pairwise(page)) for one in range(pages) for other in range(pages)]
+    return [*count, *share, *dwell, *ago, *last, *latest, *summary, *attributes, ended, *between]
+
+
+def journey_advance(state: Any, page: int, gap: float, elapsed: float, index: int, attributes: Any, net: Any) -> Any:
+    """Return the state float64 [width] after one more event: a gated recurrent unit as PyTorch defines it."""
+    times = np.array([math.log1p(gap) / 4, gap > 0, gap > 30, gap > 120, math.log1p(elapsed) / 6, math.log1p(index) / 3], float)
+    x = _gelu(net.bias + net.pages[page] + times @ net.times + attributes @ net.given)
+    given, kept = x @ net.input + net.input_bias, state @ net.recurrent + net.recurrent_bias
+    width = len(state)
+    reset, update = (1 / (1 + np.exp(-(given + kept)[part * width : (part + 1) * width])) for part in (0, 1))
+    candidate = np.tanh(given[2 * width :] + reset * kept[2 * width :])
+    return (1 - update) * candidate + update * state
+
+
+def journey_margins(page: Sequence[int], seconds: Sequence[float], attributes: Any, net: Any) -> Any:
+    """Return the network's outputs float64 [outputs] of one session after all of these events."""
+    state = np.zeros(len(net.bias))
+    for place, (one, at) in enumerate(zip(page, seconds, strict=True)):
+        gap = at - seconds[place - 1] if place else 0.0
+        state = journey_advance(state, one, gap, at - seconds[0], place, attributes, net)
+    return _gelu(np.concatenate([state, attributes]) @ net.hidden + net.hidden_bias) @ net.out + net.out_bias
+
+
+def _gelu(x: Any) -> Any:
+    return x * 0.5 * (1 + np.array([math.erf(one / math.sqrt(2)) for one in x]))

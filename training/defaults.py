@@ -1,8 +1,9 @@
-"""Default models for a fresh machine: each task without a champion is trained on the simulated shop."""
+"""Default models for a fresh machine: each task without a champion gets the one in the package, or is trained on the simulated shop."""
 
 import shutil
 import tempfile
 from collections.abc import Callable
+from importlib import resources
 from pathlib import Path
 
 from training.models import MODELS
@@ -14,6 +15,10 @@ SEED = 0
 
 def ensure(registry: Registry, alias: str, say: Callable[[str], None]) -> None:
     """Train and add the default model of every task that has one and to which `alias` does not point yet; `say` hears what and why."""
+    for task, model in MODELS.items():
+        if model.packaged is not None and registry.pointer(task, alias) is None:
+            entry = registry.add(Path(str(resources.files("training.models") / model.packaged)), alias=alias)
+            say(f"{task}@{alias} is {entry.name}, which comes with the package")
     missing = [task for task, model in MODELS.items() if model.simulated and registry.pointer(task, alias) is None]
     if not missing:
         return

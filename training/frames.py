@@ -3,7 +3,7 @@
 import csv
 import io
 import itertools
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,14 @@ from training import csv_text
 from training.csv_text import first_line
 from training.errors import TableError
 
-SUFFIXES = (".csv", ".csv.gz", ".parquet", ".txt")
+SUFFIXES = (".csv", ".csv.gz", ".parquet", ".txt", ".tsv")
 
 
 def read(path: Path, device: str = "cpu", *, numbers: Collection[str] = ()) -> Any:
     """Return the table in `path`: .csv, .csv.gz, .parquet, or a folder of files of one of these kinds, in the order of their names.
 
-    A .txt has no header and blanks between its cells, as research data are published: its columns are column1, column2, ...
+    A .txt has no header and blanks between its cells, as research data are published: its columns are column1, column2, ... A .tsv has no
+    header and no quoting, and tabs between its cells.
     device: "cpu" for a polars.DataFrame, "cuda" for a cudf.DataFrame. numbers: the CSV columns to read as float64.
     Raises TableError naming the file, the line, the column and the fix.
     """
@@ -42,8 +43,7 @@ def place(path: Path, row: int) -> str:
             if row < rows:
                 return f"{file}, row {row + 1}"
         else:
-            starts = csv_text.lines(_with_header(file), 1) if _suffix(file) == ".txt" else csv_text.lines(file)
-            lines = list(itertools.islice(starts, row + 1))
+            lines = list(itertools.islice(_STARTS.get(_suffix(file), csv_text.lines)(file), row + 1))
             rows = len(lines)
             if row < rows:
                 return f"{file}, line {lines[row]}"
@@ -109,6 +109,34 @@ def _txt(path: Path, numbers: Collection[str]) -> pl.DataFrame:
     return csv_text.read(_with_header(path), str(path), numbers, 1)
 
 
+def _tsv(path: Path, _numbers: Collection[str]) -> pl.DataFrame:
+    try:
+        return parse_tsv(path.read_bytes(), str(path))
+    except OSError as error:
+        raise TableError(f"{path}: cannot be read: {first_line(error)}") from error
+
+
+def parse_tsv(content: bytes, file: str, line: int = 1) -> pl.DataFrame:
+    """Return the cells of a .tsv, all text: column1, column2, ...; no header, no quoting, for texts hold quotation marks.
+
+    Every line is a row, also one without a letter; cells that a line lacks are "". `line`: that of the first in `file`. Raises TableError
+    for what is not UTF-8, is empty, or has a line with more cells than the first.
+    """
+    try:
+        lines = content.decode("utf-8-sig").removesuffix("\n").split("\n")
+    except UnicodeDecodeError as error:
+        raise TableError(f"{file}: cannot be read as text: {first_line(error)}; save it as UTF-8") from error
+    if not content:
+        raise TableError(f"{file}: is empty")
+    rows = [one.removesuffix("\r").split("\t") for one in lines]
+    width = len(rows[0])
+    for number, row in enumerate(rows, line):
+        if len(row) > width:
+            raise TableError(f"{file}, line {number}: has {len(row)} cells, the first line {width}; take the tabs out of the text")
+    filled = [[*row, *[""] * (width - len(row))] for row in rows]
+    return pl.DataFrame({f"column{place}": list(cells) for place, cells in enumerate(zip(*filled, strict=True), 1)})
+
+
 def _with_header(path: Path) -> bytes:
     """Return the cells of a .txt as a CSV with a header."""
     try:
@@ -133,9 +161,16 @@ def _parquet(path: Path, _numbers: Collection[str]) -> pl.DataFrame:
     return frame
 
 
+# On which line of a file each of its rows begins, where that is not as in a CSV.
+_STARTS: Mapping[str, Callable[[Path], Iterator[int]]] = {
+    ".txt": lambda path: csv_text.lines(_with_header(path), 1),
+    ".tsv": lambda path: iter(range(1, path.read_bytes().count(b"\n") + 2)),
+}
+
 _READERS: Mapping[str, Callable[[Path, Collection[str]], pl.DataFrame]] = {
     ".csv": _csv,
     ".csv.gz": _csv,
     ".parquet": _parquet,
     ".txt": _txt,
+    ".tsv": _tsv,
 }

@@ -25,9 +25,10 @@ if TYPE_CHECKING:
     from training.bundle import Bundle
 
 _MODEL = "The folder of a bundle, or TASK@ALIAS in the registry, such as purchase@champion."
-_INPUT = "Rows as trained on (.csv, .csv.gz, .parquet) or requests (.ndjson, .jsonl, .gz): a file, or a folder of one kind."
+_INPUT = "Rows as trained on (.csv, .csv.gz, .parquet, .tsv) or requests (.ndjson, .jsonl, .gz): a file, or a folder of one kind."
 _OUTPUT = "A file (.csv, .csv.gz, .parquet, .ndjson), or a new folder for Parquet parts."
 _PUBLISH = "value: store what is known of each customer too, for the server to answer from (the feature store)."
+_FIRST = "journey: score each session as of its K-th event; one with fewer has ended after its last."
 _RAY = "A Ray cluster to use. [default: one of this job's own; RAY_ADDRESS]"
 
 
@@ -41,6 +42,7 @@ def batch(
     column_help: ColumnHelp = False,
     url: RegistryUrl = None,
     ray_address: Annotated[str | None, typer.Option("--ray-address", envvar="RAY_ADDRESS", help=_RAY, show_envvar=False)] = None,
+    first: Annotated[int | None, typer.Option("--first", metavar="K", min=1, help=_FIRST, show_default=False)] = None,
     publish: Annotated[bool, typer.Option("--publish", help=_PUBLISH)] = False,
     seed: Seed = None,
     as_json: Json = False,
@@ -59,6 +61,7 @@ def batch(
         raise typer.BadParameter(f"--publish is nothing to {task}, which looks nothing up; leave it out")
     from serving import outputs
     from serving.commands import fields
+    from training.models import MODELS
 
     if column_help:
         return fields.described(task)
@@ -66,7 +69,21 @@ def batch(
     if outputs.known_suffix(output) is None:
         raise typer.BadParameter(f"--output {output}: the suffix {output.suffix} is not known. {_OUTPUT}")
     columns = fields.mapping(maps, task, source)
-    return _run(task, model, source, output, columns, url, ray_address, publish, chosen.quiet or chosen.as_json)
+    if first is not None and not hasattr(MODELS[task].table, "gather"):
+        raise typer.BadParameter(f"--first is nothing to {task}; leave it out")
+    options = {} if first is None else {"first": first}
+    return _run(
+        task,
+        model,
+        source,
+        output,
+        columns,
+        options,
+        url,
+        ray_address,
+        publish,
+        chosen.quiet or chosen.as_json,
+    )
 
 
 def _run(
@@ -75,6 +92,7 @@ def _run(
     source: Path,
     output: Path,
     columns: dict[str, str],
+    options: dict[str, int],
     url: str | None,
     ray_address: str | None,
     publish: bool,
@@ -85,7 +103,7 @@ def _run(
     from serving.scoring import Task
 
     bundle = _bundle(model, url)
-    job = Task(task, bundle.path.resolve(), columns, settings.load())
+    job = Task(task, bundle.path.resolve(), columns, settings.load(), options)
     publication = Publication(job.engine, bundle.version) if publish else None
     heard = {} if publication is None else {"heard": publication.add}
     with shown(silent) as progress:

@@ -1,14 +1,16 @@
 """The questions that can be asked. A new one is a file beside this one and a line in ENGINES."""
 
 from serving.engines.churn import CHURN
+from serving.engines.emotion import EMOTION
 from serving.engines.engine import Engine, Scorer
+from serving.engines.journey import JOURNEY
 from serving.engines.pricing import PRICING
 from serving.engines.purchase import PURCHASE
 from serving.engines.value import VALUE
 
 __all__ = ["ENGINES", "Engine", "Scorer", "named"]
 
-ENGINES: tuple[Engine, ...] = (PURCHASE, PRICING, VALUE, CHURN)
+ENGINES: tuple[Engine, ...] = (PURCHASE, PRICING, VALUE, CHURN, JOURNEY, EMOTION)
 
 
 def named(name: str) -> Engine:

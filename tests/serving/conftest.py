@@ -1,8 +1,12 @@
 """Models to serve: small ones, trained on simulated sessions and, where a task needs another table, on simulated customers."""
 
+from importlib import resources
+from pathlib import Path
+
 import pytest
 
-from tests import customers
+from tests import customers, journeys
+from training import bundle as bundles
 from training.datasets import buyers, shop
 from training.models import MODELS
 from training.registry import Registry
@@ -42,12 +46,19 @@ def purchases_csv(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def bundle_of(bundle, shop_folder, customers_csv, purchases_csv, tmp_path_factory):
+def journeys_folder(tmp_path_factory):
+    return journeys.write(tmp_path_factory.mktemp("journeys") / "sessions", CUSTOMERS, 7)
+
+
+@pytest.fixture(scope="session")
+def bundle_of(bundle, shop_folder, customers_csv, purchases_csv, journeys_folder, tmp_path_factory):
     """A function that returns the bundle of a task: each trained once, on the same simulated shop where that has a table for it."""
     made = {bundle.task: bundle}
-    tables = {"churn": customers_csv, "value": purchases_csv}
+    tables = {"churn": customers_csv, "value": purchases_csv, "journey": journeys_folder}
 
     def of(task):
+        if task not in made and (packaged := MODELS[task].packaged) is not None:
+            made[task] = bundles.load(Path(str(resources.files("training.models") / packaged)))
         if task not in made:
             out = tmp_path_factory.mktemp(task) / "bundle"
             made[task] = MODELS[task].train(tables.get(task, shop_folder), out, mapping={}, seed=3, progress=lambda what, share: None)

@@ -16,12 +16,14 @@ class Model:
     """A model that can be trained, by the names of two modules: the one with its `train`, and the one that knows its tables.
 
     options: what `train` takes beside them. simulated: the simulated shop has a table for it, so that a fresh machine gets a default model.
+    packaged: the folder beside this file with the bundle that is the default.
     """
 
     module: str
     table_module: str
     options: tuple[str, ...] = ()
     simulated: bool = True
+    packaged: str | None = None
 
     def train(
         self, data: Path, out: Path, *, mapping: Mapping[str, Any], seed: int, progress: Callable[[str, float], None], **options: Any
@@ -44,4 +46,6 @@ MODELS: Mapping[str, Model] = {
     "pricing": Model("training.models.elasticity", "training.sales_table", options=("effects",)),
     "value": Model("training.models.value_training", "training.transactions_table", options=("split", "end", "score"), simulated=False),
     "churn": Model("training.models.churn_training", "training.customer_table", options=("positive", "control"), simulated=False),
+    "journey": Model("training.models.journey_training", "training.journey_table", simulated=False),
+    "emotion": Model("training.models.emotion_training", "training.emotion_table", simulated=False, packaged="emotion_head"),
 }

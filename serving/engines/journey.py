@@ -1,0 +1,366 @@
+"""What happens next in this session, and is it going badly? Events in; what will come, and the friction that can be counted, out."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import numpy as np
+import xxhash
+from msgspec import Meta
+from numpy.typing import NDArray
+
+from kernels import friction
+from kernels.friction import COUNTED, DEFAULTS, KINDS
+from kernels.parts import Parts
+from serving.engines import feelings
+from serving.engines.engine import Engine, Scorer
+from serving.engines.feelings import EmotionalState, Evidence, Level, StateScore
+from serving.engines.types import (
+    Fraction,
+    Id,
+    Milliseconds,
+    Moment,
+    Name,
+    Pixel,
+    Rung,
+    Url,
+    Wire,
+    epoch_ms,
+    is_sane,
+    moment,
+    not_sane,
+    odd,
+)
+from serving.errors import FieldProblem, InvalidRequestError, TooLargeError
+from serving.settings import Settings
+from training import journey_table
+
+if TYPE_CHECKING:
+    from training import journey_table as tables
+    from training.bundle import Bundle
+    from training.models.journey import Columns, JourneyModel, Scores
+
+MOST_EVENTS, MOST_ATTRIBUTES, MOST_PURPOSES = 10_000, 200, 32
+PROFILING = "profiling"
+_KIND = {**{name: code for code, name in enumerate(KINDS)}, "page_view": friction.PAGE, "product_view": friction.PAGE}
+_BITS = (1 << 63) - 1
+
+
+class JourneyEvent(Wire, frozen=True, kw_only=True):
+    """One thing that happened in a session. Unknown types and pages are counted as unknown."""
+
+    type: Annotated[Name, Meta(description=f"page_view, or one of {', '.join(KINDS[1:])}; others are counted as unknown.")]
+    timestamp: Annotated[Moment, Meta(description="ISO 8601 with a zone, or milliseconds since 1970-01-01 UTC; in the order of the list.")]
+    page: Annotated[Name | None, Meta(description="The kind of page that is shown, as the model's table names it.")] = None
+    url: Annotated[Url | None, Meta(description="Of the page, to tell visits of one page apart; absent: page.")] = None
+    element_id: Annotated[Name | None, Meta(description="What was clicked, focused or hovered over.")] = None
+    x: Annotated[Pixel | None, Meta(description="Pixels from the left of the page.")] = None
+    y: Annotated[Pixel | None, Meta(description="Pixels from the top of the page.")] = None
+    wait_ms: Annotated[Milliseconds | None, Meta(description="Of a wait: how long the shopper waited for the shop.")] = None
+
+
+class JourneyRequest(Wire, frozen=True, kw_only=True):
+    """One session as of one moment."""
+
+    session_id: Id
+    events: Annotated[
+        list[JourneyEvent],
+        Meta(description=f"In the order in which they came; at most {MOST_EVENTS:,}.", extra_json_schema={"maxItems": MOST_EVENTS}),
+    ]
+    session_ended: Annotated[bool, Meta(description="Whether the session is known to have ended; never guessed from its length.")] = False
+    attributes: Annotated[
+        Annotated[dict[Name, float | None], Meta(max_length=MOST_ATTRIBUTES)] | None,
+        Meta(description="What else the model's table knows of sessions, by column. Absent is missing."),
+    ] = None
+    customer_id: Annotated[Id | None, Meta(description="Whose session it is, where that is known; passed through.")] = None
+    consent: Annotated[
+        Annotated[list[Name], Meta(max_length=MOST_PURPOSES)] | None,
+        Meta(description=f"The purposes that the customer has consented to: with customerId, {PROFILING} must be one of them."),
+    ] = None
+    as_of: Annotated[Moment | None, Meta(description="Events later than this are not known yet. Absent: now.")] = None
+
+
+class Step(Wire, frozen=True, kw_only=True):
+    """A page that may come next."""
+
+    page: Annotated[str, Meta(description="unknown: none of those that the model knows.")]
+    probability: Fraction
+
+
+class JourneyResponse(Wire, frozen=True, kw_only=True):
+    """What will come, and what went badly so far. Times are ISO 8601 in UTC."""
+
+    session_id: str
+    customer_id: str | None
+    current_step: Annotated[str | None, Meta(description="The page of the latest page event; null without one.")]
+    conversion_probability: Annotated[Fraction, Meta(description="Calibrated: that the session will have bought when it ends.")]
+    exit_probability: Annotated[Fraction, Meta(description="Calibrated: that no page comes any more; 1 where the session has ended.")]
+    next_steps: Annotated[list[Step], Meta(description="The pages that may come next, if one does, the likeliest first.")]
+    emotional_state: Annotated[EmotionalState, Meta(description="What the friction comes to, by rules; nothing of it is measured feeling.")]
+    state_scores: Annotated[list[StateScore], Meta(description="Of every state, 0 to 1, with its evidence.")]
+    friction_score: Annotated[float, Meta(ge=0, description="5 an error of a script, 4 a rage or error click, 2 a dead click.")]
+    friction_level: Level
+    friction: Annotated[list[Evidence], Meta(description="What was counted, of all events; what never came is left out.")]
+    missing: Annotated[list[str], Meta(description="The model's attributes that are not known.")]
+    ignored: Annotated[int, Meta(ge=0, description="Attributes that the model does not know.")]
+    unknown_pages: Annotated[int, Meta(ge=0, description="Page events whose page the model does not know.")]
+    later_events: Annotated[int, Meta(ge=0, description="Events after asOf, which were left out.")]
+    rung: Annotated[Rung, Meta(description="What there was time for under load: everything, or an answer of a while ago (Age).")]
+    as_of: Annotated[datetime, Meta(tz=True, description="The moment the answer is for.")]
+    model_version: str
+    timestamp: Annotated[datetime, Meta(tz=True, description="When the answer was computed.")]
+
+
+class Asked(NamedTuple):
+    """Requests as columns: what the model takes, how often everything was counted (int32 [n, 2 counted]), events left out, which pages.
+
+    ids: of sessions, for a batch job. shown: each session's latest page.
+    """
+
+    known: "Columns"
+    counts: NDArray[np.int32]
+    events: list[int]
+    later: list[int]
+    shown: list[str | None]
+    unknown: list[int]
+    as_of_ms: list[float]
+    ids: list[str]
+
+
+class Answers(NamedTuple):
+    """Answers as columns."""
+
+    asked: Asked
+    scores: "Scores"
+    friction: NDArray[np.float64]
+
+
+class JourneyScorer:
+    """A loaded journey model behind the engine's seam. `clock` returns seconds since 1970."""
+
+    def __init__(self, model: "JourneyModel", clock: Callable[[], float] = time.time) -> None:
+        self._model, self._clock = model, clock
+
+    @property
+    def version(self) -> str:
+        """Return the version of the model."""
+        return self._model.version
+
+    def tune(self, live: Scorer | None = None) -> Sequence[str]:
+        """Choose what is fastest on this machine, as the `live` model has or by measuring it, and return what was chosen and why."""
+        return self._model.tune(live._model if isinstance(live, JourneyScorer) else None)
+
+    def refusal(self, request: JourneyRequest) -> None:
+        """Return nothing: whatever the model does not know is missing."""
+
+    def columns(self, requests: Sequence[JourneyRequest]) -> Asked:
+        """Return the requests as columns."""
+        now = self._clock() * 1000
+        as_of = [now if request.as_of is None else epoch_ms(request.as_of) for request in requests]
+        stamps = [[epoch_ms(event.timestamp) for event in request.events] for request in requests]
+        kept = [
+            [event for event, stamp in zip(request.events, moments, strict=True) if stamp <= until]
+            for request, moments, until in zip(requests, stamps, as_of, strict=True)
+        ]
+        pages = [[event for event in events if _KIND.get(event.type, 0) == friction.PAGE] for events in kept]
+        known = self._known(requests, pages)
+        unknown = [int((known.page[begin:end] == 0).sum()) for begin, end in zip(known.begins, known.ends, strict=True)]
+        return Asked(
+            known,
+            _counted(kept),
+            [len(events) for events in kept],
+            [len(request.events) - len(events) for request, events in zip(requests, kept, strict=True)],
+            [events[-1].page if events else None for events in pages],
+            unknown,
+            as_of,
+            [request.session_id for request in requests],
+        )
+
+    def lean(self, columns: Asked) -> Asked:
+        """Return the columns as they are: nothing can be left out."""
+        return columns
+
+    def base_rate(self, request: JourneyRequest) -> None:
+        """Return nothing: the same for every session says nothing of one."""
+
+    def run(self, columns: Asked) -> Answers:
+        """Return scores as columns."""
+        score = np.empty(len(columns.counts))
+        friction.friction_scores(columns.counts, score)
+        return Answers(columns, self._model.score(columns.known), score)
+
+    def rows(self, requests: Sequence[JourneyRequest], answers: Answers) -> list[JourneyResponse]:
+        """Return one response for each request, in order."""
+        now = datetime.fromtimestamp(self._clock(), UTC)
+        return [self._row(request, place, answers, now) for place, request in enumerate(requests)]
+
+    def table(self, frame: Any) -> Asked:
+        """Return the sessions of a table of events; nothing but pages is known of them."""
+        found = journey_table.read(frame)
+        sessions = len(found.ids)
+        known = _columns(
+            found.offsets, self._model.code(found.pages), found.seconds, found.ended, _attributes(found, self._model.attributes)
+        )
+        counts = np.zeros((sessions, 2 * len(COUNTED)), np.int32)
+        return Asked(known, counts, [0] * sessions, [0] * sessions, [None] * sessions, [0] * sessions, [0.0] * sessions, found.ids)
+
+    def answers_frame(self, answers: Answers) -> dict[str, NDArray[Any] | list[Any]]:
+        """Return the output columns of a batch job."""
+        scores = answers.scores
+        return {
+            "sessionId": answers.asked.ids,
+            "conversionProbability": scores.conversion,
+            "exitProbability": scores.exit,
+            "modelVersion": [self.version] * len(scores.conversion),
+        }
+
+    def _known(self, requests: Sequence[JourneyRequest], pages: Sequence[Sequence[JourneyEvent]]) -> "Columns":
+        offsets = np.cumsum([0, *map(len, pages)]).astype(np.int64)
+        stamps = [np.maximum.accumulate([epoch_ms(event.timestamp) for event in events]) if events else np.empty(0) for events in pages]
+        seconds = [(stamp - stamp[:1]) / 1000 for stamp in stamps]
+        given = [
+            [float(value) if (value := (request.attributes or {}).get(name)) is not None else np.nan for name in self._model.attributes]
+            for request in requests
+        ]
+        return _columns(
+            offsets,
+            self._model.code([event.page for events in pages for event in events]),
+            np.concatenate([np.empty(0), *seconds]).astype(np.float32),
+            np.array([request.session_ended for request in requests], np.float32),
+            np.array(given, np.float32).reshape(len(requests), len(self._model.attributes)),
+        )
+
+    def _row(self, request: JourneyRequest, place: int, answers: Answers, now: datetime) -> JourneyResponse:
+        asked, scores, names = answers.asked, answers.scores, self._model.attributes
+        given = request.attributes or {}
+        counts = asked.counts[place]
+        steps = zip(("unknown", *self._model.pages), scores.steps[place].tolist(), strict=True)
+        states = feelings.scores(counts, asked.events[place], float(scores.conversion[place]))
+        return JourneyResponse(
+            session_id=request.session_id,
+            customer_id=request.customer_id,
+            current_step=asked.shown[place],
+            conversion_probability=float(scores.conversion[place]),
+            exit_probability=float(scores.exit[place]),
+            next_steps=[Step(page=page, probability=min(1.0, p)) for page, p in sorted(steps, key=lambda one: -one[1])],
+            emotional_state=feelings.state(states),
+            state_scores=states,
+            friction_score=float(answers.friction[place]),
+            friction_level=feelings.level(float(answers.friction[place])),
+            friction=feelings.counted(counts),
+            missing=[name for name in names if given.get(name) is None],
+            ignored=sum(value is not None and name not in names for name, value in given.items()),
+            unknown_pages=asked.unknown[place],
+            later_events=asked.later[place],
+            rung="full",
+            as_of=moment(asked.as_of_ms[place]),
+            model_version=self.version,
+            timestamp=now,
+        )
+
+
+def _columns(
+    offsets: NDArray[np.int64],
+    page: NDArray[np.int64],
+    seconds: NDArray[np.float32],
+    ended: NDArray[np.float32],
+    attributes: NDArray[np.float32],
+) -> "Columns":
+    from training.models.journey import Columns
+
+    return Columns(offsets[:-1].copy(), offsets[1:].copy(), page, seconds, ended, attributes)
+
+
+def _attributes(found: "tables.Journeys", names: Sequence[str]) -> NDArray[np.float32]:
+    """Return the table's attributes in the model's order, NaN where the table has none."""
+    out = np.full((len(found.ids), len(names)), np.nan, np.float32)
+    for place, name in enumerate(names):
+        if name in found.names:
+            out[:, place] = found.attributes[:, found.names.index(name)]
+    return out
+
+
+def _counted(sessions: Sequence[Sequence[JourneyEvent]]) -> NDArray[np.int32]:
+    """Return what `kernels.friction` counts of sessions, int32 [sessions, 2 counted]."""
+    offsets = np.cumsum([0, *map(len, sessions)]).astype(np.int64)
+    events = [event for session in sessions for event in session]
+    out = np.empty((len(sessions), 2 * len(COUNTED)), np.int32)
+    place = [(event.x, event.y, event.wait_ms) for event in events]
+    x, y, wait = np.array(place, np.float32).reshape(-1, 3).T.copy() if place else np.empty((3, 0), np.float32)
+    friction.friction(
+        offsets,
+        np.array([_KIND.get(event.type, 0) for event in events], np.int8),
+        np.array([epoch_ms(event.timestamp) for event in events], np.int64),
+        x,
+        y,
+        np.array([_hash(event.element_id) for event in events], np.int64),
+        np.array([_hash(event.url or event.page) for event in events], np.int64),
+        wait,
+        DEFAULTS,
+        out,
+    )
+    return out
+
+
+def _hash(text: str | None) -> int:
+    return 0 if not text else xxhash.xxh3_64_intdigest(text.encode()) & _BITS or 1
+
+
+def check(request: JourneyRequest) -> None:
+    """Raise InvalidRequestError for what types cannot say, TooLargeError beyond MOST_EVENTS."""
+    if len(request.events) > MOST_EVENTS:
+        raise TooLargeError(f"events has {len(request.events):,} events, at most {MOST_EVENTS:,} are taken; send the latest ones", "events")
+    stamps: list[datetime | float] = [event.timestamp for event in request.events]
+    wrong = [not_sane(f"events[{i}].timestamp") for i, stamp in enumerate(stamps) if not is_sane(stamp)] if odd(stamps) else []
+    if request.as_of is not None and not is_sane(request.as_of):
+        wrong.append(not_sane("asOf"))
+    if request.customer_id is not None and PROFILING not in (request.consent or ()):
+        wrong.append(FieldProblem("consent", f"must hold {PROFILING!r} for a known customer: ask for it, or leave customerId out"))
+    if any(value is not None and not -1e12 <= value <= 1e12 for value in (request.attributes or {}).values()):
+        wrong.append(FieldProblem("attributes", "expected numbers from -1e12 to 1e12"))
+    if wrong:
+        raise InvalidRequestError(wrong)
+
+
+def prepare(bundle: "Bundle") -> Parts:
+    """Return the trees of a bundle, laid out and checked. Raises BundleError."""
+    from training.models.journey import JourneyModel
+
+    return JourneyModel.prepare(bundle)
+
+
+def load(bundle: "Bundle", settings: Settings, parts: Parts | None = None) -> JourneyScorer:
+    """Return the scorer of a bundle. Raises BundleError for a bundle that does not match."""
+    from training.models.journey import JourneyModel
+
+    return JourneyScorer(JourneyModel.load(bundle, parts))
+
+
+EXAMPLE: Mapping[str, Any] = {
+    "sessionId": "s-1",
+    "events": [
+        {"type": "page_view", "timestamp": "2026-11-20T19:58:00Z", "page": "0"},
+        {"type": "page_view", "timestamp": "2026-11-20T19:58:21Z", "page": "3"},
+        {"type": "click", "timestamp": "2026-11-20T19:58:40Z", "elementId": "add-to-cart", "x": 610, "y": 402},
+        {"type": "click", "timestamp": "2026-11-20T19:58:40.4Z", "elementId": "add-to-cart", "x": 611, "y": 402},
+        {"type": "click", "timestamp": "2026-11-20T19:58:40.8Z", "elementId": "add-to-cart", "x": 611, "y": 403},
+        {"type": "page_view", "timestamp": "2026-11-20T19:58:50Z", "page": "4"},
+        {"type": "wait", "timestamp": "2026-11-20T19:58:55Z", "waitMs": 5200},
+        {"type": "page_view", "timestamp": "2026-11-20T19:59:30Z", "page": "0"},
+    ],
+    "attributes": {"static0": 1},
+}
+
+JOURNEY = Engine(
+    name="journey",
+    route="/v1/journey",
+    summary="What happens next in this session, and is it going badly? Purchase, exit, the next page, and friction with its evidence.",
+    request=JourneyRequest,
+    response=JourneyResponse,
+    example=EXAMPLE,
+    check=check,
+    prepare=prepare,
+    load=load,
+    optional=True,
+)

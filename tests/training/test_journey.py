@@ -1,0 +1,161 @@
+"""The journey model: it learns from the first events alone, knows an ended session only where that is said."""
+
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from serving import batch
+from serving import settings as configuration
+from serving.scoring import Task
+from tests import journeys
+from training import bundle as bundles
+from training import journey_table
+from training.errors import BundleError, CellError, TableError
+from training.models import MODELS, journey, journey_training
+from training.models.journey import Columns, JourneyModel
+
+
+def silent(what, share):
+    """Say nothing."""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return journeys.write(tmp_path_factory.mktemp("journeys") / "in", 600, 1)
+
+
+@pytest.fixture(scope="module")
+def trained(folder, tmp_path_factory):
+    return MODELS["journey"].train(folder, tmp_path_factory.mktemp("journey") / "bundle", mapping={}, seed=0, progress=silent)
+
+
+@pytest.fixture(scope="module")
+def model(trained):
+    return JourneyModel.load(trained)
+
+
+def columns(model, pages, seconds, ended=0.0):
+    size = len(pages)
+    attributes = np.zeros((1, len(model.attributes)), np.float32)
+    begin, end = np.zeros(1, np.int64), np.full(1, size, np.int64)
+    return Columns(begin, end, model.code(pages), np.array(seconds, np.float32), np.array([ended], np.float32), attributes)
+
+
+def test_the_network_is_the_one_that_torch_has_learned():
+    torch.manual_seed(1)
+    net = journey_training.Net(6, 2).eval()
+    random = np.random.default_rng(0)
+    sizes = np.array([7, 1, 12])
+    offsets = np.concatenate(([0], np.cumsum(sizes))).astype(np.int64)
+    seconds = np.concatenate([np.cumsum(random.exponential(40, size)) for size in sizes]).astype(np.float32)
+    sessions = journey_training.Sessions(
+        offsets, random.integers(0, 6, 20), seconds, random.normal(size=(3, 2)).astype(np.float32), np.zeros(3)
+    )
+    scaling = np.array([[0.5, 0], [2, 1]], np.float32)
+    given = journey_training.padded(sessions, 6, scaling)
+    said = journey.margins(net.network(), scaling, sessions.columns(np.arange(3), sizes, np.zeros(3)))
+    with torch.inference_mode():
+        expected = net(given.page, given.times, given.attributes)[torch.arange(3), torch.from_numpy(sizes - 1)]
+    np.testing.assert_allclose(said, expected.numpy(), atol=2e-5)
+
+
+def test_what_comes_later_changes_nothing_before(folder):
+    """A prefix is the same row whether the table has the rest of the session or not."""
+    whole = journey_table.gather(folder, first=3)
+    cut = journey_table.read(whole)
+    full = journey_table.read(journey_table.gather(folder))
+    for place, name in enumerate(cut.ids[:50]):
+        size = cut.offsets[place + 1] - cut.offsets[place]
+        begin = full.offsets[full.ids.index(name)]
+        assert full.pages[begin : begin + size] == cut.pages[cut.offsets[place] : cut.offsets[place + 1]]
+    sizes = np.diff(full.offsets)[[full.ids.index(name) for name in cut.ids]]
+    assert (cut.ended == (sizes < 3)).all()
+
+
+def test_columns_known_only_at_the_end_are_no_attributes(model):
+    assert model.attributes == ("static0",)
+
+
+def test_the_ended_and_the_running_session_are_told_apart_by_the_flag_alone(model):
+    running, ended = (model.score(columns(model, ["0", "1", "2"], [0, 10, 40], flag)) for flag in (0.0, 1.0))
+    assert running.conversion[0] != ended.conversion[0]
+    assert ended.exit[0] == 1
+    assert 0 < running.exit[0] < 1
+    assert running.steps.sum() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("pages", [[], ["nowhere"], ["0"] * 10_000])
+def test_sessions_of_no_one_and_very_many_events_have_a_score(model, pages):
+    said = model.score(columns(model, pages, list(range(len(pages)))))
+    assert 0 < said.conversion[0] < 1
+
+
+def test_it_is_judged_by_val_beside_its_parts_and_plain_trees(trained):
+    metrics = trained.json("metrics.json")
+    assert metrics["sessionsJudgedBy"] == 150
+    assert metrics["sessionsLearnedFrom"] == 450
+    for after in ("5", "10", "all"):
+        assert {"served", "networkAuc", "treesAuc", "plainAuc"} <= metrics["contestants"][after].keys()
+    assert metrics["aucAtTheEnd"] > 0.8
+
+
+def test_the_same_seed_gives_the_same_model(folder, trained, tmp_path):
+    again = MODELS["journey"].train(folder, tmp_path / "again", mapping={}, seed=0, progress=silent)
+    assert {name: again.manifest["files"][name] for name in (journey.MODEL, journey.NETWORK)} == {
+        name: trained.manifest["files"][name] for name in (journey.MODEL, journey.NETWORK)
+    }
+
+
+def test_batch_writes_a_line_for_each_session_as_of_its_kth_event(folder, trained, tmp_path):
+    for first, out in ((5, "five.csv"), (None, "running.csv")):
+        options = {} if first is None else {"first": first}
+        batch.run(Task("journey", trained.path, {}, configuration.load(), options), folder, tmp_path / out)
+    five, running = (pl.read_csv(tmp_path / out) for out in ("five.csv", "running.csv"))
+    assert five.columns == ["sessionId", "conversionProbability", "exitProbability", "modelVersion"]
+    assert sorted(five["sessionId"]) == list(range(600))
+    assert five["conversionProbability"].is_between(0, 1).all()
+    assert not five["conversionProbability"].equals(running["conversionProbability"])
+    assert (five["exitProbability"] == 1).any()
+    assert not (running["exitProbability"] == 1).any()
+
+
+def test_columns_may_have_other_names(folder, trained, tmp_path):
+    (tmp_path / "other").mkdir()
+    frame = journey_table.gather(folder).rename({"session_id": "visit", "cum_time_s": "at"})
+    frame.write_parquet(tmp_path / "other" / "events.parquet")
+    task = Task("journey", trained.path, {"sessionId": "visit", "seconds": "at"}, configuration.load(), {"first": 4})
+    batch.run(task, tmp_path / "other", tmp_path / "mapped.csv")
+    batch.run(Task("journey", trained.path, {}, configuration.load(), {"first": 4}), folder, tmp_path / "plain.csv")
+    mapped, plain = (pl.read_csv(tmp_path / name).sort("sessionId") for name in ("mapped.csv", "plain.csv"))
+    assert mapped.equals(plain)
+
+
+@pytest.mark.parametrize(
+    ("events", "sessions", "says"),
+    [
+        ("session_id,page\n1,0\n", None, "no column is the seconds"),
+        ("session_id,page,cum_time_s\n1,0,soon\n", None, "soon"),
+        ("session_id,page,cum_time_s\n1,0,0\n", "session_id,page,purchase\n1,0,1\n", "in common"),
+        ("session_id,page,cum_time_s\n1,0,0\n", "session_id,purchase\n1,1\n1,0\n", "twice"),
+        ("session_id,page,cum_time_s\n1,0,0\n", None, "no column says which sessions bought"),
+    ],
+)
+def test_wrong_tables_are_refused_with_what_to_do(tmp_path, events, sessions, says):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "events.csv").write_text(events)
+    if sessions is not None:
+        (tmp_path / "in" / "sessions.csv").write_text(sessions)
+    with pytest.raises((TableError, CellError), match=says):
+        MODELS["journey"].train(tmp_path / "in", tmp_path / "out", mapping={}, seed=0, progress=silent)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_bundle_that_is_not_whole_is_refused(trained, tmp_path):
+    files = {name: trained.read(name) for name in (journey.MODEL, journey.CALIBRATION)}
+    lacking = bundles.write(tmp_path / "lacking", task="journey", files=files, meta={"pages": ["0"], "attributes": []})
+    with pytest.raises(BundleError):
+        JourneyModel.load(lacking)
+    assert json.loads((trained.path / "metrics.json").read_text())["curve"]

@@ -1,0 +1,187 @@
+"""Events of sessions, and what else is known of these, become columns: which file has what, and which of its columns is which field.
+
+A folder with `events` and `sessions` (.csv, .csv.gz or .parquet each), or one file of events. A session's own columns that are no field are
+its attributes: numbers, known when it begins.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import narwhals as nw
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from training import frames
+from training.errors import CellError, TableError
+from training.table import Field, check, listed
+
+SESSION, PAGE, SECONDS, STEP, LABEL, SPLIT, ENDED, LEFT_OUT = (
+    *("sessionId", "page", "seconds", "step", "purchase", "split", "sessionEnded", "leftOut"),
+)
+FIELDS: tuple[Field, ...] = (
+    Field(SESSION, "text or number, in both files", "yes", "session_id"),
+    Field(PAGE, "text or number: what kind of page, or what step", "yes", "page"),
+    Field(SECONDS, "seconds since the session began", "yes", "cum_time_s"),
+    Field(STEP, "number: the order of events of the same second", "no: the order of the lines", "step"),
+    Field(LABEL, "1 or 0: the session bought, in the end", "to train; ignored when scoring", "purchase"),
+    Field(SPLIT, "train or val: val is judged by and never learned from", "no: a part is held out", "split0"),
+    Field(ENDED, "1 or 0: the session is known to have ended", "no: it has not, but with --first"),
+    Field(LEFT_OUT, "anything", "no: columns of sessions that are not attributes, such as what is only known at the end", several=True),
+)
+PUBLISHED_AS = "clickstreams of Ozyurt et al. 2022"
+TOGETHER: tuple[str, ...] = (SESSION,)
+GROUPED = True
+FIELD_NAMES: tuple[str, ...] = tuple(field.name for field in FIELDS)
+_PUBLISHED = {field.name: field.published for field in FIELDS if field.published}
+AT_THE_END = ("n_clicks", "duration_s")  # columns of the published table that are known only then
+EVENTS, SESSIONS = "events", "sessions"
+UNKNOWN = 0  # the page of an event whose page is none of the model's
+
+Mapped = Mapping[str, str | Sequence[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """What a table's columns are: `of[field]` is the name of the field's column; `ignored` are the columns that are nothing."""
+
+    of: Mapping[str, str]
+    ignored: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Journeys:
+    """Sessions and their events. ids: [sessions]; offsets int64 [sessions + 1]; pages: text [events]; seconds float32 [events].
+
+    ended: float32 [sessions]; attributes: float32 [sessions, names]; y: float32 [sessions] in {0, 1}, None where it is not known; val:
+    bool [sessions], None where nothing says which are.
+    """
+
+    ids: list[str]
+    offsets: NDArray[np.int64]
+    pages: list[str]
+    seconds: NDArray[np.float32]
+    ended: NDArray[np.float32]
+    names: tuple[str, ...]
+    attributes: NDArray[np.float32]
+    y: NDArray[np.float32] | None
+    val: NDArray[np.bool_] | None
+
+
+def number_columns(mapping: Mapped) -> frozenset[str]:
+    """Return the columns that hold numbers, as far as that can be said beforehand."""
+    return frozenset(str(mapping.get(field, field)) for field in (SECONDS, STEP, LABEL, ENDED)) | {"cum_time_s"}
+
+
+def resolve(columns: Sequence[str], mapping: Mapped | None = None) -> Columns:
+    """Return which column is which field: what `mapping` says, else the field's own name or its published one.
+
+    Raises TableError when a mapped field or column does not exist, or one that is needed is not there.
+    """
+    mapping = mapping or {}
+    check({field: (of,) if isinstance(of, str) else of for field, of in mapping.items()}, FIELD_NAMES, columns)
+    of = {field: str(column) for field, column in mapping.items() if field != LEFT_OUT}
+    for field in FIELD_NAMES:
+        for name in (field, _PUBLISHED.get(field, field)):
+            if field not in of and name in columns and name not in of.values():
+                of[field] = name
+    for field in (SESSION, PAGE, SECONDS):
+        if field not in of:
+            raise TableError(f"no column is the {field}; the table has {listed(columns)}. Name it with --map {field}=COLUMN")
+    left = mapping.get(LEFT_OUT, ())
+    out = {*((left,) if isinstance(left, str) else left), *AT_THE_END}
+    return Columns(of, tuple(name for name in columns if name in out))
+
+
+def gather(source: Path, mapping: Mapped | None = None, first: int | None = None) -> pl.DataFrame:
+    """Return one table of events, each with what is known of its session; of each session the first `first` events.
+
+    A session with fewer than `first` has ended after its last one, the others run on; without `first` the table's own sessionEnded holds.
+    Raises TableError for a folder without events, or with sessions that do not fit.
+    """
+    frame = _renamed(_joined(source), mapping or {})
+    of = resolve(frame.columns).of
+    if first is None:
+        return frame
+    size = pl.len().over(of[SESSION])
+    order = [pl.col(of[name]).cast(pl.Float64, strict=False) for name in (SECONDS, STEP) if name in of]  # `read` tells of what is none
+    place = "the line's own place"
+    known = frame.with_row_index(place).with_columns((size < first).cast(pl.Float64).alias(of.get(ENDED, ENDED)))
+    early = known.sort(order, maintain_order=True).filter(pl.int_range(pl.len()).over(of[SESSION]) < first)
+    return early.sort(place).drop(place)
+
+
+def read(frame: Any) -> Journeys:
+    """Return the sessions of a table that `gather` returned, in order of their first lines. Raises CellError for a wrong cell."""
+    table = nw.from_native(frame, eager_only=True)
+    found = resolve(table.columns)
+    of = found.of
+    keys = table[of[SESSION]].cast(nw.String).to_numpy().astype(str)
+    _, begins, which = np.unique(keys, return_index=True, return_inverse=True)
+    rank = np.empty(len(begins), np.int64)
+    rank[np.argsort(begins, kind="stable")] = np.arange(len(begins))
+    session = rank[which]
+    seconds = _numbers(table, of[SECONDS])
+    step = _numbers(table, of[STEP]) if STEP in of else np.zeros(len(seconds))
+    order = np.lexsort((step, seconds, session))
+    firsts = np.sort(begins)
+    offsets = np.concatenate((np.searchsorted(session[order], np.arange(len(firsts))), [len(order)])).astype(np.int64)
+    names = tuple(name for name in table.columns if name not in of.values() and name not in found.ignored)
+    attributes = [_numbers(table, name, missing=True)[firsts] for name in names]
+    shown = np.array(["" if page is None else page for page in table[of[PAGE]].cast(nw.String).to_list()], dtype=object)
+    return Journeys(
+        keys[firsts].tolist(),
+        offsets,
+        shown[order].tolist(),
+        seconds[order].astype(np.float32),
+        _numbers(table, of[ENDED])[firsts].astype(np.float32) if ENDED in of else np.zeros(len(firsts), np.float32),
+        names,
+        np.array(attributes, np.float32).reshape(len(names), len(firsts)).T.copy(),
+        _numbers(table, of[LABEL])[firsts].astype(np.float32) if LABEL in of else None,
+        table[of[SPLIT]].cast(nw.String).to_numpy()[firsts] == "val" if SPLIT in of else None,
+    )
+
+
+def _renamed(frame: pl.DataFrame, mapping: Mapped) -> pl.DataFrame:
+    """Return the frame with mapped columns under their field's name, and without those that are left out."""
+    resolve(frame.columns, mapping)
+    left = mapping.get(LEFT_OUT, ())
+    named = {field: str(column) for field, column in mapping.items() if field != LEFT_OUT}
+    gone = [field for field, column in named.items() if field in frame.columns and field != column]
+    kept = frame.drop([*gone, *((left,) if isinstance(left, str) else left)])
+    return kept.rename({column: field for field, column in named.items()})
+
+
+def _joined(source: Path) -> pl.DataFrame:
+    if not source.is_dir():
+        frame: pl.DataFrame = frames.read(source, numbers=())
+        return frame
+    tables = {name: [path for path in sorted(source.iterdir()) if path.name.split(".")[0] == name] for name in (EVENTS, SESSIONS)}
+    if not tables[EVENTS]:
+        raise TableError(f"{source}: holds no events.csv, .csv.gz or .parquet; put the events of sessions there")
+    events: pl.DataFrame = frames.read(tables[EVENTS][0])
+    if not tables[SESSIONS]:
+        return events
+    sessions: pl.DataFrame = frames.read(tables[SESSIONS][0])
+    both = [name for name in events.columns if name in sessions.columns]
+    if len(both) != 1:
+        raise TableError(f"{source}: events and sessions have {listed(both) or 'no column'} in common; one column must name the session")
+    key = pl.col(both[0]).cast(pl.String)
+    events, sessions = events.with_columns(key), sessions.with_columns(key)
+    if sessions[both[0]].is_duplicated().any():
+        raise TableError(f"{tables[SESSIONS][0]}: a session is there twice; give each one line")
+    return events.join(sessions, on=both[0], how="inner", maintain_order="left")
+
+
+def _numbers(table: Any, column: str, *, missing: bool = False) -> NDArray[np.float64]:
+    """Return a column as numbers, NaN where it may be missing and is. Raises CellError for what is no number."""
+    values = table[column].to_list()
+    out = np.empty(len(values))
+    for row, value in enumerate(values):
+        try:
+            out[row] = np.nan if missing and value in (None, "") else float(value)
+        except (TypeError, ValueError):
+            raise CellError(row, column, value, "give a number") from None
+    return out

@@ -1,0 +1,235 @@
+"""What `revenue-engine train emotion` does, step by step: read texts, encode them once, fit the head, calibrate and judge it."""
+
+import os
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from training import bundle as bundles
+from training import emotion_table, evaluate, frames
+from training.bundle import Bundle
+from training.emotion_table import EKMAN, EMOTIONS, Texts
+from training.errors import CellError, TableError
+from training.models import emotion, emotion_card, minilm
+from training.models.calibration import Platt, probability
+from training.models.emotion import NAMES, SEEN, Head
+from training.models.minilm import Pieces
+from training.provenance import fingerprint, software
+
+TRAIN, DEV = "train.tsv", "dev.tsv"  # of a folder as GoEmotions is published
+LEAST_TEXTS = 200
+FOLDS = 4  # of the texts: thresholds and calibration are from heads that did not see them
+KNOWN_FROM = 6  # texts that a word piece must be in
+BATCH, EPOCHS, RATE, WORD_RATE = 256, 12, 1e-3, 3e-3
+DECAY, WORD_DECAY, DROPOUT = 0.05, 0.3, 0.3
+SMOOTHING = 0.02  # of the labels: three people who read a text do not agree
+SMOOTHED = 41  # scores that a threshold's F1 is taken over: the best of few texts is chance
+GROUP = 128  # texts encoded at once
+
+Progress = Callable[[str, float], None]
+Floats = NDArray[np.float64]
+
+
+class Encoded(NamedTuple):
+    """Texts as the head sees them: seen float16 [texts, SEEN], their word pieces, and y float32 [texts, len(NAMES)] in {0, 1}."""
+
+    seen: NDArray[np.float16]
+    pieces: Pieces
+    y: NDArray[np.float32]
+
+
+def train(data: Path, out: Path, *, mapping: Mapping[str, str], seed: int, progress: Progress) -> Bundle:
+    """Fit on the texts in `data`, judge, write the bundle into `out` (new or empty) and return it.
+
+    data: .tsv without a header, .csv, .csv.gz, .parquet, or a folder with train.tsv, and dev.tsv to judge by. Without that the model is
+    judged by the folds that chose its thresholds. Raises TableError for a wrong or insufficient table, BundleError when `out`
+    is taken.
+    """
+    bundles.require_free(out)
+    progress("reading", 0.0)
+    path = data / TRAIN if (data / TRAIN).is_file() else data
+    texts = read(path, mapping)
+    dev = read(data / DEV, mapping) if (data / DEV).is_file() else None
+    threads = torch.get_num_threads()
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    try:
+        whole = encoded(texts, lambda share: progress("encoding texts", 0.01 + 0.7 * share))
+        judged = None if dev is None else encoded(dev, lambda share: progress("encoding texts to judge by", 0.71 + 0.08 * share))
+        fold = np.random.default_rng(seed).permutation(len(texts.texts)) % FOLDS
+        held = held_out(whole, fold, seed, lambda said, share: progress(said, 0.79 + 0.16 * share))
+        head = fit(whole, np.arange(len(fold)), seed, lambda said, share: progress(f"fitting, {said}", 0.95 + 0.04 * share))
+        outputs, figures = judge(head, whole.y, held, judged)
+    finally:
+        torch.set_num_threads(threads)
+    progress("writing", 0.99)
+    metrics = {**figures, "texts": len(texts.texts), "seed": seed, "judgedBy": "folds of the texts" if dev is None else DEV, "warnings": []}
+    meta = {
+        "trainingData": {"name": path.name, "texts": len(texts.texts), "sha256": fingerprint(path)},
+        "encoder": {"package": minilm.PACKAGE, "licence": "Apache-2.0", "longest": minilm.LONGEST},
+        "parameters": {"epochs": EPOCHS, "batch": BATCH, "hidden": emotion.HIDDEN, "seed": seed},
+        "software": software("numpy", "torch", "tokenizers", "revenue-engine"),
+    }
+    from safetensors.torch import save
+
+    files = {
+        emotion.HEAD: save(head.packed()),
+        emotion.OUTPUTS: bundles.encoded(outputs),
+        emotion.METRICS: bundles.encoded(metrics),
+        emotion.CARD: emotion_card.card(meta, metrics).encode(),
+    }
+    bundle = bundles.write(out, task=emotion.TASK, files=files, meta=meta)
+    progress("done", 1.0)
+    return bundle
+
+
+def read(path: Path, mapping: Mapping[str, str]) -> Texts:
+    """Return the texts of a table. Raises TableError for one that is wrong, or too small to learn from."""
+    try:
+        texts = emotion_table.read(frames.read(path, numbers=()), mapping)
+    except CellError as error:
+        raise error.at(frames.place(path, error.row)) from None
+    except TableError as error:
+        raise error if str(error).startswith(str(path)) else TableError(f"{path}: {error}") from None
+    if len(texts.texts) < LEAST_TEXTS:
+        raise TableError(f"{path}: insufficient data: {len(texts.texts)} texts, at least {LEAST_TEXTS} are needed: label more")
+    return texts
+
+
+def encoded(texts: Texts, progress: Callable[[float], None]) -> Encoded:
+    """Return the texts as the head sees them."""
+    given, encoder = emotion.pieces(texts.texts), minilm.encoder()
+    out, done = np.empty((len(texts.texts), SEEN), np.float16), 0
+    with torch.inference_mode():
+        for group in minilm.alike(given.offsets, GROUP):
+            size = int(given.offsets[group[0] + 1] - given.offsets[group[0]])
+            ids = given.ids[given.offsets[group][:, None] + np.arange(size)]
+            out[group] = emotion.seen(encoder, torch.from_numpy(ids)).numpy()
+            done += len(group) * size
+            progress(done / len(given.ids))
+    return Encoded(out, given, np.concatenate([texts.labels, emotion_table.grouped(texts.labels)], axis=1))
+
+
+def fit(texts: Encoded, learn: NDArray[np.int64], seed: int, progress: Progress) -> Head:
+    """Return the head fitted on the texts `learn`, its weights as the bundle will have them."""
+    torch.manual_seed(seed)
+    head = Head(_known(texts.pieces, learn), DROPOUT)
+    sample = torch.from_numpy(texts.seen[learn].astype(np.float32))
+    head.mean.copy_(sample.mean(0))
+    head.scale.copy_(sample.std(0) + 1e-6)
+    del sample
+    words = {"params": [head.bag], "lr": WORD_RATE, "weight_decay": WORD_DECAY}
+    rest = {"params": [*head.hidden.parameters(), *head.out.parameters()], "lr": RATE, "weight_decay": DECAY}
+    optimizer = torch.optim.AdamW([rest, words])
+    batches = -(-len(learn) // BATCH)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, [RATE, WORD_RATE], total_steps=EPOCHS * batches + 1)
+    random = np.random.default_rng(seed)
+    head.train()
+    for epoch in range(EPOCHS):
+        total = 0.0
+        for batch in np.array_split(random.permutation(learn), batches):
+            y = torch.from_numpy(texts.y[batch]) * (1 - SMOOTHING) + SMOOTHING / len(EMOTIONS)
+            loss = torch.nn.functional.binary_cross_entropy_with_logits(_margins(head, texts, batch), y)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            schedule.step()
+            total += float(loss.detach()) / batches
+        progress(f"loss {total:.4f}", (epoch + 1) / EPOCHS)
+    return Head.unpacked(head.eval().packed())
+
+
+def held_out(texts: Encoded, fold: NDArray[np.int64], seed: int, progress: Progress) -> Floats:
+    """Return the margins float64 [texts, len(NAMES)] of heads that did not learn from the fold that a text is in."""
+    out = np.empty((len(fold), len(NAMES)))
+    for number in range(FOLDS):
+        begun = partial(_folded, progress, number)
+        there = np.flatnonzero(fold == number)
+        out[there] = margins(fit(texts, np.flatnonzero(fold != number), seed, begun), texts, there)
+    return out
+
+
+def _folded(progress: Progress, number: int, said: str, share: float) -> None:
+    progress(f"fitting to judge, {said}", (number + share) / FOLDS)
+
+
+def judge(head: Head, seen: NDArray[np.float32], margin: Floats, dev: Encoded | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the content of outputs.json, from held-out margins of texts with `seen` in them, and figures of `dev`, or of these."""
+    y = seen.astype(np.float64)
+    lines = [Platt.fit(margin[:, place], y[:, place]) for place in range(len(NAMES))]
+    stated = _stated(lines, margin)
+    limits = [threshold(stated[:, place], y[:, place]) for place in range(len(NAMES))]
+    outputs = {
+        name: {**lines[place].content(), "threshold": limits[place], "rate": float(y[:, place].mean())} for place, name in enumerate(NAMES)
+    }
+    if dev is not None:
+        stated, y = _stated(lines, margins(head, dev, np.arange(len(dev.seen)))), dev.y.astype(np.float64)
+    return outputs, figures(stated, y, np.array(limits))
+
+
+def figures(stated: Floats, y: Floats, limits: Floats) -> dict[str, Any]:
+    """Return F1 of the labels and of Ekman's groups, and how true probabilities are: stated, y [texts, len(NAMES)]; limits [len(NAMES)]."""
+    there = (stated >= limits).astype(np.float64)
+    labels, groups = slice(0, len(EMOTIONS)), slice(len(EMOTIONS), len(EMOTIONS) + len(EKMAN))
+    of_labels = emotion_table.grouped(there[:, labels].astype(np.float32))[:, : len(EKMAN)].astype(np.float64)
+    each = f1(there, y)
+    eces = [evaluate.ece(y[:, place], stated[:, place]) for place in range(len(NAMES))]
+    both = 2 * (there * y)[:, labels].sum() / max(1.0, (there + y)[:, labels].sum())
+    return {
+        "macroF1": float(each[labels].mean()),
+        "microF1": float(both),
+        "ekmanMacroF1": float(each[groups].mean()),
+        "ekmanOfLabelsMacroF1": float(f1(of_labels, y[:, groups]).mean()),
+        "ece": float(np.mean(eces)),
+        "outputs": [
+            {"name": name, "f1": float(each[place]), "ece": eces[place], "texts": int(y[:, place].sum())}
+            for place, name in enumerate(NAMES)
+        ],
+    }
+
+
+def f1(there: Floats, y: Floats) -> Floats:
+    """Return F1 of each column of `there` [texts, columns] against y, 0 where neither has any."""
+    return np.asarray(2 * (there * y).sum(axis=0) / np.maximum(1.0, (there + y).sum(axis=0)))
+
+
+def threshold(stated: Floats, y: Floats) -> float:
+    """Return the probability above which F1 is best, smoothed over neighbours in the order of scores."""
+    order = np.argsort(-stated, kind="stable")
+    right = np.cumsum(y[order])
+    score = 2 * right / (np.arange(1, len(y) + 1) + max(1.0, y.sum()))
+    half = SMOOTHED // 2
+    smooth = np.convolve(np.pad(score, half, mode="edge"), np.ones(SMOOTHED) / SMOOTHED, "valid")
+    return float(stated[order[int(smooth.argmax())]])
+
+
+def margins(head: Head, texts: Encoded, rows: NDArray[np.int64]) -> Floats:
+    """Return the head's margins float64 [rows, len(NAMES)]."""
+    with torch.inference_mode():
+        parts = [_margins(head, texts, part).numpy() for part in np.array_split(rows, -(-len(rows) // 4096))]
+    return np.concatenate(parts).astype(np.float64)
+
+
+def _margins(head: Head, texts: Encoded, rows: NDArray[np.int64]) -> torch.Tensor:
+    offsets = texts.pieces.offsets
+    sizes = offsets[rows + 1] - offsets[rows]
+    begins = np.cumsum(sizes) - sizes
+    places = np.arange(int(sizes.sum())) + np.repeat(offsets[rows] - begins, sizes)
+    seen = torch.from_numpy(texts.seen[rows].astype(np.float32))
+    out: torch.Tensor = head(seen, torch.from_numpy(texts.pieces.ids[places]), torch.from_numpy(begins))
+    return out
+
+
+def _stated(lines: list[Platt], margin: Floats) -> Floats:
+    return np.stack([probability(line.apply(margin[:, place])) for place, line in enumerate(lines)], axis=1)
+
+
+def _known(given: Pieces, learn: NDArray[np.int64]) -> list[int]:
+    """Return the word pieces that are in enough of the texts `learn`."""
+    text = np.repeat(np.arange(len(given.offsets) - 1), np.diff(given.offsets))
+    pairs = np.unique(np.stack([text, given.ids])[:, np.isin(text, learn)], axis=1)
+    return np.flatnonzero(np.bincount(pairs[1], minlength=minilm.WORDS) >= KNOWN_FROM).tolist()

@@ -1,0 +1,136 @@
+"""The journey model: a recurrent network and trees that know what it says, stacked, in a bundle without pickles.
+
+network.safetensors  the network's weights, by the names of `kernels.journey.Network`, and how attributes are standardised
+model.ubj            trees over the features that `kernels.journey` counts and the network's margin
+calibration.json     lines to log-odds: of sessions that run on, of those that have ended, and of whether the next event is none
+metrics.json         how well that does on sessions it never saw (`journey_training`)
+card.md              the same for people
+
+The network sees the order of events and takes each in constant time; trees see counts. Of the two each is better somewhere (`metrics.json`,
+`contestants`); a weighted sum of the stacked trees' margin and the network's is better than both.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kernels import journey as kernel
+from kernels.forest import Forest
+from kernels.journey import Network
+from kernels.parts import Parts
+from training.bundle import Bundle
+from training.journey_table import UNKNOWN
+from training.models import boosted
+from training.models.boosted import Tuned
+from training.models.calibration import Platt, probability
+
+TASK = "journey"
+MODEL, NETWORK, CALIBRATION, METRICS, CARD, CURVES = (
+    *("model.ubj", "network.safetensors", "calibration.json", "metrics.json", "card.md", "curves.svg"),
+)
+RUNNING, FINISHED, EXIT, PAGES = 0, 1, 2, 3  # the network's outputs; from PAGES on, the next page
+NETWORK_SHARE = 0.3  # of the network's own margin in the sum
+LINES = ("running", "ended", "exit")
+KNOWN_GAP_S = 1e7
+
+
+class Columns(NamedTuple):
+    """Sessions as columns. begins, ends: int64 [rows]; page int64, seconds float32 [events]; ended float32 [rows]; attributes [rows, n]."""
+
+    begins: NDArray[np.int64]
+    ends: NDArray[np.int64]
+    page: NDArray[np.int64]
+    seconds: NDArray[np.float32]
+    ended: NDArray[np.float32]
+    attributes: NDArray[np.float32]
+
+
+class Scores(NamedTuple):
+    """float64 [rows], calibrated: buys, leaves after this event (1 where the session has ended); steps [rows, pages]: the next page."""
+
+    conversion: NDArray[np.float64]
+    exit: NDArray[np.float64]
+    steps: NDArray[np.float64]
+
+
+class JourneyModel:
+    """A loaded journey model. Row i of an answer depends on session i alone, bit for bit.
+
+    pages: the names of the pages that it knows, a page's number less one being its place; attributes: the names of what it knows beside.
+    """
+
+    def __init__(self, forest: Forest, network: Network, scaling: NDArray[np.float32], bundle: Bundle) -> None:
+        meta, calibration = bundle.manifest, bundle.json(CALIBRATION)
+        self.version = bundle.version
+        self.pages: tuple[str, ...] = tuple(meta["pages"])
+        self.attributes: tuple[str, ...] = tuple(meta["attributes"])
+        self.codes = {name: place for place, name in enumerate(self.pages, 1)}
+        self._forest, self._network, self._scaling = forest, network, scaling
+        self._lines = [Platt.read(calibration[name]) for name in LINES]
+        self._tuned = Tuned(forest)
+        if len(network.pages) != len(self.pages) + 1 or len(network.given) != len(self.attributes):
+            raise ValueError("the network knows other pages or attributes than the manifest")
+
+    @classmethod
+    def prepare(cls, bundle: Bundle) -> Parts:
+        """Return the trees of a verified bundle laid out and checked against XGBoost. Raises BundleError as `load` does."""
+        bundle.require(TASK)
+        size = kernel.columns(len(bundle.manifest.get("pages", ())) + 1, len(bundle.manifest.get("attributes", ())))
+        return boosted.forest(bundle, MODEL, size + 1).parts()
+
+    @classmethod
+    def load(cls, bundle: Bundle, parts: Parts | None = None) -> "JourneyModel":
+        """Return the model in a verified bundle; `parts`: what `prepare` has made of it. Raises BundleError for one that is not whole."""
+        from safetensors import SafetensorError
+        from safetensors.numpy import load
+
+        bundle.require(TASK)
+        parts = cls.prepare(bundle) if parts is None else parts
+        try:
+            content = load(bundle.read(NETWORK))
+            network = Network(*(np.ascontiguousarray(content[name], np.float32) for name in Network._fields))
+            return cls(Forest.of_parts(parts), network, content["scaling"], bundle)
+        except (KeyError, TypeError, ValueError, SafetensorError) as error:
+            raise boosted.unloadable(bundle, error) from error
+
+    def tune(self, live: "JourneyModel | None" = None) -> Sequence[str]:
+        """Return what was chosen for this machine and why, a line each."""
+        return self._tuned.tune(None if live is None else live._tuned)
+
+    def code(self, pages: Sequence[str | None]) -> NDArray[np.int64]:
+        """Return the numbers of pages, UNKNOWN of those that the model does not know."""
+        return np.array([self.codes.get(page or "", UNKNOWN) for page in pages], np.int64)
+
+    def score(self, columns: Columns) -> Scores:
+        """Return the scores of sessions; of one without an event, what the model says before any."""
+        said = margins(self._network, self._scaling, columns)
+        own = np.where(columns.ended > 0, said[:, FINISHED], said[:, RUNNING])
+        X = np.column_stack([matrix(columns, len(self.pages) + 1), own])
+        raw = blended(self._forest.margin(X).astype(np.float64), own)
+        running, ended, leaving = self._lines
+        conversion = probability(np.where(columns.ended > 0, ended.apply(raw), running.apply(raw)))
+        exits = np.where(columns.ended > 0, 1.0, probability(leaving.apply(said[:, EXIT].astype(np.float64))))
+        steps = np.exp(said[:, PAGES:] - said[:, PAGES:].max(axis=1, initial=0.0, keepdims=True)).astype(np.float64)
+        return Scores(conversion, exits, steps / steps.sum(axis=1, keepdims=True))
+
+
+def blended(trees: NDArray[Any], network: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the margin float64 [rows] that is calibrated, of the trees' and the network's."""
+    return (1 - NETWORK_SHARE) * trees.astype(np.float64) + NETWORK_SHARE * network.astype(np.float64)
+
+
+def margins(network: Network, scaling: NDArray[np.float32], columns: Columns) -> NDArray[np.float32]:
+    """Return the network's outputs float32 [rows, outputs]; scaling: [2, attributes], what is taken off and what is divided by."""
+    given = np.nan_to_num((columns.attributes - scaling[0]) / scaling[1]).astype(np.float32)
+    out = np.empty((len(columns.begins), len(network.out_bias)), np.float32)
+    kernel.journey_margins(columns.begins, columns.ends, columns.page, columns.seconds, given, network, out)
+    return out
+
+
+def matrix(columns: Columns, pages: int) -> NDArray[np.float32]:
+    """Return the features float32 [rows, kernels.journey.columns]; pages: how many there are, with the unknown one."""
+    out = np.empty((len(columns.begins), kernel.columns(pages, columns.attributes.shape[1])), np.float32)
+    kernel.journey_features(columns.begins, columns.ends, columns.page, columns.seconds, columns.ended, columns.attributes, pages, out)
+    return out
