@@ -50,7 +50,8 @@ def run(
     `heard` hears of all answers, in order, before the output is there.
     """
     outputs.accepted(output)
-    if hasattr(MODELS[task.name].table, "gather") and (source.is_dir() or chunks.FORMATS[chunks.suffix(source)].kind != "ndjson"):
+    table = MODELS[task.name].table
+    if hasattr(table, "gathers") and table.gathers(source):
         return _gathered(task, source, output, progress, heard)
     paths = chunks.files(source)
     if output.resolve() in {path.resolve() for path in paths}:

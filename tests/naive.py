@@ -705,4 +705,4 @@ def journey_margins(page: Sequence[int], seconds: Sequence[float], attributes: A
 
 
 def _gelu(x: Any) -> Any:
-    return x * 0.5 * (1 + np.array([math.erf(one / math.sqrt(2)) for one in x]))
+    return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))

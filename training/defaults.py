@@ -15,10 +15,7 @@ SEED = 0
 
 def ensure(registry: Registry, alias: str, say: Callable[[str], None]) -> None:
     """Train and add the default model of every task that has one and to which `alias` does not point yet; `say` hears what and why."""
-    for task, model in MODELS.items():
-        if model.packaged is not None and registry.pointer(task, alias) is None:
-            entry = registry.add(Path(str(resources.files("training.models") / model.packaged)), alias=alias)
-            say(f"{task}@{alias} is {entry.name}, which comes with the package")
+    packaged(registry, alias, say)
     missing = [task for task, model in MODELS.items() if model.simulated and registry.pointer(task, alias) is None]
     if not missing:
         return
@@ -34,3 +31,11 @@ def ensure(registry: Registry, alias: str, say: Callable[[str], None]) -> None:
             entry = registry.add(bundle.path, alias=alias)
             say(f"{task}@{alias} is {entry.name}")
             shutil.rmtree(out)
+
+
+def packaged(registry: Registry, alias: str, say: Callable[[str], None]) -> None:
+    """Add the model that comes with the package for every task that has one and to which `alias` does not point yet; `say` hears of it."""
+    for task, model in MODELS.items():
+        if model.packaged is not None and registry.pointer(task, alias) is None:
+            entry = registry.add(Path(str(resources.files("training.models") / model.packaged)), alias=alias)
+            say(f"{task}@{alias} is {entry.name}, which comes with the package")

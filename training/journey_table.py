@@ -95,6 +95,11 @@ def resolve(columns: Sequence[str], mapping: Mapped | None = None) -> Columns:
     return Columns(of, tuple(name for name in columns if name in out))
 
 
+def gathers(source: Path) -> bool:
+    """Return whether `source` is a table that `gather` reads: a folder with events, or one file of them; requests are none."""
+    return bool(_named(source, EVENTS)) if source.is_dir() else source.name.endswith(frames.SUFFIXES)
+
+
 def gather(source: Path, mapping: Mapped | None = None, first: int | None = None) -> pl.DataFrame:
     """Return one table of events, each with what is known of its session; of each session the first `first` events.
 
@@ -144,6 +149,10 @@ def read(frame: Any) -> Journeys:
     )
 
 
+def _named(folder: Path, name: str) -> list[Path]:
+    return [path for path in sorted(folder.iterdir()) if path.name.split(".")[0] == name and path.name.endswith(frames.SUFFIXES)]
+
+
 def _renamed(frame: pl.DataFrame, mapping: Mapped) -> pl.DataFrame:
     """Return the frame with mapped columns under their field's name, and without those that are left out."""
     resolve(frame.columns, mapping)
@@ -158,7 +167,7 @@ def _joined(source: Path) -> pl.DataFrame:
     if not source.is_dir():
         frame: pl.DataFrame = frames.read(source, numbers=())
         return frame
-    tables = {name: [path for path in sorted(source.iterdir()) if path.name.split(".")[0] == name] for name in (EVENTS, SESSIONS)}
+    tables = {name: _named(source, name) for name in (EVENTS, SESSIONS)}
     if not tables[EVENTS]:
         raise TableError(f"{source}: holds no events.csv, .csv.gz or .parquet; put the events of sessions there")
     events: pl.DataFrame = frames.read(tables[EVENTS][0])

@@ -68,7 +68,9 @@ class JourneyRequest(Wire, frozen=True, kw_only=True):
         list[JourneyEvent],
         Meta(description=f"In the order in which they came; at most {MOST_EVENTS:,}.", extra_json_schema={"maxItems": MOST_EVENTS}),
     ]
-    session_ended: Annotated[bool, Meta(description="Whether the session is known to have ended; never guessed from its length.")] = False
+    session_ended: Annotated[
+        bool | None, Meta(description="Whether the session is known to have ended; absent: it has not. Never guessed from its length.")
+    ] = None
     attributes: Annotated[
         Annotated[dict[Name, float | None], Meta(max_length=MOST_ATTRIBUTES)] | None,
         Meta(description="What else the model's table knows of sessions, by column. Absent is missing."),
@@ -227,7 +229,7 @@ class JourneyScorer:
             offsets,
             self._model.code([event.page for events in pages for event in events]),
             np.concatenate([np.empty(0), *seconds]).astype(np.float32),
-            np.array([request.session_ended for request in requests], np.float32),
+            np.array([bool(request.session_ended) for request in requests], np.float32),
             np.array(given, np.float32).reshape(len(requests), len(self._model.attributes)),
         )
 

@@ -159,3 +159,10 @@ def test_a_bundle_that_is_not_whole_is_refused(trained, tmp_path):
     with pytest.raises(BundleError):
         JourneyModel.load(lacking)
     assert json.loads((trained.path / "metrics.json").read_text())["curve"]
+
+
+def test_requests_are_scored_as_requests(trained, tmp_path):
+    (tmp_path / "in.ndjson").write_text('{"sessionId": "a", "events": []}\n{"sessionId": "b", "events": []}\n')
+    batch.run(Task("journey", trained.path, {}, configuration.load()), tmp_path / "in.ndjson", tmp_path / "out.csv")
+    out = pl.read_csv(tmp_path / "out.csv")
+    assert out["sessionId"].to_list() == ["a", "b"]

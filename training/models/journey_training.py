@@ -207,9 +207,9 @@ class Net(nn.Module):
     def forward(self, page: Tensor, times: Tensor, attributes: Tensor) -> Tensor:
         """Return outputs [sessions, events, outputs]; page: [sessions, events]; times: [sessions, events, TIMES]."""
         x = self.pages(page) + self.times(times) + self.given(attributes)[:, None]
-        state, _ = self.gru(self.drop(nn.functional.gelu(x)))
+        state, _ = self.gru(self.drop(nn.functional.gelu(x, approximate="tanh")))
         known = torch.cat([self.drop(state), attributes[:, None].expand(-1, page.shape[1], -1)], 2)
-        out: Tensor = self.out(self.drop(nn.functional.gelu(self.hidden(known))))
+        out: Tensor = self.out(self.drop(nn.functional.gelu(self.hidden(known), approximate="tanh")))
         return out
 
     def network(self) -> Network:

@@ -1,0 +1,150 @@
+"""The journey engine: what will come, what was counted and where, and nothing of a known customer without consent."""
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from serving.engines import feelings
+from serving.engines.journey import EXAMPLE, JOURNEY, MOST_EVENTS, JourneyRequest, JourneyScorer, check
+from serving.errors import InvalidRequestError, TooLargeError
+from serving.ingress.validation import Decoder
+from training.models.journey import JourneyModel
+
+NOW = 1_764_000_000.0
+START_MS = (NOW - 600) * 1000
+
+
+@pytest.fixture(scope="module")
+def scorer(bundle_of):
+    return JourneyScorer(JourneyModel.load(bundle_of("journey")), lambda: NOW)
+
+
+def asked(events, **fields):
+    request = msgspec.convert({"sessionId": "s-1", "events": events, **fields}, JourneyRequest)
+    check(request)
+    return request
+
+
+def answer(scorer, events, **fields):
+    request = asked(events, **fields)
+    return scorer.rows([request], scorer.run(scorer.columns([request])))[0]
+
+
+def event(kind, seconds, **fields):
+    return {"type": kind, "timestamp": START_MS + seconds * 1000, **fields}
+
+
+RAGE = [event("page_view", 0, page="1"), *(event("click", 10 + place / 5, x=5, y=5, elementId="buy") for place in range(3))]
+
+
+def test_what_was_counted_is_said_with_the_event_it_was_seen_at(scorer):
+    got = answer(scorer, RAGE)
+    assert [(one.detector, one.count, one.last_event) for one in got.friction] == [("rageClick", 1, 3)]
+    assert (got.friction_score, got.friction_level) == (4, "low")
+    assert got.emotional_state == "frustrated"
+    frustrated = next(one for one in got.state_scores if one.state == "frustrated")
+    assert [one.detector for one in frustrated.evidence] == ["rageClick"]
+    assert frustrated.score == pytest.approx(0.5)
+
+
+def test_a_session_without_friction_is_neutral_or_engaged(scorer):
+    got = answer(scorer, [event("page_view", 0, page="1"), event("page_view", 30, page="2")])
+    assert (got.emotional_state, got.friction, got.current_step) == ("neutral", [], "2")
+
+
+def test_probabilities_of_the_next_page_add_up_and_are_in_order(scorer):
+    steps = answer(scorer, [event("page_view", 0, page="1")]).next_steps
+    assert sum(step.probability for step in steps) == pytest.approx(1)
+    assert [step.probability for step in steps] == sorted((step.probability for step in steps), reverse=True)
+    assert {step.page for step in steps} == {"unknown", "0", "1", "2", "3", "4"}
+
+
+def test_an_ended_session_has_left(scorer):
+    events = [event("page_view", 0, page="1")]
+    running, ended = answer(scorer, events), answer(scorer, events, sessionEnded=True)
+    assert (running.exit_probability < 1, ended.exit_probability) == (True, 1)
+    assert running.conversion_probability != ended.conversion_probability
+
+
+def test_the_numbers_are_those_of_the_table(scorer):
+    """A session in a request has the bits that it has as a row of a table."""
+    import polars as pl
+
+    seconds, pages = [0.0, 12.0, 44.5], ["0", "3", "1"]
+    frame = pl.DataFrame({"sessionId": ["a"] * 3, "page": pages, "seconds": seconds, "static0": [0.25] * 3})
+    table = scorer.answers_frame(scorer.run(scorer.table(frame)))
+    got = answer(scorer, [event("page_view", at, page=page) for page, at in zip(pages, seconds, strict=True)], attributes={"static0": 0.25})
+    assert table["conversionProbability"][0] == got.conversion_probability
+    assert table["exitProbability"][0] == got.exit_probability
+
+
+def test_what_is_not_known_is_counted_and_never_an_error(scorer):
+    events = [event("page_view", 0, page="nowhere"), event("levitate", 1), event("page_view", 2)]
+    got = answer(scorer, events, attributes={"static0": None, "moon": 3})
+    assert (got.unknown_pages, got.missing, got.ignored) == (2, ["static0"], 1)
+    assert [(one.detector, one.count) for one in got.friction] == [("unknownKind", 1)]
+
+
+def test_events_later_than_the_moment_asked_for_are_left_out(scorer):
+    events = [event("page_view", 0, page="1"), event("page_view", 9_999, page="2")]
+    got = answer(scorer, events)
+    assert (got.later_events, got.current_step) == (1, "1")
+    cut = answer(scorer, events[:1])
+    assert got.conversion_probability == cut.conversion_probability
+
+
+def test_times_out_of_order_and_events_that_come_twice_are_counted(scorer):
+    events = [event("page_view", 5, page="1"), event("page_view", 3, page="2"), event("page_view", 3, page="2")]
+    got = answer(scorer, events)
+    assert ("unordered", 2) in [(one.detector, one.count) for one in got.friction]
+    assert 0 < got.conversion_probability < 1
+
+
+@pytest.mark.parametrize("number", [0, 1, MOST_EVENTS])
+def test_no_event_one_and_very_many_have_an_answer(scorer, number):
+    got = answer(scorer, [event("page_view", place / 100, page=str(place % 5)) for place in range(number)])
+    assert 0 < got.conversion_probability < 1
+
+
+def test_too_many_events_are_refused_with_what_to_do():
+    with pytest.raises(TooLargeError, match="send the latest ones"):
+        asked([event("click", 0)] * (MOST_EVENTS + 1))
+
+
+def test_a_known_customer_needs_consent():
+    with pytest.raises(InvalidRequestError, match=r"consent.*profiling"):
+        asked([], customerId="c-1")
+    asked([], customerId="c-1", consent=["analytics", "profiling"])
+    asked([])
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"events": [{"type": "click"}]}, r"events\[0\]"),
+        ({"events": [event("click", 0, x=1e9)]}, r"events\[0\].x"),
+        ({"attributes": {"static0": "much"}}, "attributes"),
+        ({"sessionEnded": "perhaps"}, "sessionEnded"),
+    ],
+)
+def test_a_wrong_field_is_named(change, field):
+    with pytest.raises(InvalidRequestError, match=field):
+        Decoder(JOURNEY.request, JOURNEY.check, 10).reread(msgspec.json.encode({**EXAMPLE, **change}))
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.dictionaries(st.sampled_from(sorted(name for weights in feelings.WEIGHTS.values() for name in weights)), st.integers(1, 50)))
+def test_every_state_is_scored_from_its_evidence_alone(counts):
+    import numpy as np
+
+    from kernels.friction import COUNTED
+
+    row = np.zeros(2 * len(COUNTED), np.int32)
+    for name, number in counts.items():
+        row[COUNTED.index(name)] = number
+    said = feelings.scores(row, 10, 0.2)
+    for one in said:
+        assert 0 <= one.score < 1
+        assert {evidence.detector for evidence in one.evidence} == counts.keys() & feelings.WEIGHTS.get(one.state, {}).keys()
+    assert feelings.state(said) == "neutral" or max(one.score for one in said) >= feelings.LEAST_SCORE
