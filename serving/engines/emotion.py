@@ -37,6 +37,10 @@ class EmotionRequest(Wire, frozen=True, kw_only=True):
         Annotated[list[Name], Meta(max_length=MOST_PURPOSES)] | None,
         Meta(description=f"The purposes that the customer has consented to: with customerId, {PROFILING} must be one of them."),
     ] = None
+    session_id: Annotated[Id | None, Meta(description="The session it was written in; passed through.")] = None
+    min_probability: Annotated[
+        Fraction | None, Meta(description="From which probability on an emotion or group is a label; absent: each has its own threshold.")
+    ] = None
     as_of: Annotated[Moment | None, Meta(description="When it was written; passed through. Absent: now.")] = None
 
 
@@ -44,6 +48,7 @@ class EmotionResponse(Wire, frozen=True, kw_only=True):
     """What readers of such a text mostly find in it: nothing about how its writer feels, and nothing to decide about a person by."""
 
     customer_id: str | None
+    session_id: str | None
     labels: Annotated[list[str], Meta(description="The emotions above their threshold, the likeliest first; neutral is one. May be empty.")]
     probabilities: Annotated[
         dict[str, Fraction],
@@ -63,9 +68,10 @@ class EmotionResponse(Wire, frozen=True, kw_only=True):
 
 
 class Columns(NamedTuple):
-    """Texts, a column."""
+    """Texts, and from which probability on something is a label of each: float64 [texts], NaN for the model's own thresholds."""
 
     texts: Sequence[str]
+    least: NDArray[np.float64]
 
 
 class EmotionScorer:
@@ -88,7 +94,8 @@ class EmotionScorer:
 
     def columns(self, requests: Sequence[EmotionRequest]) -> Columns:
         """Return the requests' texts."""
-        return Columns([request.text for request in requests])
+        least = [np.nan if request.min_probability is None else request.min_probability for request in requests]
+        return Columns([request.text for request in requests], np.array(least, np.float64))
 
     def lean(self, columns: Columns) -> Columns:
         """Return the columns as they are: nothing can be left out."""
@@ -99,7 +106,8 @@ class EmotionScorer:
 
     def run(self, columns: Columns) -> "Scores":
         """Return probabilities as columns."""
-        return self._model.score(columns.texts)
+        scores, least = self._model.score(columns.texts), columns.least[:, None]
+        return scores._replace(present=np.where(np.isnan(least), scores.present, scores.probability >= least))
 
     def rows(self, requests: Sequence[EmotionRequest], answers: "Scores") -> list[EmotionResponse]:
         """Return one response for each request, in order."""
@@ -109,6 +117,7 @@ class EmotionScorer:
         return [
             EmotionResponse(
                 customer_id=request.customer_id,
+                session_id=request.session_id,
                 labels=above(EMOTIONS, p, present),
                 probabilities=dict(zip(EMOTIONS, p[: len(EMOTIONS)].tolist(), strict=True)),
                 ekman=dict(zip(EKMAN, p[ekman].tolist(), strict=True)),
@@ -125,7 +134,8 @@ class EmotionScorer:
 
     def table(self, frame: Any) -> Columns:
         """Return a table's texts."""
-        return Columns(emotion_table.texts(frame))
+        texts = emotion_table.texts(frame)
+        return Columns(texts, np.full(len(texts), np.nan))
 
     def answers_frame(self, answers: "Scores") -> dict[str, NDArray[Any] | list[Any]]:
         """Return the output columns of a batch job: a probability for each label, then the labels, groups and frustration."""
@@ -166,6 +176,8 @@ EXAMPLE: Mapping[str, Any] = {
     "text": "Third time the parcel is late, and nobody answers the phone. I have had enough!",
     "customerId": "c-1",
     "consent": [PROFILING],
+    "sessionId": "s-1",
+    "minProbability": 0.25,
 }
 
 EMOTION = Engine(
