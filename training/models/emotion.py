@@ -1,7 +1,7 @@
 """The emotion model: MiniLM as it is published, and a small head over all of its layers, in a bundle without pickles.
 
 head.safetensors  the head's weights, most of them int8 with a scale each row
-outputs.json      of every emotion and group: the line to log-odds (`calibration`), the threshold, and how often it was there
+outputs.json      of every emotion and group: its log-odds as a sum of all margins, the threshold, and how often it was there
 metrics.json      how well that does on texts it never saw (`emotion_training`)
 card.md           the same for people
 
@@ -10,8 +10,8 @@ word says by itself is lost in a sentence's vector. Each text is computed alone,
 batch.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -98,13 +98,15 @@ def _int8(name: str, tensor: Tensor) -> dict[str, Tensor]:
 class EmotionModel:
     """A loaded emotion model. Row i of an answer depends on text i alone, bit for bit."""
 
-    def __init__(self, encoder: Encoder, head: Head, outputs: dict[str, dict[str, float]], version: str) -> None:
+    def __init__(self, encoder: Encoder, head: Head, outputs: Mapping[str, Mapping[str, Any]], version: str) -> None:
         self.version = version
         self._encoder, self._head = encoder, head
         said = [outputs[name] for name in NAMES]
-        self._slope, self._intercept, self.threshold, self._rate = (
-            np.array([one[key] for one in said], np.float64) for key in ("slope", "intercept", "threshold", "rate")
+        self._weights, self._intercept, self.threshold, self._rate = (
+            np.array([one[key] for one in said], np.float64) for key in ("weights", "intercept", "threshold", "rate")
         )
+        if self._weights.shape != (len(NAMES), len(NAMES)):
+            raise ValueError(f"an output is a sum of {len(NAMES)} margins, not of {self._weights.shape[1:]}")
 
     @classmethod
     def load(cls, bundle: Bundle) -> "EmotionModel":
@@ -127,8 +129,9 @@ class EmotionModel:
         with torch.inference_mode():
             for text, (begin, end) in enumerate(zip(given.offsets[:-1], given.offsets[1:], strict=True)):
                 ids = torch.from_numpy(given.ids[begin:end])
-                margin[text] = self._head(seen(self._encoder, ids[None]), ids, _FIRST)[0].numpy()
-        p = probability(self._slope * margin + self._intercept)
+                own = self._head(seen(self._encoder, ids[None]), ids, _FIRST)[0].numpy()
+                margin[text] = self._weights @ own.astype(np.float64) + self._intercept
+        p = probability(margin)
         empty = np.diff(given.offsets) <= 2
         p[empty] = self._rate
         present = p >= self.threshold

@@ -16,7 +16,7 @@ from training.bundle import Bundle
 from training.emotion_table import EKMAN, EMOTIONS, Texts
 from training.errors import CellError, TableError
 from training.models import emotion, emotion_card, minilm
-from training.models.calibration import Platt, probability
+from training.models.calibration import probability
 from training.models.emotion import NAMES, SEEN, Head
 from training.models.minilm import Pieces
 from training.provenance import fingerprint, software
@@ -29,6 +29,7 @@ BATCH, EPOCHS, RATE, WORD_RATE = 256, 12, 1e-3, 3e-3
 DECAY, WORD_DECAY, DROPOUT = 0.05, 0.3, 0.3
 SMOOTHING = 0.02  # of the labels: three people who read a text do not agree
 SMOOTHED = 41  # scores that a threshold's F1 is taken over: the best of few texts is chance
+MARGIN_SCALE = 2.0  # what margins are divided by where their weights are held near 0
 GROUP = 128  # texts encoded at once
 
 Progress = Callable[[str, float], None]
@@ -160,15 +161,39 @@ def _folded(progress: Progress, number: int, said: str, share: float) -> None:
 def judge(head: Head, seen: NDArray[np.float32], margin: Floats, dev: Encoded | None) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the content of outputs.json, from held-out margins of texts with `seen` in them, and figures of `dev`, or of these."""
     y = seen.astype(np.float64)
-    lines = [Platt.fit(margin[:, place], y[:, place]) for place in range(len(NAMES))]
-    stated = _stated(lines, margin)
+    weights, intercepts = calibrated(margin, y)
+    stated = probability(margin @ weights.T + intercepts)
     limits = [threshold(stated[:, place], y[:, place]) for place in range(len(NAMES))]
     outputs = {
-        name: {**lines[place].content(), "threshold": limits[place], "rate": float(y[:, place].mean())} for place, name in enumerate(NAMES)
+        name: {
+            "weights": weights[place].tolist(),
+            "intercept": float(intercepts[place]),
+            "threshold": limits[place],
+            "rate": float(y[:, place].mean()),
+        }
+        for place, name in enumerate(NAMES)
     }
     if dev is not None:
-        stated, y = _stated(lines, margins(head, dev, np.arange(len(dev.seen)))), dev.y.astype(np.float64)
+        stated = probability(margins(head, dev, np.arange(len(dev.seen))) @ weights.T + intercepts)
+        y = dev.y.astype(np.float64)
     return outputs, figures(stated, y, np.array(limits))
+
+
+def calibrated(margin: Floats, y: Floats) -> tuple[Floats, Floats]:
+    """Return weights [outputs, margins] and intercepts [outputs] of the log-odds of y [texts, outputs] by logistic regression.
+
+    On all margins, not on an output's own alone: that an emotion is there says something of the others (Platt 1999, with more inputs).
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    weights, intercepts = np.zeros((y.shape[1], margin.shape[1])), np.empty(y.shape[1])
+    for output in range(y.shape[1]):
+        rate = (y[:, output].sum() + 0.5) / (len(y) + 1)
+        intercepts[output] = np.log(rate / (1 - rate))
+        if 0 < y[:, output].sum() < len(y):
+            fitted = LogisticRegression(max_iter=1000).fit(margin / MARGIN_SCALE, y[:, output])
+            weights[output], intercepts[output] = fitted.coef_[0] / MARGIN_SCALE, fitted.intercept_[0]
+    return weights, intercepts
 
 
 def figures(stated: Floats, y: Floats, limits: Floats) -> dict[str, Any]:
@@ -222,10 +247,6 @@ def _margins(head: Head, texts: Encoded, rows: NDArray[np.int64]) -> torch.Tenso
     seen = torch.from_numpy(texts.seen[rows].astype(np.float32))
     out: torch.Tensor = head(seen, torch.from_numpy(texts.pieces.ids[places]), torch.from_numpy(begins))
     return out
-
-
-def _stated(lines: list[Platt], margin: Floats) -> Floats:
-    return np.stack([probability(line.apply(margin[:, place])) for place, line in enumerate(lines)], axis=1)
 
 
 def _known(given: Pieces, learn: NDArray[np.int64]) -> list[int]:
