@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 
 WARM_ROWS = (1, 2, 8, 64)
 WARM_RUNS = 5  # of each size, to know what it takes
+SLOW_S = 0.05
 
 
 Prepare = Callable[[str, str], Parts | None]  # task and name of a model
@@ -42,8 +43,17 @@ def warm(engine: Engine, scorer: Scorer, live: Scorer | None = None) -> Warm:
     choices = scorer.tune(live)
     scorer.base_rate(request)
     sizes, runs = (WARM_ROWS, WARM_RUNS) if live is None else ((1,), 1)
-    costs = [(rows, lean, _seconds(scorer, [request] * rows, lean, runs)) for lean in (False, True) for rows in sizes]
+    costs = [cost for lean in (False, True) for cost in _costs(scorer, request, lean, sizes, runs)]
     return Warm(scorer, choices, costs)
+
+
+def _costs(scorer: Scorer, request: Any, lean: bool, sizes: Sequence[int], runs: int) -> Iterator[tuple[int, bool, float]]:
+    """Yield rows, lean and seconds of batches, up to the first that is slow: a large one of a slow engine would take many seconds."""
+    for rows in sizes:
+        took = _seconds(scorer, [request] * rows, lean, runs)
+        yield rows, lean, took
+        if took > SLOW_S:
+            return
 
 
 def _seconds(scorer: Scorer, requests: list[Any], lean: bool, runs: int) -> float:
