@@ -54,8 +54,7 @@ def run(
     if hasattr(table, "gathers") and table.gathers(source):
         return _gathered(task, source, output, progress, heard)
     paths = chunks.files(source)
-    if output.resolve() in {path.resolve() for path in paths}:
-        raise OutputError(f"{output} is the input; name another output")
+    _require_other(output, paths)
     beginning, whole = _peek(chunks.read(paths))
     task = task.of_input(beginning[0])
     score = Scoring(task)  # before anything is started for a model that cannot be loaded
@@ -76,14 +75,21 @@ def run(
 def _gathered(task: Task, source: Path, output: Path, progress: Progress, heard: Callable[[pl.DataFrame], None]) -> Summary:
     """Score a table that its module puts together of a folder's files, whose rows are tied together."""
     table = MODELS[task.name].table
+    paths = list(source.iterdir()) if source.is_dir() else [source]
+    _require_other(output, paths)
     progress("reading", 0.0)
     frame = table.gather(source, task.mapping, **task.options)
     try:
         rows = _write([Scoring(task).gathered(frame)], output, progress, heard)
     except TableError as error:
         raise TableError(f"{source}: {error}") from None
-    files = len(list(source.iterdir())) if source.is_dir() else 1
-    return Summary(rows, files, table.resolve(frame.columns).ignored, "as a whole")
+    return Summary(rows, len(paths), table.resolve(frame.columns).ignored, "as a whole")
+
+
+def _require_other(output: Path, paths: Iterable[Path]) -> None:
+    """Raise OutputError where the output is one of the inputs."""
+    if output.resolve() in {path.resolve() for path in paths}:
+        raise OutputError(f"{output} is the input; name another output")
 
 
 def _peek(read: Generator[Chunk, None, None]) -> tuple[list[Chunk], bool]:

@@ -9,6 +9,7 @@ import torch
 
 from serving import batch
 from serving import settings as configuration
+from serving.errors import OutputError
 from serving.scoring import Task
 from tests import journeys
 from training import bundle as bundles
@@ -166,3 +167,11 @@ def test_requests_are_scored_as_requests(trained, tmp_path):
     batch.run(Task("journey", trained.path, {}, configuration.load()), tmp_path / "in.ndjson", tmp_path / "out.csv")
     out = pl.read_csv(tmp_path / "out.csv")
     assert out["sessionId"].to_list() == ["a", "b"]
+
+
+def test_the_output_may_not_be_an_input(trained, tmp_path):
+    path = tmp_path / "events.csv"
+    path.write_text("sessionId,page,seconds\na,0,0\n")
+    with pytest.raises(OutputError, match="is the input"):
+        batch.run(Task("journey", trained.path, {}, configuration.load()), tmp_path, path)
+    assert path.read_text().startswith("sessionId")
