@@ -107,23 +107,24 @@ def _csv(path: Path, size: int) -> Iterator[Chunk]:
 
 
 def _ndjson(path: Path, size: int) -> Iterator[Chunk]:
-    line = 1
     if size == 0:
-        yield Chunk(str(path), "ndjson", line, 0, 1.0, b"")
-    for text, share in _texts(path, size, quoted=False):
-        rows = _lines(text)
-        yield Chunk(str(path), "ndjson", line, rows, share, text)
-        line += rows
+        yield Chunk(str(path), "ndjson", 1, 0, 1.0, b"")
+    yield from _by_line(path, size, "ndjson")
 
 
 def _tsv(path: Path, size: int) -> Iterator[Chunk]:
+    if size == 0:
+        raise TableError(f"{path}: is empty")
+    yield from _by_line(path, size, "tsv")
+
+
+def _by_line(path: Path, size: int, kind: str) -> Iterator[Chunk]:
+    """Return the chunks of text in which every line is a record."""
     line = 1
     for text, share in _texts(path, size, quoted=False):
         rows = _lines(text)
-        yield Chunk(str(path), "tsv", line, rows, share, text)
+        yield Chunk(str(path), kind, line, rows, share, text)
         line += rows
-    if line == 1:
-        raise TableError(f"{path}: is empty")
 
 
 def _parquet(path: Path, _size: int) -> Iterator[Chunk]:

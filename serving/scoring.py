@@ -192,8 +192,8 @@ def _located(error: CellError, chunks: Sequence[Chunk], heights: Sequence[int], 
     while row >= heights[number]:
         row, number = row - heights[number], number + 1
     chunk = chunks[number]
-    places = {"csv": lambda: f"line {frames.line(chunk.payload, row, chunk.line)}", "tsv": lambda: f"line {chunk.line + row}"}
-    at = places.get(chunk.kind, lambda: f"row {chunk.line + row}")()
+    place = frames.line(chunk.payload, row, chunk.line) if chunk.kind == "csv" else chunk.line + row
+    at = f"{'row' if chunk.kind == 'parquet' else 'line'} {place}"
     return CellError(row, mapping.get(error.column, error.column), error.value, error.fix, f"{chunk.file}, {at}")
 
 

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 WARM_ROWS = (1, 2, 8, 64)
 WARM_RUNS = 5  # of each size, to know what it takes
-SLOW_S = 0.05
+SLOW_S = 0.05  # of a batch: what takes longer is not made larger
 
 
 Prepare = Callable[[str, str], Parts | None]  # task and name of a model

@@ -3,7 +3,6 @@
 import shutil
 import tempfile
 from collections.abc import Callable
-from importlib import resources
 from pathlib import Path
 
 from training.models import MODELS
@@ -36,6 +35,6 @@ def ensure(registry: Registry, alias: str, say: Callable[[str], None]) -> None:
 def packaged(registry: Registry, alias: str, say: Callable[[str], None]) -> None:
     """Add the model that comes with the package for every task that has one and to which `alias` does not point yet; `say` hears of it."""
     for task, model in MODELS.items():
-        if model.packaged is not None and registry.pointer(task, alias) is None:
-            entry = registry.add(Path(str(resources.files("training.models") / model.packaged)), alias=alias)
+        if model.default is not None and registry.pointer(task, alias) is None:
+            entry = registry.add(model.default, alias=alias)
             say(f"{task}@{alias} is {entry.name}, which comes with the package")

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.errors import CellError, TableError
-from training.table import Field, check, like, listed
+from training.table import Columns, Field, check, like, listed
 
 TEXT, LABELS = "text", "labels"
 FIELDS: tuple[Field, ...] = (
@@ -46,14 +46,6 @@ _PLACES = {name: place for place, name in enumerate(EMOTIONS)}
 _GROUPS = [[_PLACES[name] for name in names] for names in (*EKMAN.values(), FRUSTRATION)]
 
 Labels = NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """What a table's columns are: `of[field]` is the name of the field's column; `ignored` are the columns that are nothing."""
-
-    of: Mapping[str, str]
-    ignored: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from training import frames
 from training.errors import CellError, TableError
-from training.table import Field, check, listed
+from training.table import Columns, Field, check, listed
 
 SESSION, PAGE, SECONDS, STEP, LABEL, SPLIT, ENDED, LEFT_OUT = (
     *("sessionId", "page", "seconds", "step", "purchase", "split", "sessionEnded", "leftOut"),
@@ -41,14 +41,6 @@ EVENTS, SESSIONS = "events", "sessions"
 UNKNOWN = 0  # the page of an event whose page is none of the model's
 
 Mapped = Mapping[str, str | Sequence[str]]
-
-
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """What a table's columns are: `of[field]` is the name of the field's column; `ignored` are the columns that are nothing."""
-
-    of: Mapping[str, str]
-    ignored: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

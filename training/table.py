@@ -21,6 +21,14 @@ class Field:
     several: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """What a table's columns are: `of[field]` is the name of the field's column; `ignored` are the columns that are nothing."""
+
+    of: Mapping[str, str]
+    ignored: tuple[str, ...]
+
+
 def like(word: str, known: Sequence[str]) -> str:
     """Return what to put behind a name that is not known, "" when none is near."""
     close = difflib.get_close_matches(word, list(known), 1)

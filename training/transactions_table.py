@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from training import periods
 from training.errors import CellError, TableError
-from training.table import WHOLE, Field, check, listed
+from training.table import WHOLE, Columns, Field, check, listed
 
 CUSTOMER, TIME, AMOUNT, QUANTITY, PRICE, ORDER, CURRENCY = "customer", "time", "amount", "quantity", "price", "order", "currency"
 FIELDS: tuple[Field, ...] = (
@@ -35,14 +35,6 @@ ROUNDING = 1e-9  # of money: a day that nets to less than this either way nets t
 
 Vector = NDArray[np.float64]
 Numbers = NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """What a table's columns are: `of[field]` is the name of the field's column; `ignored` are the columns that are nothing."""
-
-    of: Mapping[str, str]
-    ignored: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

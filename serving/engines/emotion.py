@@ -10,9 +10,10 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 from kernels.parts import Parts
+from serving.engines.consent import PROFILING, Consent, lacking
 from serving.engines.engine import Engine, Scorer
-from serving.engines.types import Fraction, Id, Moment, Name, Rung, Wire, epoch_ms, is_sane, moment, not_sane
-from serving.errors import FieldProblem, InvalidRequestError
+from serving.engines.types import Fraction, Id, Moment, Rung, Wire, epoch_ms, is_sane, moment, not_sane
+from serving.errors import InvalidRequestError
 from serving.settings import Settings
 from training import emotion_table
 from training.emotion_table import EKMAN, EMOTIONS, FRUSTRATION
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from training.models.emotion import EmotionModel, Scores
 
 MOST_LETTERS = 100_000
-MOST_PURPOSES = 32
-PROFILING = "profiling"
 Remark = Literal["cut", "empty"]
 REMARKS: tuple[Remark, ...] = ("cut", "empty")
 
@@ -33,10 +32,7 @@ class EmotionRequest(Wire, frozen=True, kw_only=True):
 
     text: Annotated[str, Meta(max_length=MOST_LETTERS, description="A support message, a review. The first 256 word pieces are read.")]
     customer_id: Annotated[Id | None, Meta(description="Who wrote it, where that is known; passed through.")] = None
-    consent: Annotated[
-        Annotated[list[Name], Meta(max_length=MOST_PURPOSES)] | None,
-        Meta(description=f"The purposes that the customer has consented to: with customerId, {PROFILING} must be one of them."),
-    ] = None
+    consent: Consent = None
     session_id: Annotated[Id | None, Meta(description="The session it was written in; passed through.")] = None
     min_probability: Annotated[
         Fraction | None, Meta(description="From which probability on an emotion or group is a label; absent: each has its own threshold.")
@@ -159,8 +155,7 @@ def above(names: Sequence[str], p: NDArray[np.float64], present: NDArray[np.bool
 def check(request: EmotionRequest) -> None:
     """Raise InvalidRequestError for what types cannot say."""
     wrong = [not_sane("asOf")] if request.as_of is not None and not is_sane(request.as_of) else []
-    if request.customer_id is not None and PROFILING not in (request.consent or ()):
-        wrong.append(FieldProblem("consent", f"must hold {PROFILING!r} for a known customer: ask for it, or leave customerId out"))
+    wrong += lacking(request.customer_id, request.consent)
     if wrong:
         raise InvalidRequestError(wrong)
 

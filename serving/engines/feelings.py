@@ -5,13 +5,13 @@ stressed people from others with an AUC of .525 (Freihaut et al. 2021). A state 
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from kernels.friction import COUNTED, LEVELS
+from kernels.friction import COUNTED, friction_level
 from serving.engines.types import Fraction, Wire
 
 EmotionalState = Literal["neutral", "engaged", "hesitant", "confused", "frustrated"]
@@ -53,9 +53,9 @@ def counted(counts: NDArray[np.int32]) -> list[Evidence]:
     ]
 
 
-def scores(counts: NDArray[np.int32], events: int, conversion: float) -> list[StateScore]:
-    """Return the score of every state but neutral, with its evidence; conversion: the probability of a purchase."""
-    found = {one.detector: one for one in counted(counts)}
+def scores(evidence: Sequence[Evidence], events: int, conversion: float) -> list[StateScore]:
+    """Return the score of every state but neutral, with what of the evidence is its own; conversion: the probability of a purchase."""
+    found = {one.detector: one for one in evidence}
     out = []
     for state, weights in WEIGHTS.items():
         seen = [found[name] for name in weights if name in found]
@@ -73,7 +73,4 @@ def state(of: Sequence[StateScore]) -> EmotionalState:
 
 def level(score: float) -> Level:
     """Return which level a friction score is of."""
-    return next(_LEVEL_NAMES[name] for name, least in LEVELS if score >= least)
-
-
-_LEVEL_NAMES: Mapping[str, Level] = {"low": "low", "medium": "medium", "high": "high"}
+    return cast(Level, friction_level(score))

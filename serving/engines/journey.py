@@ -14,6 +14,7 @@ from kernels import friction
 from kernels.friction import COUNTED, DEFAULTS, KINDS
 from kernels.parts import Parts
 from serving.engines import feelings
+from serving.engines.consent import Consent, lacking
 from serving.engines.engine import Engine, Scorer
 from serving.engines.feelings import EmotionalState, Evidence, Level, StateScore
 from serving.engines.types import (
@@ -37,12 +38,10 @@ from serving.settings import Settings
 from training import journey_table
 
 if TYPE_CHECKING:
-    from training import journey_table as tables
     from training.bundle import Bundle
     from training.models.journey import Columns, JourneyModel, Scores
 
-MOST_EVENTS, MOST_ATTRIBUTES, MOST_PURPOSES = 10_000, 200, 32
-PROFILING = "profiling"
+MOST_EVENTS, MOST_ATTRIBUTES = 10_000, 200
 _KIND = {**{name: code for code, name in enumerate(KINDS)}, "page_view": friction.PAGE, "product_view": friction.PAGE}
 _BITS = (1 << 63) - 1
 
@@ -76,10 +75,7 @@ class JourneyRequest(Wire, frozen=True, kw_only=True):
         Meta(description="What else the model's table knows of sessions, by column. Absent is missing."),
     ] = None
     customer_id: Annotated[Id | None, Meta(description="Whose session it is, where that is known; passed through.")] = None
-    consent: Annotated[
-        Annotated[list[Name], Meta(max_length=MOST_PURPOSES)] | None,
-        Meta(description=f"The purposes that the customer has consented to: with customerId, {PROFILING} must be one of them."),
-    ] = None
+    consent: Consent = None
     as_of: Annotated[Moment | None, Meta(description="Events later than this are not known yet. Absent: now.")] = None
 
 
@@ -130,6 +126,23 @@ class Asked(NamedTuple):
     ids: list[str]
 
 
+class _Session(NamedTuple):
+    """The events of a session up to a moment: when each was (milliseconds since 1970), of which kind, and which of them show a page."""
+
+    events: list[JourneyEvent]
+    moments: list[float]
+    kinds: list[int]
+    pages: list[int]
+
+    @classmethod
+    def until(cls, events: Sequence[JourneyEvent], until_ms: float) -> "_Session":
+        """Return the events that are not later than `until_ms`, in their order."""
+        timed = [(event, stamp) for event in events if (stamp := epoch_ms(event.timestamp)) <= until_ms]
+        kinds = [_KIND.get(event.type, friction.UNKNOWN) for event, _ in timed]
+        pages = [place for place, kind in enumerate(kinds) if kind == friction.PAGE]
+        return cls([event for event, _ in timed], [stamp for _, stamp in timed], kinds, pages)
+
+
 class Answers(NamedTuple):
     """Answers as columns."""
 
@@ -160,21 +173,15 @@ class JourneyScorer:
         """Return the requests as columns."""
         now = self._clock() * 1000
         as_of = [now if request.as_of is None else epoch_ms(request.as_of) for request in requests]
-        stamps = [[epoch_ms(event.timestamp) for event in request.events] for request in requests]
-        kept = [
-            [event for event, stamp in zip(request.events, moments, strict=True) if stamp <= until]
-            for request, moments, until in zip(requests, stamps, as_of, strict=True)
-        ]
-        pages = [[event for event in events if _KIND.get(event.type, 0) == friction.PAGE] for events in kept]
-        known = self._known(requests, pages)
-        unknown = [int((known.page[begin:end] == 0).sum()) for begin, end in zip(known.begins, known.ends, strict=True)]
+        sessions = [_Session.until(request.events, until) for request, until in zip(requests, as_of, strict=True)]
+        known = self._known(requests, sessions)
         return Asked(
             known,
-            _counted(kept),
-            [len(events) for events in kept],
-            [len(request.events) - len(events) for request, events in zip(requests, kept, strict=True)],
-            [events[-1].page if events else None for events in pages],
-            unknown,
+            _counted(sessions),
+            [len(session.events) for session in sessions],
+            [len(request.events) - len(session.events) for request, session in zip(requests, sessions, strict=True)],
+            [session.events[session.pages[-1]].page if session.pages else None for session in sessions],
+            [int((known.page[begin:end] == journey_table.UNKNOWN).sum()) for begin, end in zip(known.begins, known.ends, strict=True)],
             as_of,
             [request.session_id for request in requests],
         )
@@ -217,9 +224,10 @@ class JourneyScorer:
             "modelVersion": [self.version] * len(scores.conversion),
         }
 
-    def _known(self, requests: Sequence[JourneyRequest], pages: Sequence[Sequence[JourneyEvent]]) -> "Columns":
-        offsets = np.cumsum([0, *map(len, pages)]).astype(np.int64)
-        stamps = [np.maximum.accumulate([epoch_ms(event.timestamp) for event in events]) if events else np.empty(0) for events in pages]
+    def _known(self, requests: Sequence[JourneyRequest], sessions: "Sequence[_Session]") -> "Columns":
+        offsets = np.cumsum([0, *(len(session.pages) for session in sessions)]).astype(np.int64)
+        moments = [np.array([session.moments[place] for place in session.pages], np.float64) for session in sessions]
+        stamps = [np.maximum.accumulate(times) for times in moments]
         seconds = [(stamp - stamp[:1]) / 1000 for stamp in stamps]
         given = [
             [float(value) if (value := (request.attributes or {}).get(name)) is not None else np.nan for name in self._model.attributes]
@@ -227,7 +235,7 @@ class JourneyScorer:
         ]
         return _columns(
             offsets,
-            self._model.code([event.page for events in pages for event in events]),
+            self._model.code([session.events[place].page for session in sessions for place in session.pages]),
             np.concatenate([np.empty(0), *seconds]).astype(np.float32),
             np.array([bool(request.session_ended) for request in requests], np.float32),
             np.array(given, np.float32).reshape(len(requests), len(self._model.attributes)),
@@ -236,9 +244,9 @@ class JourneyScorer:
     def _row(self, request: JourneyRequest, place: int, answers: Answers, now: datetime) -> JourneyResponse:
         asked, scores, names = answers.asked, answers.scores, self._model.attributes
         given = request.attributes or {}
-        counts = asked.counts[place]
         steps = zip(("unknown", *self._model.pages), scores.steps[place].tolist(), strict=True)
-        states = feelings.scores(counts, asked.events[place], float(scores.conversion[place]))
+        evidence = feelings.counted(asked.counts[place])
+        states = feelings.scores(evidence, asked.events[place], float(scores.conversion[place]))
         return JourneyResponse(
             session_id=request.session_id,
             customer_id=request.customer_id,
@@ -250,7 +258,7 @@ class JourneyScorer:
             state_scores=states,
             friction_score=float(answers.friction[place]),
             friction_level=feelings.level(float(answers.friction[place])),
-            friction=feelings.counted(counts),
+            friction=evidence,
             missing=[name for name in names if given.get(name) is None],
             ignored=sum(value is not None and name not in names for name, value in given.items()),
             unknown_pages=asked.unknown[place],
@@ -274,7 +282,7 @@ def _columns(
     return Columns(offsets[:-1].copy(), offsets[1:].copy(), page, seconds, ended, attributes)
 
 
-def _attributes(found: "tables.Journeys", names: Sequence[str]) -> NDArray[np.float32]:
+def _attributes(found: journey_table.Journeys, names: Sequence[str]) -> NDArray[np.float32]:
     """Return the table's attributes in the model's order, NaN where the table has none."""
     out = np.full((len(found.ids), len(names)), np.nan, np.float32)
     for place, name in enumerate(names):
@@ -283,17 +291,17 @@ def _attributes(found: "tables.Journeys", names: Sequence[str]) -> NDArray[np.fl
     return out
 
 
-def _counted(sessions: Sequence[Sequence[JourneyEvent]]) -> NDArray[np.int32]:
+def _counted(sessions: "Sequence[_Session]") -> NDArray[np.int32]:
     """Return what `kernels.friction` counts of sessions, int32 [sessions, 2 counted]."""
-    offsets = np.cumsum([0, *map(len, sessions)]).astype(np.int64)
-    events = [event for session in sessions for event in session]
+    offsets = np.cumsum([0, *(len(session.events) for session in sessions)]).astype(np.int64)
+    events = [event for session in sessions for event in session.events]
     out = np.empty((len(sessions), 2 * len(COUNTED)), np.int32)
     place = [(event.x, event.y, event.wait_ms) for event in events]
     x, y, wait = np.array(place, np.float32).reshape(-1, 3).T.copy() if place else np.empty((3, 0), np.float32)
     friction.friction(
         offsets,
-        np.array([_KIND.get(event.type, 0) for event in events], np.int8),
-        np.array([epoch_ms(event.timestamp) for event in events], np.int64),
+        np.array([kind for session in sessions for kind in session.kinds], np.int8),
+        np.array([moment for session in sessions for moment in session.moments], np.int64),
         x,
         y,
         np.array([_hash(event.element_id) for event in events], np.int64),
@@ -317,8 +325,7 @@ def check(request: JourneyRequest) -> None:
     wrong = [not_sane(f"events[{i}].timestamp") for i, stamp in enumerate(stamps) if not is_sane(stamp)] if odd(stamps) else []
     if request.as_of is not None and not is_sane(request.as_of):
         wrong.append(not_sane("asOf"))
-    if request.customer_id is not None and PROFILING not in (request.consent or ()):
-        wrong.append(FieldProblem("consent", f"must hold {PROFILING!r} for a known customer: ask for it, or leave customerId out"))
+    wrong += lacking(request.customer_id, request.consent)
     if any(value is not None and not -1e12 <= value <= 1e12 for value in (request.attributes or {}).values()):
         wrong.append(FieldProblem("attributes", "expected numbers from -1e12 to 1e12"))
     if wrong:

@@ -51,6 +51,13 @@ def given_of(drawn):
     return np.random.default_rng(len(drawn)).normal(0, 1, (len(drawn), ATTRIBUTES)).astype(np.float32)
 
 
+def margins(net, drawn):
+    """Return the attributes of drawn sessions, and the network's outputs."""
+    attributes, out = given_of(drawn), np.empty((len(drawn), OUTPUTS), np.float32)
+    journey.journey_margins(*columns(drawn), attributes, net, out)
+    return attributes, out
+
+
 @settings(max_examples=60, deadline=None)
 @given(sessions)
 def test_features_are_those_of_plain_python(drawn):
@@ -69,8 +76,7 @@ def test_features_are_those_of_plain_python(drawn):
 @given(drawn=sessions)
 def test_margins_are_those_of_the_published_unit(net, drawn):
     begins, ends, page, seconds = columns(drawn)
-    attributes, out = given_of(drawn), np.empty((len(drawn), OUTPUTS), np.float32)
-    journey.journey_margins(begins, ends, page, seconds, attributes, net, out)
+    attributes, out = margins(net, drawn)
     for row, (begin, end) in enumerate(zip(begins, ends, strict=True)):
         expected = naive.journey_margins(page[begin:end].tolist(), seconds[begin:end].tolist(), attributes[row], net)
         np.testing.assert_allclose(out[row], expected, rtol=1e-4, atol=1e-4)
@@ -80,8 +86,7 @@ def test_margins_are_those_of_the_published_unit(net, drawn):
 @given(drawn=sessions)
 def test_event_by_event_is_the_whole_session_to_the_bit(net, drawn):
     begins, ends, page, seconds = columns(drawn)
-    attributes, out = given_of(drawn), np.empty((len(drawn), OUTPUTS), np.float32)
-    journey.journey_margins(begins, ends, page, seconds, attributes, net, out)
+    attributes, out = margins(net, drawn)
     for row, (begin, end) in enumerate(zip(begins, ends, strict=True)):
         state, said = np.zeros(WIDTH, np.float32), np.empty(OUTPUTS, np.float32)
         for place in range(begin, end):
@@ -96,8 +101,7 @@ def test_event_by_event_is_the_whole_session_to_the_bit(net, drawn):
 @given(drawn=sessions)
 def test_a_session_alone_has_the_bits_it_has_among_others(net, drawn):
     begins, ends, page, seconds = columns(drawn)
-    attributes, out = given_of(drawn), np.empty((len(drawn), OUTPUTS), np.float32)
-    journey.journey_margins(begins, ends, page, seconds, attributes, net, out)
+    attributes, out = margins(net, drawn)
     for row in range(len(drawn)):
         alone = np.empty((1, OUTPUTS), np.float32)
         one = slice(row, row + 1)

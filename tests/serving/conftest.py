@@ -1,8 +1,5 @@
 """Models to serve: small ones, trained on simulated sessions and, where a task needs another table, on simulated customers."""
 
-from importlib import resources
-from pathlib import Path
-
 import pytest
 
 from tests import customers, journeys
@@ -57,8 +54,8 @@ def bundle_of(bundle, shop_folder, customers_csv, purchases_csv, journeys_folder
     tables = {"churn": customers_csv, "value": purchases_csv, "journey": journeys_folder}
 
     def of(task):
-        if task not in made and (packaged := MODELS[task].packaged) is not None:
-            made[task] = bundles.load(Path(str(resources.files("training.models") / packaged)))
+        if task not in made and (default := MODELS[task].default) is not None:
+            made[task] = bundles.load(default)
         if task not in made:
             out = tmp_path_factory.mktemp(task) / "bundle"
             made[task] = MODELS[task].train(tables.get(task, shop_folder), out, mapping={}, seed=3, progress=lambda what, share: None)

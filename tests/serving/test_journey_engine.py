@@ -143,7 +143,7 @@ def test_every_state_is_scored_from_its_evidence_alone(counts):
     row = np.zeros(2 * len(COUNTED), np.int32)
     for name, number in counts.items():
         row[COUNTED.index(name)] = number
-    said = feelings.scores(row, 10, 0.2)
+    said = feelings.scores(feelings.counted(row), 10, 0.2)
     for one in said:
         assert 0 <= one.score < 1
         assert {evidence.detector for evidence in one.evidence} == counts.keys() & feelings.WEIGHTS.get(one.state, {}).keys()

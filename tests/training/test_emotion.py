@@ -1,8 +1,6 @@
 """The emotion model: the encoder is the published one, the packaged head is as good as its card says, texts of any kind have numbers."""
 
 import os
-from importlib import resources
-from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -27,7 +25,7 @@ def silent(what, share):
 
 @pytest.fixture(scope="module")
 def packaged():
-    return bundles.load(Path(str(resources.files("training.models") / MODELS["emotion"].packaged)))
+    return bundles.load(MODELS["emotion"].default)
 
 
 @pytest.fixture(scope="module")

@@ -36,6 +36,11 @@ class Model:
         return bundle
 
     @property
+    def default(self) -> Path | None:
+        """The bundle that comes with the package, None where none does."""
+        return None if self.packaged is None else Path(__file__).parent / self.packaged
+
+    @property
     def table(self) -> ModuleType:
         """Return the module that knows the model's tables: FIELDS, TOGETHER, number_columns, resolve."""
         return import_module(self.table_module)

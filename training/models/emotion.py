@@ -20,8 +20,7 @@ from torch import Tensor, nn
 
 from training.bundle import Bundle
 from training.emotion_table import EKMAN, EMOTIONS, NEUTRAL
-from training.errors import BundleError
-from training.models import minilm
+from training.models import boosted, minilm
 from training.models.calibration import probability
 from training.models.minilm import LAYERS, WIDTH, Encoder, Pieces
 
@@ -120,7 +119,7 @@ class EmotionModel:
             head = Head.unpacked(load(bundle.read(HEAD)))
             return cls(minilm.encoder(), head, bundle.json(OUTPUTS), bundle.version)
         except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
-            raise BundleError(f"bundle {bundle.path} cannot be loaded: {str(error).splitlines()[0]}; train it again") from error
+            raise boosted.unloadable(bundle, error) from error
 
     def score(self, texts: Sequence[str]) -> Scores:
         """Return what is in texts. A text without a word piece has the shares of the training texts, and is neutral."""
@@ -150,9 +149,5 @@ def pieces(texts: Sequence[str]) -> Pieces:
 
 def seen(encoder: Encoder, ids: Tensor) -> Tensor:
     """Return what the head sees of texts of as many pieces each: float32 [texts, SEEN] of ids int64 [texts, pieces]."""
-    x = encoder(ids, last=0)
-    states = [x]
-    for layer in encoder.layers:
-        x = layer(x, None)
-        states.append(x)
+    states = encoder.states(ids)
     return torch.cat([*(state.mean(1) for state in states), states[-1].amax(1), states[-1][:, 0], states[-2].amax(1)], 1)

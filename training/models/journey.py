@@ -10,7 +10,7 @@ The network sees the order of events and takes each in constant time; trees see 
 `contestants`); a weighted sum of the stacked trees' margin and the network's is better than both.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,13 +27,10 @@ from training.models.boosted import Tuned
 from training.models.calibration import Platt, probability
 
 TASK = "journey"
-MODEL, NETWORK, CALIBRATION, METRICS, CARD, CURVES = (
-    *("model.ubj", "network.safetensors", "calibration.json", "metrics.json", "card.md", "curves.svg"),
-)
+MODEL, NETWORK, CALIBRATION, METRICS, CARD = "model.ubj", "network.safetensors", "calibration.json", "metrics.json", "card.md"
 RUNNING, FINISHED, EXIT, PAGES = 0, 1, 2, 3  # the network's outputs; from PAGES on, the next page
 NETWORK_SHARE = 0.3  # of the network's own margin in the sum
 LINES = ("running", "ended", "exit")
-KNOWN_GAP_S = 1e7
 
 
 class Columns(NamedTuple):
@@ -68,7 +65,7 @@ class JourneyModel:
         self.attributes: tuple[str, ...] = tuple(meta["attributes"])
         self.codes = {name: place for place, name in enumerate(self.pages, 1)}
         self._forest, self._network, self._scaling = forest, network, scaling
-        self._lines = [Platt.read(calibration[name]) for name in LINES]
+        self._lines = {name: Platt.read(calibration[name]) for name in LINES}
         self._tuned = Tuned(forest)
         if len(network.pages) != len(self.pages) + 1 or len(network.given) != len(self.attributes):
             raise ValueError("the network knows other pages or attributes than the manifest")
@@ -106,14 +103,30 @@ class JourneyModel:
     def score(self, columns: Columns) -> Scores:
         """Return the scores of sessions; of one without an event, what the model says before any."""
         said = margins(self._network, self._scaling, columns)
-        own = np.where(columns.ended > 0, said[:, FINISHED], said[:, RUNNING])
+        own = of_purchase(said, columns.ended > 0)
         X = np.column_stack([matrix(columns, len(self.pages) + 1), own])
-        raw = blended(self._forest.margin(X).astype(np.float64), own)
-        running, ended, leaving = self._lines
-        conversion = probability(np.where(columns.ended > 0, ended.apply(raw), running.apply(raw)))
-        exits = np.where(columns.ended > 0, 1.0, probability(leaving.apply(said[:, EXIT].astype(np.float64))))
+        conversion = conversions(self._forest.margin(X), own, columns.ended > 0, self._lines)
+        exits = np.where(columns.ended > 0, 1.0, probability(self._lines["exit"].apply(said[:, EXIT].astype(np.float64))))
         steps = np.exp(said[:, PAGES:] - said[:, PAGES:].max(axis=1, initial=0.0, keepdims=True)).astype(np.float64)
         return Scores(conversion, exits, steps / steps.sum(axis=1, keepdims=True))
+
+
+def of_purchase(said: NDArray[np.float32], ended: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Return the network's margin of a purchase float32 [rows], of its outputs: another where the session has ended."""
+    own: NDArray[np.float32] = np.where(ended, said[:, FINISHED], said[:, RUNNING])
+    return own
+
+
+def conversions(trees: NDArray[Any], network: NDArray[Any], ended: NDArray[np.bool_], lines: Mapping[str, Platt]) -> NDArray[np.float64]:
+    """Return the calibrated probability of a purchase, float64 [rows], of the trees' and the network's margins."""
+    raw = blended(trees, network)
+    return probability(np.where(ended, lines["ended"].apply(raw), lines["running"].apply(raw)))
+
+
+def standardised(attributes: NDArray[np.float32], scaling: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return attributes as the network takes them, 0 where missing; scaling: [2, attributes], what is taken off and what is divided by."""
+    out: NDArray[np.float32] = np.nan_to_num((attributes - scaling[0]) / scaling[1]).astype(np.float32)
+    return out
 
 
 def blended(trees: NDArray[Any], network: NDArray[Any]) -> NDArray[np.float64]:
@@ -122,8 +135,8 @@ def blended(trees: NDArray[Any], network: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def margins(network: Network, scaling: NDArray[np.float32], columns: Columns) -> NDArray[np.float32]:
-    """Return the network's outputs float32 [rows, outputs]; scaling: [2, attributes], what is taken off and what is divided by."""
-    given = np.nan_to_num((columns.attributes - scaling[0]) / scaling[1]).astype(np.float32)
+    """Return the network's outputs float32 [rows, outputs]; scaling: as for `standardised`."""
+    given = standardised(columns.attributes, scaling)
     out = np.empty((len(columns.begins), len(network.out_bias)), np.float32)
     kernel.journey_margins(columns.begins, columns.ends, columns.page, columns.seconds, given, network, out)
     return out

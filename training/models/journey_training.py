@@ -5,7 +5,7 @@ its own: the length of a session says much of whether it bought, and nothing of 
 """
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,14 +15,14 @@ import xgboost as xgb
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from kernels.journey import TIMES, Network
+from kernels.journey import LAST_GAPS, LAST_PAGES, TIMES, Network
 from training import bundle as bundles
 from training import evaluate, journey_table
 from training.bundle import Bundle
 from training.errors import TableError
 from training.journey_table import Journeys, Mapped
 from training.models import journey, journey_card
-from training.models.calibration import Platt, probability
+from training.models.calibration import Platt
 from training.models.journey import EXIT, FINISHED, PAGES, RUNNING, Columns
 from training.provenance import software
 
@@ -156,7 +156,7 @@ def fit(
     parts = [learn, *(learn[fold != part] for part in range(FOLDS))]
     nets = []
     for number, part in enumerate(parts):  # one after the other: they draw from torch's one source of chance
-        nets.append(fit_network(sessions, part, judge, pages, seed + number))
+        nets.append(fit_network(sessions, part, None if number else judge, pages, seed + number))
         progress("fitting networks", 0.02 + 0.5 * (number + 1) / len(parts))
     (network, scaling, curve), folds = nets[0], nets[1:]
     rows = prefixes(sessions, learn)
@@ -169,7 +169,7 @@ def fit(
     for number, (net, scale, _) in enumerate(folds):
         here = part == number
         said[here] = journey.margins(net, scale, sessions.columns(*(column[here] for column in rows)))
-    own = np.where(rows.ended, said[:, FINISHED], said[:, RUNNING])
+    own = journey.of_purchase(said, rows.ended)
     stacked = np.column_stack([X, own])
     progress("fitting trees", 0.55)
     held = np.empty(len(y))
@@ -243,9 +243,12 @@ class Padded(NamedTuple):
 
 
 def fit_network(
-    sessions: Sessions, learn: Ints, judge: Ints, pages: int, seed: int
+    sessions: Sessions, learn: Ints, judge: Ints | None, pages: int, seed: int
 ) -> tuple[Network, NDArray[np.float32], list[dict[str, float]]]:
-    """Return the network fitted on the sessions `learn`, its scaling, and loss and AUC (of the ended sessions `judge`) after each epoch."""
+    """Return the network fitted on the sessions `learn`, its scaling, and loss and AUC after each epoch.
+
+    The AUC is of the sessions `judge`, ended; nothing is said of any epoch where there are none.
+    """
     torch.manual_seed(seed)
     random = np.random.default_rng(seed)
     own = sessions.attributes[learn].astype(np.float64)
@@ -270,6 +273,8 @@ def fit_network(
             optimizer.step()
             schedule.step()
             total += float(loss.detach()) / len(batches)
+        if judge is None:
+            continue
         said = journey.margins(net.eval().network(), scaling, sessions.columns(judge, sessions.sizes[judge], np.ones(len(judge))))
         curve.append({"loss": total, "auc": evaluate.auc(sessions.y[judge], said[:, FINISHED].astype(np.float64))})
     return net.network(), scaling, curve
@@ -288,11 +293,10 @@ def padded(sessions: Sessions, pages: int, scaling: NDArray[np.float32]) -> Padd
     elapsed = np.where(there, seconds - seconds[:, :1], 0.0)
     index = np.broadcast_to(np.log1p(places) / 3, gap.shape)
     times = np.stack([np.log1p(gap) / 4, gap > 0, gap > 30, gap > 120, np.log1p(elapsed) / 6, index], axis=2)
-    attributes = np.nan_to_num((sessions.attributes - scaling[0]) / scaling[1])
     return Padded(
         torch.from_numpy(page),
         torch.from_numpy(times.astype(np.float32)),
-        torch.from_numpy(attributes.astype(np.float32)),
+        torch.from_numpy(journey.standardised(sessions.attributes, scaling)),
         torch.from_numpy(sessions.y.astype(np.float32)),
         sizes,
     )
@@ -364,9 +368,8 @@ def _contest(sessions: Sessions, fitted: Fitted, counting: xgb.Booster, learn: I
         given = sessions.columns(*rows)
         y, X = sessions.y[judge], journey.matrix(given, pages)
         said = journey.margins(fitted.network, fitted.scaling, given)
-        own = np.where(rows.ended, said[:, FINISHED], said[:, RUNNING])
-        raw = journey.blended(_margin(fitted.booster, np.column_stack([X, own])), own)
-        p = probability(np.where(rows.ended, fitted.lines["ended"].apply(raw), fitted.lines["running"].apply(raw)))
+        own = journey.of_purchase(said, rows.ended)
+        p = journey.conversions(_margin(fitted.booster, np.column_stack([X, own])), own, rows.ended, fitted.lines)
         theirs = after(sessions, learn, first)
         plain = xgb.train(
             {**PLAIN, "seed": seed, "nthread": 1},
@@ -386,9 +389,9 @@ def _contest(sessions: Sessions, fitted: Fitted, counting: xgb.Booster, learn: I
 
 
 def _plain(X: NDArray[np.float32], pages: int) -> NDArray[np.float32]:
-    """Return counts and times alone, of the features X."""
-    at = 4 * pages + 4
-    return np.concatenate([X[:, :pages], X[:, at : at + 7]], axis=1)
+    """Return counts and times alone, of the features X: those of pages, the latest gaps, and the first four that sum them up."""
+    at = 4 * pages + LAST_PAGES
+    return np.concatenate([X[:, :pages], X[:, at : at + LAST_GAPS + 4]], axis=1)
 
 
 def _split(table: Journeys, seed: int) -> tuple[Ints, Ints]:
@@ -404,6 +407,6 @@ def _headlines(contestants: Mapping[str, Any]) -> dict[str, float]:
     return {name: contestants[key]["served"]["auc"] for key, name in names.items()}
 
 
-def _about(sessions: Sessions, learn: Sequence[int] | Ints, judge: Sequence[int] | Ints, seed: int) -> dict[str, Any]:
+def _about(sessions: Sessions, learn: Ints, judge: Ints, seed: int) -> dict[str, Any]:
     rate = float(sessions.y.mean())
     return {"baseRate": rate, "sessionsLearnedFrom": len(learn), "sessionsJudgedBy": len(judge), "seed": seed, "warnings": []}

