@@ -16,7 +16,7 @@ import torch
 from benchmarks import results
 from benchmarks.gauge import say
 from kernels import journey as kernel
-from training.models import journey, journey_training
+from training.models import journey, journey_network
 
 EVENTS, BATCH, PAGES, ATTRIBUTES = 20, 64, 8, 5
 ROUNDS, QUICK_ROUNDS, CALLS = 15, 2, 50
@@ -39,15 +39,15 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     random = np.random.default_rng(0)
-    net = journey_training.Net(PAGES, ATTRIBUTES).eval()
+    net = journey_network.Net(PAGES, ATTRIBUTES).eval()
     weights, scaling = net.network(), np.stack([np.zeros(ATTRIBUTES), np.ones(ATTRIBUTES)]).astype(np.float32)
     offsets = np.arange(0, (BATCH + 1) * EVENTS, EVENTS, dtype=np.int64)
     seconds = np.concatenate([np.cumsum(random.exponential(30, EVENTS)) for _ in range(BATCH)]).astype(np.float32)
     attributes = random.normal(size=(BATCH, ATTRIBUTES)).astype(np.float32)
-    sessions = journey_training.Sessions(offsets, random.integers(0, PAGES, BATCH * EVENTS), seconds, attributes, np.zeros(BATCH))
-    given = journey_training.padded(sessions, PAGES, scaling)
+    sessions = journey_network.Sessions(offsets, random.integers(0, PAGES, BATCH * EVENTS), seconds, attributes, np.zeros(BATCH))
+    given = journey_network.padded(sessions, PAGES).scaled(attributes, scaling)
     columns = sessions.columns(np.arange(BATCH), np.full(BATCH, EVENTS), np.zeros(BATCH))
-    state, out = np.zeros(journey_training.WIDTH, np.float32), np.empty(len(weights.out_bias), np.float32)
+    state, out = np.zeros(journey_network.WIDTH, np.float32), np.empty(len(weights.out_bias), np.float32)
 
     def event() -> None:
         kernel.journey_advance(3, 12.0, 300.0, EVENTS - 1, attributes[0], weights, state, out)

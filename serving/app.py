@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -12,9 +13,10 @@ from typing import Any, Self
 from serving import shared
 from serving.answers import Memory
 from serving.cache import Cache
-from serving.engines import ENGINES
+from serving.engines import ENGINES, Engine
 from serving.errors import NotReadyError
 from serving.ingress.api import build
+from serving.ingress.relay import Relay
 from serving.ingress.state import State
 from serving.metrics import Metrics
 from serving.service import Question, score
@@ -32,10 +34,17 @@ WARM_RUNS = 20
 class Application:
     """Everything one replica runs: questions, cache, metrics, API. Use it as `async with Application(settings) as app`."""
 
-    def __init__(self, settings: Settings, elsewhere: Prepare | None = None) -> None:
-        """`elsewhere` prepares models out of this process."""
+    def __init__(
+        self,
+        settings: Settings,
+        elsewhere: Prepare | None = None,
+        engines: Sequence[Engine] = ENGINES,
+        pools: Mapping[str, Path] | None = None,
+    ) -> None:
+        """`elsewhere` prepares models out of this process; `pools`: the unix sockets of processes that answer an engine's question."""
         self.settings = settings
         self._elsewhere = elsewhere
+        self._engines, self._pools = engines, {} if pools is None else pools
         self.state = State()
         self._closing = contextlib.AsyncExitStack()
 
@@ -49,14 +58,18 @@ class Application:
         self.cache = self._open_cache()
         self.features = self._open_features()
         self.registry = Registry(settings.models.registry, Path(settings.home) / "fetched")
-        self.questions = [Question(engine, settings, scoring, self.cache, self.features) for engine in ENGINES]
+        self.questions = [Question(engine, settings, scoring, self.cache, self.features) for engine in self._own()]
         self.watchers = [Watcher(question, self.registry, settings, loading, self._elsewhere) for question in self.questions]
         for watcher in self.watchers:
             await watcher.once()
         await self._decide_sharing()
         self.metrics.watch(self.questions, self.cache, self.watchers)
         self._closing.callback(self.metrics.close)
-        self.api = build(self.questions, self.state, settings, self.metrics)
+        relays = [await self._relayed(engine) for engine in self._engines if engine.name in self._pools]
+        self.metrics.watch_relays(relays)
+        asked: dict[str, Question | Relay] = {question.engine.name: question for question in self.questions}
+        asked |= {relay.engine.name: relay for relay in relays}
+        self.api = build([asked[engine.name] for engine in self._engines], self.state, settings, self.metrics)
         for watcher in self.watchers:
             task = asyncio.create_task(watcher.follow(), name=f"follow {watcher.task}")
             self._closing.push_async_callback(_stopped, task)
@@ -76,6 +89,22 @@ class Application:
                 f"no model {'@'.join((missing[0], self.settings.models.alias))} in {self.settings.models.registry}; train one: "
                 f"revenue-engine train {missing[0]} --data FILE --out DIR, then revenue-engine models add DIR --alias champion"
             )
+
+    def _own(self) -> list[Engine]:
+        return [engine for engine in self._engines if engine.name not in self._pools]
+
+    async def _relayed(self, engine: Engine) -> Relay:
+        """Return the way to the process that answers for an engine."""
+        relay = Relay(
+            engine,
+            self._pools[engine.name],
+            default_timeout_ms=self.settings.server.default_timeout_ms,
+            max_queued=self.settings.batcher.max_queued,
+            meter=self.metrics.meter(engine.name),
+        )
+        self._closing.push_async_callback(relay.aclose)
+        await relay.open()
+        return relay
 
     def _open_cache(self) -> Cache | None:
         wanted = self.settings.cache

@@ -8,13 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from ray import serve
+from ray.serve.api import RunTarget
 
 from serving import processes
 from serving.app import Application
+from serving.engines import named
+from serving.entrance import Entrance
 from serving.holder import ENVIRONMENT, LEAVING, READY, Lease, ensure
 from serving.ingress.listener import Listener
+from serving.placement import pooled
 from serving.preparer import Elsewhere
-from serving.settings import Settings
+from serving.settings import Server, Settings
 
 log = logging.getLogger(__name__)
 
@@ -28,18 +32,22 @@ SWITCH_S = 0.0002
 class Scorer:
     """A replica: the whole application, its listener on the node's socket, and the plain Ray paths beside it.
 
+    `pools`: the unix sockets of the questions that have a deployment of their own, by name; `only`: the one of them that this replica is
+    for, which then answers there and nowhere else.
+
     The listener opens in `reconfigure`, which Ray calls after the constructor and before it counts the replica as running, and drains in
     `__del__`, the only hook that Ray calls when it stops one.
     """
 
-    def __init__(self, values: dict[str, Any]) -> None:
+    def __init__(self, values: dict[str, Any], pools: dict[str, str], only: str | None = None) -> None:
         self._settings = Settings.model_validate(values)
+        self._pools, self._only = {name: Path(path) for name, path in pools.items()}, only
         _log_to(self._settings.home / "logs" / "replica.log")
         if processes.MARK in os.environ:
             _keep_local()
         self._application: Application | None = None
         self._listener: Listener | None = None
-        self._lease: Lease | None = None
+        self._lease: Lease | Entrance | None = None
 
     async def reconfigure(self, config: dict[str, Any]) -> None:
         """Load, warm, then accept: the first call opens everything, later ones find it open."""
@@ -47,17 +55,23 @@ class Scorer:
             return
         elsewhere = Elsewhere(self._settings)
         elsewhere.start()
-        application = Application(self._settings, elsewhere)
+        application = self._of_all(elsewhere) if self._only is None else self._of_one(elsewhere, self._only)
         await application.__aenter__()
         application.require_ready()
         self._application = application
         _calm()
         if self._settings.server.own_socket:
-            server = self._settings.server
-            self._lease = Lease(Path(os.environ[ENVIRONMENT]) if ENVIRONMENT in os.environ else ensure(server.host, server.port))
+            self._lease = Lease(_holder(self._settings.server)) if self._only is None else Entrance(self._pools[self._only])
             self._listener = Listener(application.api, application.state, application.api.hot)
             await self._listener.open(self._lease.sock)
             self._lease.say(READY)
+
+    def _of_all(self, elsewhere: Elsewhere) -> Application:
+        return Application(self._settings, elsewhere, pools=self._pools)
+
+    def _of_one(self, elsewhere: Elsewhere, name: str) -> Application:
+        os.nice(self._settings.pool.niceness)  # whoever answers in a millisecond goes first
+        return Application(self._settings, elsewhere, [named(name)])
 
     def check_health(self) -> None:
         """Raise when the listener has died, so that Ray replaces this replica."""
@@ -144,14 +158,22 @@ def _keep_local() -> None:
     replica.add_port_to_grpc_server = lambda server, address: bind(server, address.replace("[::]", "127.0.0.1"))
 
 
-def application(settings: Settings, version: str) -> serve.Application:
-    """Return the Ray Serve application.
+def applications(settings: Settings, version: str, run: Path) -> list[RunTarget]:
+    """Return the Ray Serve applications of a node: one for every question that is pooled, and the one that owns the socket.
 
-    A second `serve.run` with another `version` replaces the replicas, one with the same only adds or removes some.
+    A second `serve.run_many` with another `version` replaces the replicas, one with the same only adds or removes some. `run`: the node's
+    folder.
     """
+    names = pooled(settings)
+    pools = {name: str(run / f"pool-{name}") for name in names}
+    targets = [RunTarget(_bound(settings, version, pools, name), name, None) for name in names]
+    return [*targets, RunTarget(_bound(settings, version, pools), APPLICATION, "/")]
+
+
+def _bound(settings: Settings, version: str, pools: dict[str, str], only: str | None = None) -> serve.Application:
     deployment = serve.deployment(
-        name=DEPLOYMENT,
-        num_replicas=settings.server.replicas,
+        name=DEPLOYMENT if only is None else only,
+        num_replicas=settings.server.replicas if only is None else 1,
         max_ongoing_requests=256,
         max_queued_requests=1024,
         user_config={},
@@ -163,11 +185,19 @@ def application(settings: Settings, version: str) -> serve.Application:
         ray_actor_options={"num_cpus": 0},
     )(Scorer)
     deployment._version = version  # Ray draws a new one at each run otherwise, and so restarts everything for a change of scale
-    return deployment.bind(settings.model_dump(mode="json"))
+    return deployment.bind(settings.model_dump(mode="json"), pools, only)
+
+
+def _holder(server: Server) -> Path:
+    """Return the unix socket of who holds the node's socket."""
+    return Path(os.environ[ENVIRONMENT]) if ENVIRONMENT in os.environ else ensure(server.host, server.port)
 
 
 def build(args: dict[str, Any]) -> serve.Application:
-    """Return the application for `serve run` and `serve deploy configs/serve.yaml`; `args` are settings."""
+    """Return the application for `serve run` and `serve deploy configs/serve.yaml`; `args` are settings.
+
+    On a cluster every replica answers every question itself: a pool's unix socket may be on another machine.
+    """
     from serving import settings
 
-    return application(settings.load(**args), version="1")
+    return _bound(settings.load(**args), "1", {})

@@ -23,7 +23,7 @@ from typing import Any, TextIO
 
 import msgspec
 
-from serving import device, embedded, processes, settings
+from serving import device, embedded, placement, processes, settings
 from serving.errors import RevenueEngineError, SettingsError
 from serving.holder import ENVIRONMENT, Holder, bind
 from serving.settings import Settings
@@ -115,7 +115,7 @@ class Node:
         settings = self.settings
         self._say(f"device: {device.resolve(settings.device)}")
         settings.home.mkdir(parents=True, exist_ok=True)
-        run = self._closing.enter_context(run_folder(self.node_id))
+        run = self._run = self._closing.enter_context(run_folder(self.node_id))
         os.environ.pop("RAY_ADDRESS", None)  # never join a cluster that happens to be there
         os.environ.update(environment(run, settings.home))
         holder = Holder(bind(settings.server.host, settings.server.port), run / "listen.sock")
@@ -125,6 +125,7 @@ class Node:
         self._start_valkey()
         self._start_features()
         self._require_models()
+        placement.pooled(self.settings)  # a wrong placement is said before Ray starts
         self._start_ray(run)
         self._deploy()
 
@@ -146,7 +147,7 @@ class Node:
 
         from serving import deployments
 
-        serve.run(deployments.application(self.settings, str(self._version)), name=deployments.APPLICATION, route_prefix="/")
+        serve.run_many(deployments.applications(self.settings, str(self._version), self._run))
 
     def _start_valkey(self) -> None:
         cache = self.settings.cache

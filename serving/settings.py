@@ -91,6 +91,15 @@ class Models(_Part):
     poll_s: float = Field(0.5, gt=0)
 
 
+Placement = Literal["replica", "pooled"]
+
+
+class Pool(_Part):
+    """The processes of those questions that are placed there. `niceness`: how far they stand back where processors are short."""
+
+    niceness: int = Field(10, ge=0, le=19)
+
+
 class Settings(_Part):
     """Everything that can be set. Environment: REVENUE_ENGINE_SERVER__PORT=9000 sets server.port."""
 
@@ -102,6 +111,8 @@ class Settings(_Part):
     features: Features = Features()
     degrade: Degrade = Degrade()
     models: Models = Models()
+    placement: dict[str, Placement] = Field(default_factory=dict)  # by question; where nothing is said, as it is best (ENGINES)
+    pool: Pool = Pool()
 
 
 class _Environment(BaseSettings, Settings):

@@ -185,4 +185,5 @@ EMOTION = Engine(
     check=check,
     load=load,
     optional=True,
+    pooled=True,
 )

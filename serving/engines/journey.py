@@ -372,4 +372,5 @@ JOURNEY = Engine(
     prepare=prepare,
     load=load,
     optional=True,
+    pooled=True,
 )

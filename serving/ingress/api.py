@@ -19,6 +19,7 @@ from serving.ingress.endpoint import Endpoint, Question
 from serving.ingress.gate import Gate
 from serving.ingress.headers import Headers
 from serving.ingress.health import Health, refusal, release
+from serving.ingress.relay import Relay
 from serving.ingress.shedding import Shedder
 from serving.ingress.state import Draining, State
 from serving.metrics import Metrics
@@ -78,7 +79,7 @@ class App(FastAPI):
     the application in another way and for what is not a plain request.
     """
 
-    def __init__(self, endpoints: Mapping[str, Endpoint], state: State, server: Server) -> None:
+    def __init__(self, endpoints: Mapping[str, Endpoint | Relay], state: State, server: Server) -> None:
         super().__init__(
             title="revenue-engine",
             version=release(),
@@ -90,7 +91,8 @@ class App(FastAPI):
             exception_handlers={HTTPException: _http_problem, Exception: _problem},
         )
         self.endpoints = endpoints
-        asked = {endpoint.question.engine.route.encode("ascii"): endpoint for endpoint in endpoints.values()}
+        own = [endpoint for endpoint in endpoints.values() if isinstance(endpoint, Endpoint)]
+        asked = {endpoint.question.engine.route.encode("ascii"): endpoint for endpoint in own}
         gate = Gate(Shedder(asked, server.default_timeout_ms, server.max_body_bytes))
         self.hot = hot.Hot({}, state, server.max_connections, server.max_body_bytes, gate=gate)
         self._server = server
@@ -118,9 +120,12 @@ class App(FastAPI):
         return self.openapi_schema
 
 
-def build(questions: Sequence[Question], state: State, settings: Settings, metrics: Metrics) -> App:
+def build(questions: Sequence[Question | Relay], state: State, settings: Settings, metrics: Metrics) -> App:
     """Return the application that answers `questions`."""
-    endpoints = {question.engine.name: Endpoint(question, settings.server, metrics) for question in questions}
+    endpoints = {
+        question.engine.name: question if isinstance(question, Relay) else Endpoint(question, settings.server, metrics)
+        for question in questions
+    }
     metrics.read("in_flight", value=lambda: state.in_flight)
     app = App(endpoints, state, settings.server)
     app.router.routes.extend([*Health(endpoints, state, metrics).routes(), *docs.routes()])

@@ -14,6 +14,7 @@ from serving.ingress import problems
 from serving.ingress.answer import response
 from serving.ingress.endpoint import Endpoint
 from serving.ingress.headers import request_id
+from serving.ingress.relay import Relay
 from serving.ingress.state import State
 from serving.metrics import Metrics
 
@@ -41,7 +42,7 @@ def _json(content: object) -> Response:
 class Health:
     """The routes for whoever looks after the server; they say nothing that a caller may not know."""
 
-    def __init__(self, endpoints: Mapping[str, Endpoint], state: State, metrics: Metrics) -> None:
+    def __init__(self, endpoints: Mapping[str, Endpoint | Relay], state: State, metrics: Metrics) -> None:
         self._questions = [endpoint.question for endpoint in endpoints.values()]
         self._state = state
         self._metrics = metrics

@@ -61,7 +61,8 @@ class Listener:
         """Begin to accept on `sock`, which is already bound, and stays the caller's to close after `drain`."""
         sock.setblocking(False)
         sock.listen(BACKLOG)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # whom it accepts has it too
+        if sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # whom it accepts has it too
         self._sock = sock
         asyncio.get_running_loop().add_reader(sock, self._accept)
 
@@ -130,7 +131,7 @@ class Listener:
 
 def _waiting(sock: socket.socket) -> int:
     """Return how many connections wait to be accepted: what Linux has in tcp_info.tcpi_unacked of a listening socket; 0 elsewhere."""
-    if sys.platform != "linux":
+    if sys.platform != "linux" or sock.family == socket.AF_UNIX:
         return 0
     waiting: int = struct.unpack_from("=I", sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104), 24)[0]
     return waiting

@@ -1,13 +1,14 @@
-"""The emotion model: MiniLM as it is published, and a small head over all of its layers, in a bundle without pickles.
+"""The emotion model: MiniLM as it is published, in whole numbers, and a small head over all of its layers, in a bundle without pickles.
 
 head.safetensors  the head's weights, most of them int8 with a scale each row
+ranges.safetensors  what comes into each of the encoder's linear maps (`int8`)
 outputs.json      of every emotion and group: its log-odds as a sum of all margins, the threshold, and how often it was there
 metrics.json      how well that does on texts it never saw (`emotion_training`)
 card.md           the same for people
 
 The head sees, of a text, the mean of its word pieces after each layer and before the first, and beside them the pieces themselves: what a
-word says by itself is lost in a sentence's vector. Each text is computed alone, in one thread, so that it has the same numbers in every
-batch.
+word says by itself is lost in a sentence's vector. Only texts of as many pieces each are encoded together, in one thread, and the head sees
+one after the other, so that a text has the same numbers in every batch.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,15 +21,16 @@ from torch import Tensor, nn
 
 from training.bundle import Bundle
 from training.emotion_table import EKMAN, EMOTIONS, NEUTRAL
-from training.models import boosted, minilm
+from training.models import boosted, int8, minilm
 from training.models.calibration import probability
 from training.models.minilm import LAYERS, WIDTH, Encoder, Pieces
 
 TASK = "emotion"
-HEAD, OUTPUTS, METRICS, CARD = "head.safetensors", "outputs.json", "metrics.json", "card.md"
+HEAD, RANGES, OUTPUTS, METRICS, CARD = "head.safetensors", "ranges.safetensors", "outputs.json", "metrics.json", "card.md"
 NAMES: tuple[str, ...] = (*EMOTIONS, *(f"ekman:{name}" for name in EKMAN), "frustration")
 SEEN = (LAYERS + 4) * WIDTH  # numbers that the head sees of a text: LAYERS + 1 means, two maxima, the first piece's
 HIDDEN = 160
+GROUP = 32  # texts encoded at once: more are no faster
 MOST_LETTERS = 8192  # of a text: what is beyond is beyond LONGEST pieces, but for texts of blanks
 
 
@@ -117,7 +119,8 @@ class EmotionModel:
         torch.set_num_threads(1)  # sums of several threads differ in their last bits
         try:
             head = Head.unpacked(load(bundle.read(HEAD)))
-            return cls(minilm.encoder(), head, bundle.json(OUTPUTS), bundle.version)
+            encoder = minilm.whole_numbers(int8.unpacked(load(bundle.read(RANGES))))
+            return cls(encoder, head, bundle.json(OUTPUTS), bundle.version)
         except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
             raise boosted.unloadable(bundle, error) from error
 
@@ -126,10 +129,11 @@ class EmotionModel:
         given = pieces(texts)
         margin = np.empty((len(texts), len(NAMES)))
         with torch.inference_mode():
-            for text, (begin, end) in enumerate(zip(given.offsets[:-1], given.offsets[1:], strict=True)):
-                ids = torch.from_numpy(given.ids[begin:end])
-                own = self._head(seen(self._encoder, ids[None]), ids, _FIRST)[0].numpy()
-                margin[text] = self._weights @ own.astype(np.float64) + self._intercept
+            for group in minilm.alike(given.offsets, GROUP):
+                ids = torch.from_numpy(given.rows(group))
+                for text, row, its in zip(group, seen(self._encoder, ids), ids, strict=True):
+                    own = self._head(row[None], its, _FIRST)[0].numpy()
+                    margin[text] = self._weights @ own.astype(np.float64) + self._intercept
         p = probability(margin)
         empty = np.diff(given.offsets) <= 2
         p[empty] = self._rate

@@ -15,10 +15,10 @@ from training import emotion_table, evaluate, frames
 from training.bundle import Bundle
 from training.emotion_table import EKMAN, EMOTIONS, Texts
 from training.errors import CellError, TableError
-from training.models import emotion, emotion_card, minilm
+from training.models import emotion, emotion_card, int8, minilm
 from training.models.calibration import probability
 from training.models.emotion import NAMES, SEEN, Head
-from training.models.minilm import Pieces
+from training.models.minilm import Encoder, Pieces
 from training.provenance import fingerprint, software
 
 TRAIN, DEV = "train.tsv", "dev.tsv"  # of a folder as GoEmotions is published
@@ -30,7 +30,7 @@ DECAY, WORD_DECAY, DROPOUT = 0.05, 0.3, 0.3
 SMOOTHING = 0.02  # of the labels: three people who read a text do not agree
 SMOOTHED = 41  # scores that a threshold's F1 is taken over: the best of few texts is chance
 MARGIN_SCALE = 2.0  # what margins are divided by where their weights are held near 0
-GROUP = 128  # texts encoded at once
+RANGED = 1000  # texts that the encoder's ranges are taken from
 
 Progress = Callable[[str, float], None]
 Floats = NDArray[np.float64]
@@ -59,8 +59,10 @@ def train(data: Path, out: Path, *, mapping: Mapping[str, str], seed: int, progr
     threads = torch.get_num_threads()
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     try:
-        whole = encoded(texts, lambda share: progress("encoding texts", 0.01 + 0.7 * share))
-        judged = None if dev is None else encoded(dev, lambda share: progress("encoding texts to judge by", 0.71 + 0.08 * share))
+        ranges = minilm.ranges(emotion.pieces(texts.texts[:: -(-len(texts.texts) // RANGED)]))
+        encoder = minilm.whole_numbers(ranges)
+        whole = encoded(texts, encoder, lambda share: progress("encoding texts", 0.03 + 0.68 * share))
+        judged = None if dev is None else encoded(dev, encoder, lambda share: progress("encoding texts to judge by", 0.71 + 0.08 * share))
         fold = np.random.default_rng(seed).permutation(len(texts.texts)) % FOLDS
         held = held_out(whole, fold, seed, lambda said, share: progress(said, 0.79 + 0.16 * share))
         head = fit(whole, np.arange(len(fold)), seed, lambda said, share: progress(f"fitting, {said}", 0.95 + 0.04 * share))
@@ -79,6 +81,7 @@ def train(data: Path, out: Path, *, mapping: Mapping[str, str], seed: int, progr
 
     files = {
         emotion.HEAD: save(head.packed()),
+        emotion.RANGES: save(int8.packed(ranges)),
         emotion.OUTPUTS: bundles.encoded(outputs),
         emotion.METRICS: bundles.encoded(metrics),
         emotion.CARD: emotion_card.card(meta, metrics).encode(),
@@ -101,16 +104,15 @@ def read(path: Path, mapping: Mapping[str, str]) -> Texts:
     return texts
 
 
-def encoded(texts: Texts, progress: Callable[[float], None]) -> Encoded:
+def encoded(texts: Texts, encoder: Encoder, progress: Callable[[float], None]) -> Encoded:
     """Return the texts as the head sees them."""
-    given, encoder = emotion.pieces(texts.texts), minilm.encoder()
+    given = emotion.pieces(texts.texts)
     out, done = np.empty((len(texts.texts), SEEN), np.float16), 0
     with torch.inference_mode():
-        for group in minilm.alike(given.offsets, GROUP):
-            size = int(given.offsets[group[0] + 1] - given.offsets[group[0]])
-            ids = given.ids[given.offsets[group][:, None] + np.arange(size)]
+        for group in minilm.alike(given.offsets, emotion.GROUP):
+            ids = given.rows(group)
             out[group] = emotion.seen(encoder, torch.from_numpy(ids)).numpy()
-            done += len(group) * size
+            done += ids.size
             progress(done / len(given.ids))
     return Encoded(out, given, np.concatenate([texts.labels, emotion_table.grouped(texts.labels)], axis=1))
 
@@ -162,6 +164,7 @@ def judge(head: Head, seen: NDArray[np.float32], margin: Floats, dev: Encoded | 
     """Return the content of outputs.json, from held-out margins of texts with `seen` in them, and figures of `dev`, or of these."""
     y = seen.astype(np.float64)
     weights, intercepts = calibrated(margin, y)
+    weights = np.round(weights, 5)  # as the bundle has them
     stated = probability(margin @ weights.T + intercepts)
     limits = [threshold(stated[:, place], y[:, place]) for place in range(len(NAMES))]
     outputs = {

