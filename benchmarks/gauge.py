@@ -78,10 +78,10 @@ def load(questions: Questions, *arguments: object, core: int | None = None) -> R
 
 
 @contextlib.contextmanager
-def loading(questions: Questions, *arguments: object, core: int | None = None) -> Iterator["subprocess.Popen[bytes]"]:
-    """Run the load generator meanwhile; it is ended where nobody waits for its report."""
-    command: list[object] = [sys.executable, "-m", "benchmarks.load", "--url", questions.url, "--body", questions.bodies]
-    command += ["--marker", questions.marker]
+def loading(questions: Questions, *arguments: object, core: int | None = None, niceness: int = 0) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run the load generator meanwhile; it is ended where nobody waits for its report. `niceness`: how far it stands back."""
+    command: list[object] = ["nice", "-n", niceness, sys.executable, "-m", "benchmarks.load", "--url", questions.url]
+    command += ["--body", questions.bodies, "--marker", questions.marker]
     if questions.expected is not None:
         command += ["--expected", questions.expected]
     for name, value in questions.headers.items():

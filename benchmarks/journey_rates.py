@@ -45,7 +45,7 @@ def main() -> None:
     seconds = np.concatenate([np.cumsum(random.exponential(30, EVENTS)) for _ in range(BATCH)]).astype(np.float32)
     attributes = random.normal(size=(BATCH, ATTRIBUTES)).astype(np.float32)
     sessions = journey_network.Sessions(offsets, random.integers(0, PAGES, BATCH * EVENTS), seconds, attributes, np.zeros(BATCH))
-    given = journey_network.padded(sessions, PAGES).scaled(attributes, scaling)
+    given = journey_network.padded(sessions, PAGES, scaling)
     columns = sessions.columns(np.arange(BATCH), np.full(BATCH, EVENTS), np.zeros(BATCH))
     state, out = np.zeros(journey_network.WIDTH, np.float32), np.empty(len(weights.out_bias), np.float32)
 
@@ -58,13 +58,13 @@ def main() -> None:
             return said
 
     event()
-    ours = journey.margins(weights, scaling, columns)
+    ours = journey.margins([weights], scaling, columns)
     if np.abs(ours - eager(BATCH).numpy()).max() > CLOSE:
         sys.exit("the kernel and torch say different things; nothing is recorded")
     calls: dict[str, Callable[[], object]] = {
         "event": event,
         "event_torch": lambda: eager(1),
-        "batch": lambda: journey.margins(weights, scaling, columns),
+        "batch": lambda: journey.margins([weights], scaling, columns),
         "batch_torch": lambda: eager(BATCH),
     }
     times: dict[str, list[float]] = {name: [] for name in calls}

@@ -1,7 +1,7 @@
 """Events of sessions, and what else is known of these, become columns: which file has what, and which of its columns is which field.
 
-A folder with `events` and `sessions` (.csv, .csv.gz or .parquet each), or one file of events. A session's own columns that are no field are
-its attributes: numbers, known when it begins.
+A folder with `events` and `sessions` (.csv, .csv.gz or .parquet each), or one file of events; a simulated shop is such a folder. Columns
+of sessions that are no field are their attributes: numbers, known when a session begins.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,6 +15,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from training import frames
+from training.datasets import shop_journeys
 from training.errors import CellError, TableError
 from training.table import Columns, Field, check, listed
 
@@ -166,6 +167,8 @@ def _joined(source: Path) -> pl.DataFrame:
     if not tables[SESSIONS]:
         return events
     sessions: pl.DataFrame = frames.read(tables[SESSIONS][0])
+    if shop_journeys.holds(events.columns, sessions.columns):
+        return shop_journeys.journeys(events, sessions)
     both = [name for name in events.columns if name in sessions.columns]
     if len(both) != 1:
         raise TableError(f"{source}: events and sessions have {listed(both) or 'no column'} in common; one column must name the session")

@@ -1,7 +1,7 @@
 """The whole purchase endpoint of `revenue-engine serve` as a user starts it: a replica for each core, but the cache off."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -19,8 +19,19 @@ ALIAS = "champion"
 
 
 @contextlib.contextmanager
-def start(model: Path, port: int, *, cache: bool = False, replicas: int | None = None, others: Sequence[Path] = ()) -> Iterator[Target]:
-    """Serve the purchase bundle `model`, and the bundles of other questions, on a loopback port, files beside the bundle."""
+def start(
+    model: Path,
+    port: int,
+    *,
+    cache: bool = False,
+    replicas: int | None = None,
+    others: Sequence[Path] = (),
+    more: Mapping[str, str] | None = None,
+) -> Iterator[Target]:
+    """Serve the purchase bundle `model`, and the bundles of other questions, on a loopback port, files beside the bundle.
+
+    `more`: of the environment, which is where the settings are.
+    """
     home = model.parent / "home"
     registry = home / "models"
     for bundle in (model, *others):
@@ -31,6 +42,7 @@ def start(model: Path, port: int, *, cache: bool = False, replicas: int | None =
         "REVENUE_ENGINE_MODELS__ALIAS": ALIAS,
         "REVENUE_ENGINE_SERVER__HOST": "127.0.0.1",
         "REVENUE_ENGINE_CACHE__ENABLED": str(cache).lower(),
+        **({} if more is None else more),
         **({} if cache else {"REVENUE_ENGINE_FEATURES__FRESH_S": "0"}),
     }
     if replicas is not None:

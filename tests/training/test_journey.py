@@ -15,7 +15,7 @@ from tests import journeys
 from training import bundle as bundles
 from training import journey_table
 from training.errors import BundleError, CellError, TableError
-from training.models import MODELS, journey, journey_training
+from training.models import MODELS, journey, journey_network
 from training.models.journey import Columns, JourneyModel
 
 
@@ -47,17 +47,17 @@ def columns(model, pages, seconds, ended=0.0):
 
 def test_the_network_is_the_one_that_torch_has_learned():
     torch.manual_seed(1)
-    net = journey_training.Net(6, 2).eval()
+    net = journey_network.Net(6, 2).eval()
     random = np.random.default_rng(0)
     sizes = np.array([7, 1, 12])
     offsets = np.concatenate(([0], np.cumsum(sizes))).astype(np.int64)
     seconds = np.concatenate([np.cumsum(random.exponential(40, size)) for size in sizes]).astype(np.float32)
-    sessions = journey_training.Sessions(
+    sessions = journey_network.Sessions(
         offsets, random.integers(0, 6, 20), seconds, random.normal(size=(3, 2)).astype(np.float32), np.zeros(3)
     )
     scaling = np.array([[0.5, 0], [2, 1]], np.float32)
-    given = journey_training.padded(sessions, 6, scaling)
-    said = journey.margins(net.network(), scaling, sessions.columns(np.arange(3), sizes, np.zeros(3)))
+    given = journey_network.padded(sessions, 6, scaling)
+    said = journey.margins([net.network()], scaling, sessions.columns(np.arange(3), sizes, np.zeros(3)))
     with torch.inference_mode():
         expected = net(given.page, given.times, given.attributes)[torch.arange(3), torch.from_numpy(sizes - 1)]
     np.testing.assert_allclose(said, expected.numpy(), atol=2e-5)

@@ -23,16 +23,7 @@ class Platt:
     @classmethod
     def fit(cls, margin: NDArray[np.float64], y: NDArray[np.float64]) -> "Platt":
         """Return the line of greatest likelihood of y in {0, 1} given margins [n], by Newton's method. Never falls: slope > 0."""
-        design = np.column_stack([margin, np.ones_like(margin)])
-        line = np.array([1.0, 0.0])
-        for _ in range(STEPS):
-            p = probability(design @ line)
-            gradient = design.T @ (p - y) + RIDGE * (line - [1.0, 0.0])
-            hessian = (design * (p * (1 - p))[:, None]).T @ design + RIDGE * np.eye(2)
-            step = np.linalg.solve(hessian, gradient)
-            line = line - step / max(1.0, float(np.abs(step).max()))
-            if np.abs(step).max() < 1e-9:
-                break
+        line = _likeliest(np.column_stack([margin, np.ones_like(margin)]), y, np.array([1.0, 0.0]))
         if line[0] <= 0:  # margins that say nothing: the base rate alone
             rate = (y.sum() + 0.5) / (len(y) + 1)
             return cls(1e-3, float(np.log(rate / (1 - rate)) - 1e-3 * margin.mean()))
@@ -50,6 +41,52 @@ class Platt:
     def apply(self, margin: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return calibrated log-odds of margins [n]."""
         return self.slope * margin + self.intercept
+
+
+@dataclass(frozen=True, slots=True)
+class Blend:
+    """Log-odds as a sum of several models' margins, each with its weight, and an intercept (stacking, Wolpert 1992)."""
+
+    weights: tuple[float, ...]
+    intercept: float
+
+    @classmethod
+    def fit(cls, margins: NDArray[np.float64], y: NDArray[np.float64]) -> "Blend":
+        """Return the sum of greatest likelihood of y in {0, 1} given margins [n, models] of which none has seen its row."""
+        models = margins.shape[1]
+        start = np.append(np.full(models, 1 / models), 0.0)
+        found = _likeliest(np.column_stack([margins, np.ones(len(margins))]), y, start)
+        return cls(tuple(found[:-1].tolist()), float(found[-1]))
+
+    @classmethod
+    def read(cls, content: dict[str, Any]) -> "Blend":
+        """Return the sum that calibration.json says."""
+        return cls(tuple(map(float, content["weights"])), float(content["intercept"]))
+
+    def content(self) -> dict[str, Any]:
+        """Return what calibration.json says."""
+        return {"method": "blend", **asdict(self)}
+
+    def apply(self, *margins: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return calibrated log-odds of each model's margins [n]."""
+        total = np.full(len(margins[0]), self.intercept)
+        for weight, margin in zip(self.weights, margins, strict=True):
+            total = total + weight * margin
+        return total
+
+
+def _likeliest(design: NDArray[np.float64], y: NDArray[np.float64], start: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the coefficients of greatest likelihood, by Newton's method, held near `start` where the classes are separable."""
+    found = start
+    for _ in range(STEPS):
+        p = probability(design @ found)
+        gradient = design.T @ (p - y) + RIDGE * (found - start)
+        hessian = (design * (p * (1 - p))[:, None]).T @ design + RIDGE * np.eye(len(start))
+        step = np.linalg.solve(hessian, gradient)
+        found = found - step / max(1.0, float(np.abs(step).max()))
+        if np.abs(step).max() < 1e-9:
+            break
+    return found
 
 
 def probability(margin: NDArray[np.float64]) -> NDArray[np.float64]:

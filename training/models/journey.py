@@ -1,13 +1,15 @@
 """The journey model: a recurrent network and trees that know what it says, stacked, in a bundle without pickles.
 
-network.safetensors  the network's weights, by the names of `kernels.journey.Network`, and how attributes are standardised
-model.ubj            trees over the features that `kernels.journey` counts and the network's margin
-calibration.json     lines to log-odds: of sessions that run on, of those that have ended, and of whether the next event is none
+network.safetensors  the networks' weights, by number and the names of `kernels.journey.Network`, and how attributes are standardised
+model.ubj            trees over the features that `kernels.journey` counts and the networks' outputs
+calibration.json     sums to log-odds: of sessions that run on, of those that have ended; a line of whether the next event is none
 metrics.json         how well that does on sessions it never saw (`journey_training`)
 card.md              the same for people
 
 The network sees the order of events and takes each in constant time; trees see counts. Of the two each is better somewhere (`metrics.json`,
-`contestants`); a weighted sum of the stacked trees' margin and the network's is better than both.
+`contestants`); a weighted sum of the stacked trees' margin and the network's is better than both. There is a network for each part of the
+sessions that the others were left out of: the trees learn from what a network says of sessions that it has not seen, and are told the mean
+of all.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,13 +26,13 @@ from training.bundle import Bundle
 from training.journey_table import UNKNOWN
 from training.models import boosted
 from training.models.boosted import Tuned
-from training.models.calibration import Platt, probability
+from training.models.calibration import Blend, Platt, probability
 
 TASK = "journey"
 MODEL, NETWORK, CALIBRATION, METRICS, CARD = "model.ubj", "network.safetensors", "calibration.json", "metrics.json", "card.md"
 RUNNING, FINISHED, EXIT, PAGES = 0, 1, 2, 3  # the network's outputs; from PAGES on, the next page
-NETWORK_SHARE = 0.3  # of the network's own margin in the sum
-LINES = ("running", "ended", "exit")
+BLENDS, LEAVES = ("running", "ended"), "exit"
+SCALING = "scaling"
 
 
 class Columns(NamedTuple):
@@ -58,24 +60,27 @@ class JourneyModel:
     pages: the names of the pages that it knows, a page's number less one being its place; attributes: the names of what it knows beside.
     """
 
-    def __init__(self, forest: Forest, network: Network, scaling: NDArray[np.float32], bundle: Bundle) -> None:
+    def __init__(self, forest: Forest, networks: Sequence[Network], scaling: NDArray[np.float32], bundle: Bundle) -> None:
         meta, calibration = bundle.manifest, bundle.json(CALIBRATION)
         self.version = bundle.version
         self.pages: tuple[str, ...] = tuple(meta["pages"])
         self.attributes: tuple[str, ...] = tuple(meta["attributes"])
         self.codes = {name: place for place, name in enumerate(self.pages, 1)}
-        self._forest, self._network, self._scaling = forest, network, scaling
-        self._lines = {name: Platt.read(calibration[name]) for name in LINES}
+        self._forest, self._networks, self._scaling = forest, networks, scaling
+        self._blends = {name: Blend.read(calibration[name]) for name in BLENDS}
+        self._leaves = Platt.read(calibration[LEAVES])
         self._tuned = Tuned(forest)
-        if len(network.pages) != len(self.pages) + 1 or len(network.given) != len(self.attributes):
-            raise ValueError("the network knows other pages or attributes than the manifest")
+        known = {(len(network.pages), len(network.given)) for network in networks}
+        if known != {(len(self.pages) + 1, len(self.attributes))}:
+            raise ValueError("a network knows other pages or attributes than the manifest")
 
     @classmethod
     def prepare(cls, bundle: Bundle) -> Parts:
         """Return the trees of a verified bundle laid out and checked against XGBoost. Raises BundleError as `load` does."""
         bundle.require(TASK)
-        size = kernel.columns(len(bundle.manifest.get("pages", ())) + 1, len(bundle.manifest.get("attributes", ())))
-        return boosted.forest(bundle, MODEL, size + 1).parts()
+        pages = len(bundle.manifest.get("pages", ())) + 1
+        size = kernel.columns(pages, len(bundle.manifest.get("attributes", ())))
+        return boosted.forest(bundle, MODEL, size + PAGES + pages).parts()
 
     @classmethod
     def load(cls, bundle: Bundle, parts: Parts | None = None) -> "JourneyModel":
@@ -87,8 +92,8 @@ class JourneyModel:
         parts = cls.prepare(bundle) if parts is None else parts
         try:
             content = load(bundle.read(NETWORK))
-            network = Network(*(np.ascontiguousarray(content[name], np.float32) for name in Network._fields))
-            return cls(Forest.of_parts(parts), network, content["scaling"], bundle)
+            scaling = content.pop(SCALING)
+            return cls(Forest.of_parts(parts), unpacked(content), scaling, bundle)
         except (KeyError, TypeError, ValueError, SafetensorError) as error:
             raise boosted.unloadable(bundle, error) from error
 
@@ -102,11 +107,10 @@ class JourneyModel:
 
     def score(self, columns: Columns) -> Scores:
         """Return the scores of sessions; of one without an event, what the model says before any."""
-        said = margins(self._network, self._scaling, columns)
-        own = of_purchase(said, columns.ended > 0)
-        X = np.column_stack([matrix(columns, len(self.pages) + 1), own])
-        conversion = conversions(self._forest.margin(X), own, columns.ended > 0, self._lines)
-        exits = np.where(columns.ended > 0, 1.0, probability(self._lines["exit"].apply(said[:, EXIT].astype(np.float64))))
+        said, ended = margins(self._networks, self._scaling, columns), columns.ended > 0
+        trees = self._forest.margin(stacked(columns, said, len(self.pages) + 1))
+        conversion = conversions(trees, of_purchase(said, ended), ended, self._blends)
+        exits = np.where(ended, 1.0, probability(self._leaves.apply(said[:, EXIT].astype(np.float64))))
         steps = np.exp(said[:, PAGES:] - said[:, PAGES:].max(axis=1, initial=0.0, keepdims=True)).astype(np.float64)
         return Scores(conversion, exits, steps / steps.sum(axis=1, keepdims=True))
 
@@ -117,10 +121,10 @@ def of_purchase(said: NDArray[np.float32], ended: NDArray[np.bool_]) -> NDArray[
     return own
 
 
-def conversions(trees: NDArray[Any], network: NDArray[Any], ended: NDArray[np.bool_], lines: Mapping[str, Platt]) -> NDArray[np.float64]:
+def conversions(trees: NDArray[Any], network: NDArray[Any], ended: NDArray[np.bool_], blends: Mapping[str, Blend]) -> NDArray[np.float64]:
     """Return the calibrated probability of a purchase, float64 [rows], of the trees' and the network's margins."""
-    raw = blended(trees, network)
-    return probability(np.where(ended, lines["ended"].apply(raw), lines["running"].apply(raw)))
+    running, last = (blends[name].apply(trees.astype(np.float64), network.astype(np.float64)) for name in BLENDS)
+    return probability(np.where(ended, last, running))
 
 
 def standardised(attributes: NDArray[np.float32], scaling: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -129,17 +133,31 @@ def standardised(attributes: NDArray[np.float32], scaling: NDArray[np.float32]) 
     return out
 
 
-def blended(trees: NDArray[Any], network: NDArray[Any]) -> NDArray[np.float64]:
-    """Return the margin float64 [rows] that is calibrated, of the trees' and the network's."""
-    return (1 - NETWORK_SHARE) * trees.astype(np.float64) + NETWORK_SHARE * network.astype(np.float64)
-
-
-def margins(network: Network, scaling: NDArray[np.float32], columns: Columns) -> NDArray[np.float32]:
-    """Return the network's outputs float32 [rows, outputs]; scaling: as for `standardised`."""
+def margins(networks: Sequence[Network], scaling: NDArray[np.float32], columns: Columns) -> NDArray[np.float32]:
+    """Return the mean of the networks' outputs float32 [rows, outputs]; scaling: as for `standardised`."""
     given = standardised(columns.attributes, scaling)
-    out = np.empty((len(columns.begins), len(network.out_bias)), np.float32)
-    kernel.journey_margins(columns.begins, columns.ends, columns.page, columns.seconds, given, network, out)
-    return out
+    total = np.zeros((len(columns.begins), len(networks[0].out_bias)), np.float32)
+    for network in networks:
+        out = np.empty_like(total)
+        kernel.journey_margins(columns.begins, columns.ends, columns.page, columns.seconds, given, network, out)
+        total += out
+    return total / np.float32(len(networks))
+
+
+def packed(networks: Sequence[Network]) -> dict[str, NDArray[np.float32]]:
+    """Return networks as a file keeps them."""
+    return {f"{number}.{name}": weight for number, network in enumerate(networks) for name, weight in network._asdict().items()}
+
+
+def unpacked(content: Mapping[str, NDArray[np.float32]]) -> list[Network]:
+    """Return the networks that `packed` returned. Raises KeyError where a weight is missing."""
+    numbers = sorted({int(name.partition(".")[0]) for name in content})
+    return [Network(*(np.ascontiguousarray(content[f"{number}.{name}"], np.float32) for name in Network._fields)) for number in numbers]
+
+
+def stacked(columns: Columns, said: NDArray[np.float32], pages: int) -> NDArray[np.float32]:
+    """Return what the trees see: the features, and what the networks say."""
+    return np.column_stack([matrix(columns, pages), said])
 
 
 def matrix(columns: Columns, pages: int) -> NDArray[np.float32]:

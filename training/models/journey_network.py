@@ -91,26 +91,25 @@ class Padded(NamedTuple):
     y: Tensor
     sizes: Ints
 
-    def scaled(self, attributes: NDArray[np.float32], scaling: NDArray[np.float32]) -> "Padded":
-        """Return the same with attributes as the network takes them."""
-        return self._replace(attributes=torch.from_numpy(journey.standardised(attributes, scaling)))
 
-
-def fit_network(
-    sessions: Sessions, given: Padded, learn: Ints, judge: Ints | None, pages: int, seed: int
-) -> tuple[Network, NDArray[np.float32], list[dict[str, float]]]:
-    """Return the network fitted on the sessions `learn`, its scaling, and loss and AUC after each epoch.
-
-    given: all sessions, `padded`. The AUC is of the sessions `judge`, ended; nothing is said of any epoch where there are none.
-    """
-    torch.manual_seed(seed)
-    random = np.random.default_rng(seed)
-    own = sessions.attributes[learn].astype(np.float64)
+def scaling(attributes: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return what `journey.standardised` takes, of the attributes [sessions, names] that are learned from: their means and spreads."""
+    own = attributes.astype(np.float64)
     known = ~np.isnan(own)
     mean = np.where(known, own, 0).sum(axis=0) / np.maximum(1, known.sum(axis=0))
     spread = np.sqrt((np.where(known, own - mean, 0) ** 2).sum(axis=0) / np.maximum(1, known.sum(axis=0)))
-    scaling = np.stack([mean, np.where(spread > 0, spread, 1.0)]).astype(np.float32)
-    given = given.scaled(sessions.attributes, scaling)
+    return np.stack([mean, np.where(spread > 0, spread, 1.0)]).astype(np.float32)
+
+
+def fit(
+    sessions: Sessions, given: Padded, scales: NDArray[np.float32], learn: Ints, judge: Ints, pages: int, seed: int
+) -> tuple[Network, list[dict[str, float]]]:
+    """Return the network fitted on the sessions `learn`, and loss and AUC after each epoch, the AUC of the sessions `judge`, ended.
+
+    given: all sessions, `padded`; scales: of `scaling`.
+    """
+    torch.manual_seed(seed)
+    random = np.random.default_rng(seed)
     net = Net(pages, sessions.attributes.shape[1])
     optimizer = torch.optim.AdamW(net.parameters(), RATE, weight_decay=DECAY)
     steps = len(_batches(random, learn, given.sizes))
@@ -127,15 +126,13 @@ def fit_network(
             optimizer.step()
             schedule.step()
             total += float(loss.detach()) / len(batches)
-        if judge is None:
-            continue
-        said = journey.margins(net.eval().network(), scaling, sessions.columns(judge, sessions.sizes[judge], np.ones(len(judge))))
+        said = journey.margins([net.eval().network()], scales, sessions.columns(judge, sessions.sizes[judge], np.ones(len(judge))))
         curve.append({"loss": total, "auc": evaluate.auc(sessions.y[judge], said[:, FINISHED].astype(np.float64))})
-    return net.network(), scaling, curve
+    return net.network(), curve
 
 
-def padded(sessions: Sessions, pages: int) -> Padded:
-    """Return the sessions as the network learns from them, of each the first LONGEST events; attributes are not yet scaled."""
+def padded(sessions: Sessions, pages: int, scales: NDArray[np.float32]) -> Padded:
+    """Return the sessions as the network learns from them, of each the first LONGEST events."""
     sizes = np.minimum(sessions.sizes, LONGEST)
     longest = int(sizes.max())
     places = np.arange(longest)
@@ -150,7 +147,7 @@ def padded(sessions: Sessions, pages: int) -> Padded:
     return Padded(
         torch.from_numpy(page),
         torch.from_numpy(times.astype(np.float32)),
-        torch.from_numpy(sessions.attributes),
+        torch.from_numpy(journey.standardised(sessions.attributes, scales)),
         torch.from_numpy(sessions.y.astype(np.float32)),
         sizes,
     )

@@ -5,7 +5,7 @@ its own: the length of a session says much of whether it bought, and nothing of 
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,9 +21,10 @@ from training.bundle import Bundle
 from training.errors import TableError
 from training.journey_table import Journeys, Mapped
 from training.models import journey, journey_card
-from training.models.calibration import Platt
+from training.models.calibration import Blend, Platt
 from training.models.journey import EXIT, PAGES
-from training.models.journey_network import EPOCHS, WIDTH, Floats, Ints, Sessions, fit_network, padded
+from training.models.journey_network import EPOCHS, WIDTH, Floats, Ints, Sessions, padded, scaling
+from training.models.journey_network import fit as fit_network
 from training.provenance import software
 
 LEAST_SESSIONS, LEAST_OF_CLASS = 400, 40
@@ -31,11 +32,11 @@ MOST_PAGES = 11  # that are known by name; the others are unknown
 AFTER = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 17, 20, 25, 30, 40, 60, 100)  # events after which a session is learned from
 JUDGED = (5, 10, None)  # and judged; None: after its last, ended
 HELD_OUT, FOLDS = 0.2, 3
-ROUNDS = 200
+ROUNDS = 320
 PARAMETERS: Mapping[str, Any] = {
     "objective": "binary:logistic",
     "tree_method": "hist",
-    "eta": 0.04,
+    "eta": 0.025,
     "max_depth": 5,
     "min_child_weight": 30,
     "subsample": 0.7,
@@ -57,12 +58,18 @@ class Rows(NamedTuple):
 
 
 class Fitted(NamedTuple):
-    """A network with its scaling, the trees, and the lines to log-odds by their names."""
+    """The networks with their scaling, the trees, the sums to log-odds by their names, and the line to those of leaving."""
 
-    network: Network
+    networks: Sequence[Network]
     scaling: NDArray[np.float32]
     booster: xgb.Booster
-    lines: Mapping[str, Platt]
+    blends: Mapping[str, Blend]
+    leaves: Platt
+
+    def calibration(self) -> dict[str, Any]:
+        """Return what calibration.json says."""
+        blends = {name: blend.content() for name, blend in self.blends.items()}
+        return {**blends, journey.LEAVES: self.leaves.content()}
 
 
 def train(data: Path, out: Path, *, mapping: Mapped, seed: int, progress: Progress) -> Bundle:
@@ -95,8 +102,8 @@ def train(data: Path, out: Path, *, mapping: Mapped, seed: int, progress: Progre
 
     files = {
         journey.MODEL: bytes(fitted.booster.save_raw("ubj")),
-        journey.NETWORK: save({**fitted.network._asdict(), "scaling": fitted.scaling}),
-        journey.CALIBRATION: bundles.encoded({name: line.content() for name, line in fitted.lines.items()}),
+        journey.NETWORK: save({**journey.packed(fitted.networks), journey.SCALING: fitted.scaling}),
+        journey.CALIBRATION: bundles.encoded(fitted.calibration()),
         journey.METRICS: bundles.encoded(metrics),
         journey.CARD: journey_card.card(meta, metrics).encode(),
     }
@@ -124,45 +131,46 @@ def columns(data: Path, table: Journeys) -> tuple[tuple[str, ...], Sessions]:
 
 def fit(
     sessions: Sessions, learn: Ints, judge: Ints, pages: int, seed: int, progress: Progress
-) -> tuple[Fitted, list[dict[str, float]], dict[str, Any]]:
-    """Return the model fitted on the sessions `learn`, the loss and AUC of the network's epochs, and every contestant's figures."""
+) -> tuple[Fitted, list[list[dict[str, float]]], dict[str, Any]]:
+    """Return the model fitted on the sessions `learn`, loss and AUC of each network's epochs, and every contestant's figures."""
     workers = len(os.sched_getaffinity(0))
     fold = np.random.default_rng(seed).permutation(len(learn)) % FOLDS
-    parts = [learn, *(learn[fold != part] for part in range(FOLDS))]
-    nets, given = [], padded(sessions, pages)
-    for number, part in enumerate(parts):  # one after the other: they draw from torch's one source of chance
-        nets.append(fit_network(sessions, given, part, None if number else judge, pages, seed + number))
-        progress("fitting networks", 0.02 + 0.5 * (number + 1) / len(parts))
-    (network, scaling, curve), folds = nets[0], nets[1:]
+    scales = scaling(sessions.attributes[learn])
+    given = padded(sessions, pages, scales)
+    nets, curves = [], []
+    for number in range(FOLDS):  # one after the other: they draw from torch's one source of chance
+        net, curve = fit_network(sessions, given, scales, learn[fold != number], learn[fold == number], pages, seed + number)
+        nets.append(net)
+        curves.append(curve)
+        progress("fitting networks", 0.02 + 0.5 * (number + 1) / FOLDS)
     rows = prefixes(sessions, learn)
-    X, y = journey.matrix(sessions.columns(*rows), pages), sessions.y[rows.session]
+    y = sessions.y[rows.session]
+    weight = _weights(rows)
     part_of = np.full(len(sessions.y), -1)
     part_of[learn] = fold
     part = part_of[rows.session]
     said = np.empty((len(y), PAGES + pages), np.float32)
-    for number, (net, scale, _) in enumerate(folds):
+    for number, net in enumerate(nets):
         here = part == number
-        said[here] = journey.margins(net, scale, sessions.columns(*(column[here] for column in rows)))
+        said[here] = journey.margins([net], scales, sessions.columns(*(column[here] for column in rows)))
     own = journey.of_purchase(said, rows.ended)
-    stacked = np.column_stack([X, own])
+    X = journey.stacked(sessions.columns(*rows), said, pages)
     progress("fitting trees", 0.55)
     held = np.empty(len(y))
     for number in range(FOLDS):
-        booster = boosted(stacked[part != number], y[part != number], seed, workers)
-        held[part == number] = _margin(booster, stacked[part == number])
+        booster = boosted(X[part != number], y[part != number], weight[part != number], seed, workers)
+        held[part == number] = _margin(booster, X[part == number])
         progress("fitting trees", 0.6 + 0.08 * number)
-    whole = boosted(stacked, y, seed, workers)
-    raw = journey.blended(held, own)
+    whole = boosted(X, y, weight, seed, workers)
     last = rows.size == sessions.sizes[rows.session]
     running = ~rows.ended
-    lines = {
-        "running": Platt.fit(raw[running], y[running]),
-        "ended": Platt.fit(raw[rows.ended], y[rows.ended]),
-        "exit": Platt.fit(said[running, EXIT].astype(np.float64), last[running].astype(np.float64)),
-    }
-    fitted = Fitted(network, scaling, whole, lines)
+    both = np.column_stack([held, own])
+    blends = {"running": Blend.fit(both[running], y[running]), "ended": Blend.fit(both[rows.ended], y[rows.ended])}
+    leaves = Platt.fit(said[running, EXIT].astype(np.float64), last[running].astype(np.float64))
+    fitted = Fitted(nets, scales, whole, blends, leaves)
+    counting = boosted(X[:, : -said.shape[1]], y, weight, seed, workers)
     progress("judging", 0.86)
-    return fitted, curve, _contest(sessions, fitted, boosted(X, y, seed, workers), learn, judge, pages, seed)
+    return fitted, curves, _contest(sessions, fitted, counting, learn, judge, pages, seed)
 
 
 def prefixes(sessions: Sessions, learn: Ints) -> Rows:
@@ -181,10 +189,16 @@ def after(sessions: Sessions, judge: Ints, first: int | None) -> Rows:
     return Rows(judge, sizes if first is None else np.minimum(sizes, first), ended)
 
 
-def boosted(X: NDArray[np.float32], y: Floats, seed: int, threads: int, rounds: int = ROUNDS, **changes: Any) -> xgb.Booster:
+def _weights(rows: Rows) -> Floats:
+    """Return what each row counts for: every session as much, however many rows it has."""
+    counts = np.bincount(rows.session)
+    return np.asarray(1 / counts[rows.session])
+
+
+def boosted(X: NDArray[np.float32], y: Floats, weight: Floats, seed: int, threads: int) -> xgb.Booster:
     """Return trees over X float32 [rows, features]."""
-    data = xgb.QuantileDMatrix(X, y, nthread=threads)
-    return xgb.train({**PARAMETERS, **changes, "seed": seed, "nthread": threads}, data, rounds)
+    data = xgb.QuantileDMatrix(X, y, weight=weight, nthread=threads)
+    return xgb.train({**PARAMETERS, "seed": seed, "nthread": threads}, data, ROUNDS)
 
 
 def _margin(booster: xgb.Booster, X: NDArray[np.float32]) -> Floats:
@@ -201,9 +215,9 @@ def _contest(sessions: Sessions, fitted: Fitted, counting: xgb.Booster, learn: I
         rows = after(sessions, judge, first)
         given = sessions.columns(*rows)
         y, X = sessions.y[judge], journey.matrix(given, pages)
-        said = journey.margins(fitted.network, fitted.scaling, given)
+        said = journey.margins(fitted.networks, fitted.scaling, given)
         own = journey.of_purchase(said, rows.ended)
-        p = journey.conversions(_margin(fitted.booster, np.column_stack([X, own])), own, rows.ended, fitted.lines)
+        p = journey.conversions(_margin(fitted.booster, np.column_stack([X, said])), own, rows.ended, fitted.blends)
         theirs = after(sessions, learn, first)
         plain = xgb.train(
             {**PLAIN, "seed": seed, "nthread": 1},
