@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernels.compile import formula, on_cpu
+from kernels.lanes import WIDE, Lanes, load, splat, store
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -20,6 +21,7 @@ Single = np.float32
 
 LAST_PAGES, LAST_GAPS, SUMMARY = 4, 3, 8
 QUICK_S, SLOW_S = 2.0, 60.0  # a gap below is a click through, one above a rest
+TOGETHER, FEW = 64, 5  # sessions that are walked together, and below how many one after the other is faster
 TIMES = 6  # what the network knows of an event's time
 
 
@@ -43,6 +45,15 @@ class Network(NamedTuple):
     hidden_bias: Floats
     out: Floats
     out_bias: Floats
+
+
+class Room(NamedTuple):
+    """Where one session is computed: state, x [width], times [TIMES], gates [2, 3 width]."""
+
+    state: Floats
+    x: Floats
+    times: Floats
+    gates: Floats
 
 
 def columns(pages: int, attributes: int) -> int:
@@ -233,22 +244,128 @@ def heads(state: Floats, attributes: Floats, net: Network, x: Floats, out: Float
     add_product(x, width, net.out, out)
 
 
-@on_cpu
-def journey_margins(begins: Ints, ends: Ints, page: Ints, seconds: Floats, attributes: Floats, net: Network, out: Floats) -> None:
-    """Write the network's outputs of sessions after some of their events: float32 [rows, outputs].
+@formula
+def add_wide(x: Floats, size: int, matrix: Floats, place: int, at: int, stride: int, total: Lanes) -> Lanes:
+    """Return `total` with what `add_product` adds to out[place], for WIDE sessions side by side, from `at` on in x: [size * stride]."""
+    for one in range(size):
+        total = total + load(x, one * stride + at) * matrix[one, place]
+    return total
 
-    The arrays are those of `journey_features`; attributes: standardised, 0 where missing.
+
+@formula
+def input_wide(page: Ints, attributes: Floats, net: Network, times: Floats, x: Floats) -> None:
+    """Write what goes into the gates for many sessions at once: x [width * sessions]; page: [sessions]; the others as for `enter_wide`."""
+    stride, width = len(page), len(net.bias)
+    for place in range(width):
+        for one in range(stride):
+            x[place * stride + one] = net.bias[place] + net.pages[page[one], place]
+    for place in range(width):
+        for at in range(0, stride, WIDE):
+            total = add_wide(times, TIMES, net.times, place, at, stride, load(x, place * stride + at))
+            store(x, place * stride + at, add_wide(attributes, len(net.given), net.given, place, at, stride, total))
+    for one in range(width * stride):
+        x[one] = gelu(x[one])
+
+
+@formula
+def enter_wide(x: Floats, net: Network, inputs: Floats, recurrents: Floats, gates: Floats, stride: int, state: Floats) -> None:
+    """Do what `enter` does for many sessions at once, their numbers side by side. The same bits.
+
+    x, state: [width * stride]; gates: [4, width * stride], room; inputs, recurrents: the network's, transposed. Six sums stay in registers,
+    and a weight is read once for WIDE sessions: the matrices are larger than the nearest cache.
     """
     width = len(net.bias)
-    state, x, times = np.empty(width, np.float32), np.empty(width, np.float32), np.empty(TIMES, np.float32)
-    gates = np.empty((2, 3 * width), np.float32)
-    for row in range(len(begins)):
-        state[:] = 0.0
-        begin = begins[row]
-        for place in range(begin, ends[row]):
-            gap = seconds[place] - seconds[place - 1] if place > begin else Single(0.0)
-            enter(page[place], gap, seconds[place] - seconds[begin], place - begin, attributes[row], net, times, x, gates, state)
-        heads(state, attributes[row], net, x, out[row])
+    first, second, third, last = gates[0], gates[1], gates[2], gates[3]
+    for at in range(0, stride, WIDE):
+        for place in range(width):
+            row, row_after, row_last = inputs[place], inputs[width + place], inputs[2 * width + place]
+            kept_row, kept_after, kept_last = recurrents[place], recurrents[width + place], recurrents[2 * width + place]
+            reset, reset_kept = splat(net.input_bias[place]), splat(net.recurrent_bias[place])
+            update, update_kept = splat(net.input_bias[width + place]), splat(net.recurrent_bias[width + place])
+            candidate, kept = splat(net.input_bias[2 * width + place]), splat(net.recurrent_bias[2 * width + place])
+            for one in range(width):
+                given, before = load(x, one * stride + at), load(state, one * stride + at)
+                reset = reset + given * row[one]
+                update = update + given * row_after[one]
+                candidate = candidate + given * row_last[one]
+                reset_kept = reset_kept + before * kept_row[one]
+                update_kept = update_kept + before * kept_after[one]
+                kept = kept + before * kept_last[one]
+            here = place * stride + at
+            store(first, here, reset + reset_kept)
+            store(second, here, update + update_kept)
+            store(third, here, candidate)
+            store(last, here, kept)
+    for one in range(width * stride):
+        state[one] = renewed(first[one], second[one], third[one], last[one], state[one])
+
+
+@formula
+def walk(
+    row: int, begins: Ints, ends: Ints, page: Ints, seconds: Floats, attributes: Floats, net: Network, room: Room, out: Floats
+) -> None:
+    """Write the outputs of one session; the arrays are those of `journey_margins`."""
+    room.state[:] = 0.0
+    begin = begins[row]
+    for place in range(begin, ends[row]):
+        gap = seconds[place] - seconds[place - 1] if place > begin else Single(0.0)
+        elapsed = seconds[place] - seconds[begin]
+        enter(page[place], gap, elapsed, place - begin, attributes[row], net, room.times, room.x, room.gates, room.state)
+    heads(room.state, attributes[row], net, room.x, out[row])
+
+
+@on_cpu
+def walk_together(
+    rows: Ints, begins: Ints, ends: Ints, page: Ints, seconds: Floats, attributes: Floats, net: Network, room: Room, out: Floats
+) -> None:
+    """Write the outputs of several sessions: each event of all of them at once, until the longest has ended."""
+    width, given = len(net.bias), attributes.shape[1]
+    stride = (len(rows) + WIDE - 1) // WIDE * WIDE
+    state, x = np.zeros(width * stride, np.float32), np.empty(width * stride, np.float32)
+    gates, inputs, recurrents = np.empty((4, width * stride), np.float32), net.input.T.copy(), net.recurrent.T.copy()
+    times, known, here = np.zeros(TIMES * stride, np.float32), np.zeros(given * stride, np.float32), np.zeros(stride, np.int64)
+    longest = 0
+    for lane in range(len(rows)):
+        longest = max(longest, ends[rows[lane]] - begins[rows[lane]])
+        for one in range(given):
+            known[one * stride + lane] = attributes[rows[lane], one]
+    for index in range(longest + 1):
+        for lane in range(len(rows)):
+            begin, end = begins[rows[lane]], ends[rows[lane]]
+            place = begin + index
+            if place == end:  # it has no further event
+                for one in range(width):
+                    room.state[one] = state[one * stride + lane]
+                heads(room.state, attributes[rows[lane]], net, room.x, out[rows[lane]])
+            elif place < end:
+                here[lane] = page[place]
+                gap = seconds[place] - seconds[place - 1] if index > 0 else Single(0.0)
+                told = clock(gap, seconds[place] - seconds[begin], index)
+                for one in range(TIMES):
+                    times[one * stride + lane] = told[one]
+        if index < longest:
+            input_wide(here, known, net, times, x)
+            enter_wide(x, net, inputs, recurrents, gates, stride, state)
+
+
+@on_cpu
+def journey_margins(
+    begins: Ints, ends: Ints, page: Ints, seconds: Floats, attributes: Floats, net: Network, order: Ints, out: Floats
+) -> None:
+    """Write the network's outputs of sessions after some of their events: float32 [rows, outputs].
+
+    The arrays are those of `journey_features`; attributes: standardised, 0 where missing. order: int64 [rows], the rows by how many events
+    they have: those that are walked together should end together.
+    """
+    width = len(net.bias)
+    room = Room(np.empty(width, np.float32), np.empty(width, np.float32), np.empty(TIMES, np.float32), np.empty((2, 3 * width), np.float32))
+    for first in range(0, len(order), TOGETHER):
+        rows = order[first : first + TOGETHER]
+        if len(rows) >= FEW:
+            walk_together(rows, begins, ends, page, seconds, attributes, net, room, out)
+        else:
+            for row in rows:
+                walk(row, begins, ends, page, seconds, attributes, net, room, out)
 
 
 @on_cpu

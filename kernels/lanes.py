@@ -1,9 +1,9 @@
-"""Four float64 side by side: what one AVX2 register holds, and what Numba does not put there by itself.
+"""Values side by side, as a register holds them, and what Numba does not put there by itself: LANES float64, or WIDE float32.
 
-The loop vectoriser leaves loops of four turns to the SLP vectoriser, which Numba switches off, having met wrong code from it (numba#8705).
-So the four lanes are a type here, which Numba compiles to LLVM's `<4 x double>`: `load` them, reckon with `+`, `-` and `*`, among
-themselves and with floats, each a single IEEE operation a lane, and `store` them. Machines with narrower registers give the same bits.
-In plain Python they are arrays of four.
+The loop vectoriser leaves loops of few turns to the SLP vectoriser, which Numba switches off, having met wrong code from it (numba#8705),
+and keeps no sum in a register over a loop around it. So lanes are types here, which Numba compiles to LLVM's `<4 x double>` and
+`<16 x float>`: `load` them, reckon with `+`, `-` and `*`, among themselves and with numbers of their own kind, each a single IEEE operation
+a lane, and `store` them. Machines with narrower registers give the same bits. In plain Python they are arrays.
 
 A change of this file does not renew what Numba has cached of its callers.
 """
@@ -20,91 +20,105 @@ from numba.core.typing.templates import AbstractTemplate, infer_global
 from numba.extending import lower_builtin, models, register_model, type_callable
 from numpy.typing import NDArray
 
-LANES = 4
-Lanes = NDArray[np.float64]
-
-_FOUR = ir.VectorType(ir.DoubleType(), LANES)
-_FIRST = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
+LANES, WIDE = 4, 16
+Lanes = NDArray[Any]
 
 
-def load(array: NDArray[np.float64], start: int) -> Lanes:
-    """Return the four values from `array[start]` on. The array is contiguous and the four are in it: nobody checks."""
-    return array[start : start + LANES].copy()
+def _size(dtype: Any) -> int:
+    return LANES if dtype == np.float64 else WIDE
 
 
-def store(array: NDArray[np.float64], start: int, lanes: Lanes) -> None:
-    """Write the four to `array[start]` and on; the array as for `load`."""
-    array[start : start + LANES] = lanes
+def load(array: NDArray[Any], start: int) -> Lanes:
+    """Return the values from `array[start]` on, as many as lanes of its kind. It is contiguous and they are in it: nobody checks."""
+    return array[start : start + _size(array.dtype)].copy()
 
 
-def splat(value: float) -> Lanes:
-    """Return the same value four times."""
-    return np.full(LANES, value)
+def store(array: NDArray[Any], start: int, lanes: Lanes) -> None:
+    """Write lanes to `array[start]` and on; the array as for `load`."""
+    array[start : start + len(lanes)] = lanes
+
+
+def splat(value: Any) -> Lanes:
+    """Return the same value in every lane, of a float64 (or a float) or a float32."""
+    kind = np.asarray(value).dtype
+    return np.full(_size(kind), value, kind)
 
 
 class _LanesType(types.Type):  # type: ignore[misc]  # Numba is untyped
-    """Numba's name for four lanes."""
+    """Numba's name for lanes of one kind of number."""
 
-    def __init__(self) -> None:
-        super().__init__("Lanes")
+    def __init__(self, of: Any, llvm: Any, size: int) -> None:
+        super().__init__(f"Lanes({of})")
+        self.of, self.size = of, size
+        self.vector = ir.VectorType(llvm, size)
 
 
-_LANES = _LanesType()
+_KINDS = {
+    types.float64: _LanesType(types.float64, ir.DoubleType(), LANES),
+    types.float32: _LanesType(types.float32, ir.FloatType(), WIDE),
+}
 
 
 @register_model(_LanesType)
 class _LanesModel(models.PrimitiveModel):  # type: ignore[misc]  # Numba is untyped
-    """Numba's lanes are LLVM's vector of four."""
+    """Numba's lanes are LLVM's vector."""
 
     def __init__(self, manager: Any, numba_type: Any) -> None:
-        super().__init__(manager, numba_type, _FOUR)
+        super().__init__(manager, numba_type, numba_type.vector)
 
 
-type_callable(load)(lambda context: lambda array, start: _LANES)
+type_callable(load)(lambda context: lambda array, start: _KINDS[array.dtype])
 type_callable(store)(lambda context: lambda array, start, lanes: types.none)
-type_callable(splat)(lambda context: lambda value: _LANES)
+type_callable(splat)(lambda context: lambda value: _KINDS[value])
 
 
 def _address(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-    """Return the pointer to the four values of the array `args[0]` from index `args[1]` on."""
+    """Return the pointer to the lanes of the array `args[0]` from index `args[1]` on."""
     data = context.make_array(sig.args[0])(context, builder, args[0]).data
     start = context.cast(builder, args[1], sig.args[1], types.intp)
-    return builder.bitcast(builder.gep(data, [start]), _FOUR.as_pointer())
+    return builder.bitcast(builder.gep(data, [start]), _KINDS[sig.args[0].dtype].vector.as_pointer())
 
 
-def _splat(builder: Any, value: Any) -> Any:
-    lane = builder.insert_element(ir.Constant(_FOUR, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
-    return builder.shuffle_vector(lane, ir.Constant(_FOUR, ir.Undefined), _FIRST)
+def _splat(builder: Any, kind: Any, value: Any) -> Any:
+    undefined = ir.Constant(kind.vector, ir.Undefined)
+    lane = builder.insert_element(undefined, value, ir.Constant(ir.IntType(32), 0))
+    return builder.shuffle_vector(lane, undefined, ir.Constant(ir.VectorType(ir.IntType(32), kind.size), [0] * kind.size))
+
+
+def _bytes(kind: Any) -> int:
+    return int(kind.bitwidth) // 8
 
 
 def _lower_load(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-    return builder.load(_address(context, builder, sig, args), align=8)
+    return builder.load(_address(context, builder, sig, args), align=_bytes(sig.args[0].dtype))
 
 
 def _lower_store(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-    builder.store(args[2], _address(context, builder, sig, args), align=8)
+    builder.store(args[2], _address(context, builder, sig, args), align=_bytes(sig.args[0].dtype))
     return context.get_dummy_value()
 
 
 def _lower_splat(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-    return _splat(builder, args[0])
+    return _splat(builder, sig.return_type, args[0])
 
 
 lower_builtin(load, types.Array, types.Integer)(_lower_load)
 lower_builtin(store, types.Array, types.Integer, _LanesType)(_lower_store)
-lower_builtin(splat, types.float64)(_lower_splat)
+lower_builtin(splat, types.Float)(_lower_splat)
 
 
 def _operation(symbol: Callable[[Any, Any], Any], instruction: str) -> None:
-    """Teach Numba an operator between lanes, and between lanes and a float64, as one LLVM instruction."""
+    """Teach Numba an operator between lanes, and between lanes and a number of their own kind, as one LLVM instruction."""
 
     class Typing(AbstractTemplate):  # type: ignore[misc]  # Numba is untyped
         def generic(self, args: Any, kws: Any) -> Any:
-            known = len(args) == 2 and _LANES in args and all(arg in (_LANES, types.float64) for arg in args)
-            return signature(_LANES, *args) if known else None
+            of = next((arg for arg in args if isinstance(arg, _LanesType)), None)
+            known = of is not None and len(args) == 2 and all(arg in (of, of.of) for arg in args)
+            return signature(of, *args) if known else None
 
     def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        both = [arg if kind == _LANES else _splat(builder, arg) for kind, arg in zip(sig.args, args, strict=True)]
+        of = sig.return_type
+        both = [arg if kind == of else _splat(builder, of, arg) for kind, arg in zip(sig.args, args, strict=True)]
         return getattr(builder, instruction)(*both)
 
     infer_global(symbol)(Typing)

@@ -54,7 +54,8 @@ def given_of(drawn):
 def margins(net, drawn):
     """Return the attributes of drawn sessions, and the network's outputs."""
     attributes, out = given_of(drawn), np.empty((len(drawn), OUTPUTS), np.float32)
-    journey.journey_margins(*columns(drawn), attributes, net, out)
+    begins, ends, page, seconds = columns(drawn)
+    journey.journey_margins(begins, ends, page, seconds, attributes, net, np.argsort(ends - begins), out)
     return attributes, out
 
 
@@ -105,5 +106,5 @@ def test_a_session_alone_has_the_bits_it_has_among_others(net, drawn):
     for row in range(len(drawn)):
         alone = np.empty((1, OUTPUTS), np.float32)
         one = slice(row, row + 1)
-        journey.journey_margins(begins[one], ends[one], page, seconds, attributes[one], net, alone)
+        journey.journey_margins(begins[one], ends[one], page, seconds, attributes[one], net, np.zeros(1, np.int64), alone)
         assert alone[0].tobytes() == out[row].tobytes()

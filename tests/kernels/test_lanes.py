@@ -9,11 +9,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from kernels.compile import on_cpu
-from kernels.lanes import LANES, load, splat, store
+from kernels.lanes import LANES, WIDE, load, splat, store
 
 Values = NDArray[np.float64]
 
 numbers = st.floats(allow_subnormal=False) | st.sampled_from([0.1, -0.0, math.inf, math.nan])
+
+singles = st.floats(width=32, allow_subnormal=False) | st.sampled_from([-0.0, math.inf, math.nan])
 
 
 @on_cpu
@@ -39,6 +41,27 @@ def test_compiled_lanes_give_the_bits_of_arrays(one: list[float], two: list[floa
     reckon(a, b, number, out)
     expected = [a + b, a - b, a * b, a * b + number, number - a, b * number, number + a * number, np.full(LANES, number)]
     np.testing.assert_array_equal(out, np.concatenate(expected))
+
+
+@on_cpu
+def reckon_wide(one: NDArray[np.float32], two: NDArray[np.float32], number: np.float32, out: NDArray[np.float32]) -> None:
+    """Write every operation of wide lanes into `out`: float32 [5, WIDE] as one row."""
+    a, b = load(one, 0), load(two, 0)
+    store(out, 0, a + b)
+    store(out, WIDE, a - b)
+    store(out, 2 * WIDE, a * b + splat(number))
+    store(out, 3 * WIDE, b * number)
+    store(out, 4 * WIDE, number - a)
+
+
+@settings(deadline=None)
+@given(st.lists(singles, min_size=2 * WIDE, max_size=2 * WIDE), singles)
+@pytest.mark.filterwarnings("ignore:overflow encountered", "ignore:invalid value encountered")
+def test_wide_lanes_give_the_bits_of_arrays(numbers: list[float], number: float) -> None:
+    a, b, c = np.array(numbers[:WIDE], np.float32), np.array(numbers[WIDE:], np.float32), np.float32(number)
+    out = np.zeros(5 * WIDE, np.float32)
+    reckon_wide(a, b, c, out)
+    np.testing.assert_array_equal(out, np.concatenate([a + b, a - b, a * b + c, b * c, c - a]))
 
 
 def test_lanes_begin_where_they_are_told_and_leave_the_rest() -> None:

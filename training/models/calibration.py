@@ -52,11 +52,19 @@ class Blend:
 
     @classmethod
     def fit(cls, margins: NDArray[np.float64], y: NDArray[np.float64]) -> "Blend":
-        """Return the sum of greatest likelihood of y in {0, 1} given margins [n, models] of which none has seen its row."""
-        models = margins.shape[1]
-        start = np.append(np.full(models, 1 / models), 0.0)
-        found = _likeliest(np.column_stack([margins, np.ones(len(margins))]), y, start)
-        return cls(tuple(found[:-1].tolist()), float(found[-1]))
+        """Return the sum of greatest likelihood of y in {0, 1} given margins [n, models] of which none has seen its row.
+
+        What would count against its own margin says nothing and is left out: no weight is below 0.
+        """
+        kept, weights, found = list(range(margins.shape[1])), np.zeros(margins.shape[1]), np.zeros(1)
+        while True:
+            start = np.append(np.full(len(kept), 1 / max(1, len(kept))), 0.0)
+            found = _likeliest(np.column_stack([margins[:, kept], np.ones(len(margins))]), y, start)
+            if (found[:-1] > 0).all():
+                break
+            kept = [model for model, weight in zip(kept, found, strict=False) if weight > 0]
+        weights[kept] = found[:-1]
+        return cls(tuple(weights.tolist()), float(found[-1]))
 
     @classmethod
     def read(cls, content: dict[str, Any]) -> "Blend":

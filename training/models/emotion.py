@@ -23,6 +23,7 @@ from training.bundle import Bundle
 from training.emotion_table import EKMAN, EMOTIONS, NEUTRAL
 from training.models import boosted, int8, minilm
 from training.models.calibration import probability
+from training.models.int8 import Range
 from training.models.minilm import LAYERS, WIDTH, Encoder, Pieces
 
 TASK = "emotion"
@@ -119,7 +120,7 @@ class EmotionModel:
         torch.set_num_threads(1)  # sums of several threads differ in their last bits
         try:
             head = Head.unpacked(load(bundle.read(HEAD)))
-            encoder = minilm.whole_numbers(int8.unpacked(load(bundle.read(RANGES))))
+            encoder = minilm.whole_numbers(ranges(bundle))
             return cls(encoder, head, bundle.json(OUTPUTS), bundle.version)
         except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
             raise boosted.unloadable(bundle, error) from error
@@ -140,6 +141,13 @@ class EmotionModel:
         present = p >= self.threshold
         present[empty] = [name == NEUTRAL for name in NAMES]
         return Scores(p, present, given.cut, empty)
+
+
+def ranges(bundle: Bundle) -> dict[str, Range]:
+    """Return what comes into the encoder's linear maps. Raises SafetensorError or KeyError for a bundle that is not whole."""
+    from safetensors.torch import load
+
+    return int8.unpacked(load(bundle.read(RANGES)))
 
 
 _FIRST = torch.zeros(1, dtype=torch.int64)

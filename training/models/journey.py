@@ -136,10 +136,11 @@ def standardised(attributes: NDArray[np.float32], scaling: NDArray[np.float32]) 
 def margins(networks: Sequence[Network], scaling: NDArray[np.float32], columns: Columns) -> NDArray[np.float32]:
     """Return the mean of the networks' outputs float32 [rows, outputs]; scaling: as for `standardised`."""
     given = standardised(columns.attributes, scaling)
+    order = np.argsort(columns.ends - columns.begins, kind="stable")
     total = np.zeros((len(columns.begins), len(networks[0].out_bias)), np.float32)
     for network in networks:
         out = np.empty_like(total)
-        kernel.journey_margins(columns.begins, columns.ends, columns.page, columns.seconds, given, network, out)
+        kernel.journey_margins(columns.begins, columns.ends, columns.page, columns.seconds, given, network, order, out)
         total += out
     return total / np.float32(len(networks))
 

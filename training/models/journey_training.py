@@ -33,12 +33,12 @@ AFTER = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 17, 20, 25, 30, 40, 60, 100)  # 
 JUDGED = (5, 10, None)  # and judged; None: after its last, ended
 HELD_OUT, FOLDS = 0.2, 3
 ROUNDS = 320
+LEAF_SHARE, MOST_OF_LEAF = 1 / 500, 30.0  # of the sessions learned from: what a leaf holds at least, by the curvature of the loss
 PARAMETERS: Mapping[str, Any] = {
     "objective": "binary:logistic",
     "tree_method": "hist",
     "eta": 0.025,
     "max_depth": 5,
-    "min_child_weight": 30,
     "subsample": 0.7,
     "colsample_bytree": 0.4,
     "reg_lambda": 5,
@@ -198,7 +198,8 @@ def _weights(rows: Rows) -> Floats:
 def boosted(X: NDArray[np.float32], y: Floats, weight: Floats, seed: int, threads: int) -> xgb.Booster:
     """Return trees over X float32 [rows, features]."""
     data = xgb.QuantileDMatrix(X, y, weight=weight, nthread=threads)
-    return xgb.train({**PARAMETERS, "seed": seed, "nthread": threads}, data, ROUNDS)
+    least = min(MOST_OF_LEAF, LEAF_SHARE * float(weight.sum()))
+    return xgb.train({**PARAMETERS, "min_child_weight": least, "seed": seed, "nthread": threads}, data, ROUNDS)
 
 
 def _margin(booster: xgb.Booster, X: NDArray[np.float32]) -> Floats:
