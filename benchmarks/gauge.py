@@ -78,9 +78,12 @@ def load(questions: Questions, *arguments: object, core: int | None = None) -> R
 
 
 @contextlib.contextmanager
-def loading(questions: Questions, *arguments: object, core: int | None = None, niceness: int = 0) -> Iterator["subprocess.Popen[bytes]"]:
-    """Run the load generator meanwhile; it is ended where nobody waits for its report. `niceness`: how far it stands back."""
-    command: list[object] = ["nice", "-n", niceness, sys.executable, "-m", "benchmarks.load", "--url", questions.url]
+def loading(
+    questions: Questions, *arguments: object, core: int | None = None, stands_back: bool = False
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run the load generator meanwhile; it is ended where nobody waits for its report. `stands_back`: it uses what others leave of a core."""
+    before = ("chrt", "--idle", "0") if stands_back else ()
+    command: list[object] = [*before, sys.executable, "-m", "benchmarks.load", "--url", questions.url]
     command += ["--body", questions.bodies, "--marker", questions.marker]
     if questions.expected is not None:
         command += ["--expected", questions.expected]

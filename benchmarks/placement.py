@@ -9,17 +9,19 @@ the server. Writes benchmarks/results/placement.json.
 import argparse
 import contextlib
 import statistics
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
+from urllib.request import urlopen
 
 import msgspec
 
 from benchmarks import results
 from benchmarks.contest import CONNECTIONS
 from benchmarks.contestants import ours
-from benchmarks.gauge import Questions, clean, load, loading, pinned, report_of, say, two_cores
+from benchmarks.gauge import FailedError, Questions, clean, load, loading, pinned, report_of, say, two_cores
 from benchmarks.servers import free_port
 from benchmarks.workload import SEED, Workload, make
 from serving.engines import named
@@ -31,7 +33,7 @@ SLOW = ("journey", "emotion")
 EVENTS, SESSIONS = 20, 3_000
 CALLERS = 64
 ROUNDS, SLICE_S = 7, 8.0
-PEAK_S, WARM_UP_S = 4.0, 1.5
+PEAK_S, WARM_UP_S, READY_S = 4.0, 1.5, 60.0
 PLACEMENTS = ("pooled", "replica")
 
 
@@ -62,6 +64,7 @@ def served(work: Workload, journey: Path, placement: str, core: int) -> Iterator
         with pinned(core):
             target = stack.enter_context(ours.start(work.bundle, free_port(), replicas=1, others=(journey,), more=settings))
         origin = urlsplit(target.url)
+        _wait(urlunsplit(origin._replace(path="/health/ready")))
         expected = [(one,) for one in work.probabilities]
         found = {"purchase": stack.enter_context(Questions.written(target.url, work.requests, expected))}
         for name in SLOW:
@@ -70,17 +73,27 @@ def served(work: Workload, journey: Path, placement: str, core: int) -> Iterator
         yield found
 
 
+def _wait(url: str) -> None:
+    """Wait until every question has its model: the purchase endpoint answers before the others' processes are there."""
+    end = time.monotonic() + READY_S
+    while time.monotonic() < end:
+        with contextlib.suppress(OSError), urlopen(url, timeout=5) as reply:
+            if set(SLOW) <= set(msgspec.json.decode(reply.read())["models"]):
+                return
+        time.sleep(0.2)
+    raise FailedError(f"{url} does not name a model of each of {', '.join(SLOW)}")
+
+
 def beside(questions: dict[str, Questions], slow: str | None, rate: float, core: int, seconds: float) -> dict[str, Any]:
     """Return how the purchase endpoint did at `rate` a second beside a slow question that is asked without a pause, or beside none."""
     how = ("--rate", round(rate, 1), "--warm-up", WARM_UP_S, "--seconds", seconds, "--connections", 256)
     if slow is None:
         report, other = clean(load(questions["purchase"], *how, core=core), "purchase"), None
     else:
-        more = ("--connections", CALLERS, "--seconds", seconds + 4 * WARM_UP_S)
-        with loading(questions[slow], *more, core=core, niceness=19) as process:
+        more = ("--connections", CALLERS, "--seconds", seconds + WARM_UP_S)
+        with loading(questions[slow], *more, core=core, stands_back=True) as process:
             report = clean(load(questions["purchase"], *how, core=core), "purchase")
-            process.terminate()  # it still reports
-            other = report_of(process, questions[slow].url)
+            other = clean(report_of(process, questions[slow].url), slow)
     return {**{key: report[key] for key in ("p50_ms", "p99_ms", "requests", "lag")}, "slow_rate": None if other is None else other["rate"]}
 
 

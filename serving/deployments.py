@@ -70,7 +70,8 @@ class Scorer:
         return Application(self._settings, elsewhere, pools=self._pools)
 
     def _of_one(self, elsewhere: Elsewhere, name: str) -> Application:
-        os.nice(self._settings.pool.niceness)  # whoever answers in a millisecond goes first
+        if self._settings.pool.stands_back:
+            _stand_back()
         return Application(self._settings, elsewhere, [named(name)])
 
     def check_health(self) -> None:
@@ -123,6 +124,14 @@ class Scorer:
         if self._application is not None:
             await self._application.__aexit__(None, None, None)
             self._application = None
+
+
+def _stand_back() -> None:
+    """Have this process use what processors the others leave: whoever answers in a millisecond goes first, whenever it wakes up."""
+    if hasattr(os, "SCHED_IDLE"):
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    else:
+        os.nice(19)
 
 
 def _log_to(path: Path) -> None:

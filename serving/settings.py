@@ -95,9 +95,9 @@ Placement = Literal["replica", "pooled"]
 
 
 class Pool(_Part):
-    """The processes of those questions that are placed there. `niceness`: how far they stand back where processors are short."""
+    """The processes of those questions that are placed there. `stands_back`: they use what processors the replicas leave."""
 
-    niceness: int = Field(10, ge=0, le=19)
+    stands_back: bool = True
 
 
 class Settings(_Part):
