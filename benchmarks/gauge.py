@@ -81,7 +81,7 @@ def load(questions: Questions, *arguments: object, core: int | None = None) -> R
 def loading(
     questions: Questions, *arguments: object, core: int | None = None, stands_back: bool = False
 ) -> Iterator["subprocess.Popen[bytes]"]:
-    """Run the load generator meanwhile; it is ended where nobody waits for its report. `stands_back`: it uses what others leave of a core."""
+    """Run the load generator meanwhile; it is ended where nobody waits for its report. `stands_back`: it uses what others leave."""
     before = ("chrt", "--idle", "0") if stands_back else ()
     command: list[object] = [*before, sys.executable, "-m", "benchmarks.load", "--url", questions.url]
     command += ["--body", questions.bodies, "--marker", questions.marker]

@@ -315,7 +315,7 @@ def walk(
 
 
 @on_cpu
-def walk_together(
+def _walk_together(
     rows: Ints, begins: Ints, ends: Ints, page: Ints, seconds: Floats, attributes: Floats, net: Network, room: Room, out: Floats
 ) -> None:
     """Write the outputs of several sessions: each event of all of them at once, until the longest has ended."""
@@ -362,7 +362,7 @@ def journey_margins(
     for first in range(0, len(order), TOGETHER):
         rows = order[first : first + TOGETHER]
         if len(rows) >= FEW:
-            walk_together(rows, begins, ends, page, seconds, attributes, net, room, out)
+            _walk_together(rows, begins, ends, page, seconds, attributes, net, room, out)
         else:
             for row in rows:
                 walk(row, begins, ends, page, seconds, attributes, net, room, out)

@@ -11,7 +11,7 @@ import numpy as np
 from scipy.integrate import quad
 from scipy.special import beta as beta_function
 from scipy.special import betaln, gammaln, hyp2f1
-from scipy.stats import nbinom
+from scipy.stats import nbinom, norm
 
 GROUP_OF_PAGE = {
     "administrative": "administrative",
@@ -706,3 +706,25 @@ def journey_margins(page: Sequence[int], seconds: Sequence[float], attributes: A
 
 def _gelu(x: Any) -> Any:
     return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+
+
+def best_chances(mean: Sequence[float], spread: Sequence[float], allowed: Sequence[bool], floor: float) -> list[float]:
+    """Return the chance of each arm to have the greatest draw: by SciPy's quadrature, arm by arm."""
+    arms = [arm for arm in range(len(mean)) if allowed[arm]]
+    drawn = [arm for arm in arms if spread[arm] > 0]
+    best = max((arm for arm in arms if spread[arm] == 0), key=lambda arm: (mean[arm], -arm), default=None)
+    least = -math.inf if best is None else mean[best]
+
+    def below(at: float, but: int | None) -> float:
+        return math.prod(norm.cdf(at, mean[arm], spread[arm]) for arm in drawn if arm != but)
+
+    def greatest(arm: int) -> float:
+        low, high = max(least, mean[arm] - 9 * spread[arm]), mean[arm] + 9 * spread[arm]
+        cuts = sorted({low, high, *(mean[other] for other in arms if low < mean[other] < high)}) if low < high else []
+        return sum(quad(lambda at: norm.pdf(at, mean[arm], spread[arm]) * below(at, arm), *ends, limit=200)[0] for ends in pairwise(cuts))
+
+    chances = {arm: greatest(arm) for arm in drawn}
+    if best is not None:
+        chances[best] = below(mean[best], None)
+    total = sum(chances.values())
+    return [(1 - floor) * chances.get(arm, 0.0) / total + floor / len(arms) if arm in arms else 0.0 for arm in range(len(mean))]

@@ -22,6 +22,7 @@ from training.table import Columns, Field, check, listed
 SESSION, PAGE, SECONDS, STEP, LABEL, SPLIT, ENDED, LEFT_OUT = (
     *("sessionId", "page", "seconds", "step", "purchase", "split", "sessionEnded", "leftOut"),
 )
+VALUE, CHURNED, CURRENCY = "orderValue", "churned", "currency"
 FIELDS: tuple[Field, ...] = (
     Field(SESSION, "text or number, in both files", "yes", "session_id"),
     Field(PAGE, "text or number: what kind of page, or what step", "yes", "page"),
@@ -30,6 +31,9 @@ FIELDS: tuple[Field, ...] = (
     Field(LABEL, "1 or 0: the session bought, in the end", "to train; ignored when scoring", "purchase"),
     Field(SPLIT, "train or val: val is judged by and never learned from", "no: a part is held out", "split0"),
     Field(ENDED, "1 or 0: the session is known to have ended", "no: it has not, but with --first"),
+    Field(VALUE, "what was bought for, in currency; of sessions that bought", "no: then nothing is said of what a purchase is worth"),
+    Field(CHURNED, "1 or 0: the customer has not come back since, empty where that is not known", "no: then nothing is said of it"),
+    Field(CURRENCY, "ISO 4217: of orderValue, the same for all", "no"),
     Field(LEFT_OUT, "anything", "no: columns of sessions that are not attributes, such as what is only known at the end", several=True),
 )
 PUBLISHED_AS = "clickstreams of Ozyurt et al. 2022"
@@ -49,7 +53,7 @@ class Journeys:
     """Sessions and their events. ids: [sessions]; offsets int64 [sessions + 1]; pages: text [events]; seconds float32 [events].
 
     ended: float32 [sessions]; attributes: float32 [sessions, names]; y: float32 [sessions] in {0, 1}, None where it is not known; val:
-    bool [sessions], None where nothing says which are.
+    bool [sessions], None where nothing says which are. value, churned: float64 [sessions], NaN where not known, None for none.
     """
 
     ids: list[str]
@@ -61,11 +65,14 @@ class Journeys:
     attributes: NDArray[np.float32]
     y: NDArray[np.float32] | None
     val: NDArray[np.bool_] | None
+    value: NDArray[np.float64] | None = None
+    churned: NDArray[np.float64] | None = None
+    currency: str | None = None
 
 
 def number_columns(mapping: Mapped) -> frozenset[str]:
     """Return the columns that hold numbers, as far as that can be said beforehand."""
-    return frozenset(str(mapping.get(field, field)) for field in (SECONDS, STEP, LABEL, ENDED)) | {"cum_time_s"}
+    return frozenset(str(mapping.get(field, field)) for field in (SECONDS, STEP, LABEL, ENDED, VALUE, CHURNED)) | {"cum_time_s"}
 
 
 def resolve(columns: Sequence[str], mapping: Mapped | None = None) -> Columns:
@@ -139,6 +146,9 @@ def read(frame: Any) -> Journeys:
         np.array(attributes, np.float32).reshape(len(names), len(firsts)).T.copy(),
         _numbers(table, of[LABEL])[firsts].astype(np.float32) if LABEL in of else None,
         table[of[SPLIT]].cast(nw.String).to_numpy()[firsts] == "val" if SPLIT in of else None,
+        _numbers(table, of[VALUE], missing=True)[firsts] if VALUE in of else None,
+        _numbers(table, of[CHURNED], missing=True)[firsts] if CHURNED in of else None,
+        _one(table, of[CURRENCY]) if CURRENCY in of else None,
     )
 
 
@@ -177,6 +187,16 @@ def _joined(source: Path) -> pl.DataFrame:
     if sessions[both[0]].is_duplicated().any():
         raise TableError(f"{tables[SESSIONS][0]}: a session is there twice; give each one line")
     return events.join(sessions, on=both[0], how="inner", maintain_order="left")
+
+
+def _one(table: Any, column: str) -> str | None:
+    """Return what all of a column say, None where they say nothing. Raises CellError where they say several things."""
+    values = [None if value in (None, "") else str(value) for value in table[column].cast(nw.String).to_list()]
+    first = next((value for value in values if value is not None), None)
+    for row, value in enumerate(values):
+        if value is not None and value != first:
+            raise CellError(row, column, value, f"amounts are in {first} before; give one currency")
+    return first
 
 
 def _numbers(table: Any, column: str, *, missing: bool = False) -> NDArray[np.float64]:

@@ -13,15 +13,18 @@ from numpy.typing import NDArray
 from kernels import friction
 from kernels.friction import COUNTED, DEFAULTS, KINDS
 from kernels.parts import Parts
-from serving.engines import feelings
+from serving.engines import feelings, steps
 from serving.engines.consent import Consent, lacking
 from serving.engines.engine import Engine, Scorer
 from serving.engines.feelings import EmotionalState, Evidence, Level, StateScore
+from serving.engines.price_types import Currency
+from serving.engines.steps import MOST_CONTACTS, Contact, Measured, NextBestStep, Situation, Steps
 from serving.engines.types import (
     Fraction,
     Id,
     Milliseconds,
     Moment,
+    Money,
     Name,
     Pixel,
     Rung,
@@ -34,7 +37,7 @@ from serving.engines.types import (
     odd,
 )
 from serving.errors import FieldProblem, InvalidRequestError, TooLargeError
-from serving.settings import Settings
+from serving.settings import CONFIGS, Settings
 from training import journey_table
 
 if TYPE_CHECKING:
@@ -77,6 +80,18 @@ class JourneyRequest(Wire, frozen=True, kw_only=True):
     customer_id: Annotated[Id | None, Meta(description="Whose session it is, where that is known; passed through.")] = None
     consent: Consent = None
     as_of: Annotated[Moment | None, Meta(description="Events later than this are not known yet. Absent: now.")] = None
+    order_value: Annotated[
+        Money | None, Meta(description="What an order of this session would be worth; absent: what the model expects, where it can.")
+    ] = None
+    currency: Annotated[Currency | None, Meta(description="Of orderValue, ISO 4217; the answer's amounts are in it.")] = None
+    contacts: Annotated[
+        Annotated[list[Contact], Meta(max_length=MOST_CONTACTS)] | None,
+        Meta(description="What was done before about this customer or session, for the contact policy; absent: nothing."),
+    ] = None
+    utc_offset_minutes: Annotated[
+        Annotated[float, Meta(ge=-1080, le=1080)] | None,
+        Meta(description="The customer's local time less UTC. Absent: not known, and so no message is sent at any hour."),
+    ] = None
 
 
 class Step(Wire, frozen=True, kw_only=True):
@@ -95,6 +110,15 @@ class JourneyResponse(Wire, frozen=True, kw_only=True):
     conversion_probability: Annotated[Fraction, Meta(description="Calibrated: that the session will have bought when it ends.")]
     exit_probability: Annotated[Fraction, Meta(description="Calibrated: that no page comes any more; 1 where the session has ended.")]
     next_steps: Annotated[list[Step], Meta(description="The pages that may come next, if one does, the likeliest first.")]
+    value_prediction: Annotated[
+        float | None,
+        Meta(description="Expected of the session: conversionProbability times an order's value; null: not known."),
+    ]
+    churn_risk: Annotated[
+        Fraction | None, Meta(description="Calibrated: that the customer does not come back; null where the model's table does not say.")
+    ]
+    currency: Annotated[str | None, Meta(description="Of every amount: the request's with orderValue, else the model's.")]
+    next_best_step: Annotated[NextBestStep, Meta(description="What to do now; the steps and the contact policy are in configs/steps.yaml.")]
     emotional_state: Annotated[EmotionalState, Meta(description="What the friction comes to, by rules; nothing of it is measured feeling.")]
     state_scores: Annotated[list[StateScore], Meta(description="Of every state, 0 to 1, with its evidence.")]
     friction_score: Annotated[float, Meta(ge=0, description="5 an error of a script, 4 a rage or error click, 2 a dead click.")]
@@ -154,8 +178,8 @@ class Answers(NamedTuple):
 class JourneyScorer:
     """A loaded journey model behind the engine's seam. `clock` returns seconds since 1970."""
 
-    def __init__(self, model: "JourneyModel", clock: Callable[[], float] = time.time) -> None:
-        self._model, self._clock = model, clock
+    def __init__(self, model: "JourneyModel", steps: Steps, clock: Callable[[], float] = time.time) -> None:
+        self._model, self._steps, self._clock = model, steps, clock
 
     @property
     def version(self) -> str:
@@ -217,10 +241,13 @@ class JourneyScorer:
     def answers_frame(self, answers: Answers) -> dict[str, NDArray[Any] | list[Any]]:
         """Return the output columns of a batch job."""
         scores = answers.scores
+        value = None if scores.order_value is None else scores.conversion * scores.order_value
+        told = {"valuePrediction": value, "churnRisk": scores.churn}
         return {
             "sessionId": answers.asked.ids,
             "conversionProbability": scores.conversion,
             "exitProbability": scores.exit,
+            **{name: column for name, column in told.items() if column is not None},
             "modelVersion": [self.version] * len(scores.conversion),
         }
 
@@ -247,6 +274,8 @@ class JourneyScorer:
         steps = zip(("unknown", *self._model.pages), scores.steps[place].tolist(), strict=True)
         evidence = feelings.counted(asked.counts[place])
         states = feelings.scores(evidence, asked.events[place], float(scores.conversion[place]))
+        own = request.order_value
+        worth = own if own is not None else None if scores.order_value is None else float(scores.order_value[place])
         return JourneyResponse(
             session_id=request.session_id,
             customer_id=request.customer_id,
@@ -254,6 +283,10 @@ class JourneyScorer:
             conversion_probability=float(scores.conversion[place]),
             exit_probability=float(scores.exit[place]),
             next_steps=[Step(page=page, probability=min(1.0, p)) for page, p in sorted(steps, key=lambda one: -one[1])],
+            value_prediction=None if worth is None else float(scores.conversion[place]) * worth,
+            churn_risk=None if scores.churn is None else float(scores.churn[place]),
+            currency=request.currency if own is not None else self._model.heads.currency,
+            next_best_step=self._steps.choose(self._situation(request, place, answers, states, worth)),
             emotional_state=feelings.state(states),
             state_scores=states,
             friction_score=float(answers.friction[place]),
@@ -267,6 +300,29 @@ class JourneyScorer:
             as_of=moment(asked.as_of_ms[place]),
             model_version=self.version,
             timestamp=now,
+        )
+
+    def _situation(
+        self, request: JourneyRequest, place: int, answers: Answers, states: Sequence[StateScore], worth: float | None
+    ) -> Situation:
+        """Return what is known when a step is to be chosen."""
+        asked, scores = answers.asked, answers.scores
+        facts: dict[str, float] = {
+            "conversionProbability": float(scores.conversion[place]),
+            "exitProbability": float(scores.exit[place]),
+            "frictionScore": float(answers.friction[place]),
+            "events": float(asked.events[place]),
+        }
+        facts |= {str(one.state): one.score for one in states}
+        return Situation(
+            facts,
+            asked.as_of_ms[place],
+            bool(request.session_ended),
+            request.consent or (),
+            request.contacts or (),
+            request.utc_offset_minutes,
+            worth,
+            f"{request.session_id}\0{asked.events[place]}\0{self.version}",
         )
 
 
@@ -326,6 +382,7 @@ def check(request: JourneyRequest) -> None:
     if request.as_of is not None and not is_sane(request.as_of):
         wrong.append(not_sane("asOf"))
     wrong += lacking(request.customer_id, request.consent)
+    wrong += [not_sane(f"contacts[{i}].at") for i, contact in enumerate(request.contacts or ()) if not is_sane(contact.at)]
     if any(value is not None and not -1e12 <= value <= 1e12 for value in (request.attributes or {}).values()):
         wrong.append(FieldProblem("attributes", "expected numbers from -1e12 to 1e12"))
     if wrong:
@@ -343,7 +400,8 @@ def load(bundle: "Bundle", settings: Settings, parts: Parts | None = None) -> Jo
     """Return the scorer of a bundle. Raises BundleError for a bundle that does not match."""
     from training.models.journey import JourneyModel
 
-    return JourneyScorer(JourneyModel.load(bundle, parts))
+    model = JourneyModel.load(bundle, parts)
+    return JourneyScorer(model, steps.load(CONFIGS / "steps.yaml", {name: Measured(*one) for name, one in model.steps.items()}))
 
 
 EXAMPLE: Mapping[str, Any] = {
@@ -359,6 +417,10 @@ EXAMPLE: Mapping[str, Any] = {
         {"type": "page_view", "timestamp": "2026-11-20T19:59:30Z", "page": "0"},
     ],
     "attributes": {"static0": 1},
+    "orderValue": 80,
+    "currency": "EUR",
+    "consent": ["marketing"],
+    "utcOffsetMinutes": 60,
 }
 
 JOURNEY = Engine(

@@ -5,10 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.engines import feelings
+from serving.engines import feelings, steps
 from serving.engines.journey import EXAMPLE, JOURNEY, MOST_EVENTS, JourneyRequest, JourneyScorer, check
 from serving.errors import InvalidRequestError, TooLargeError
 from serving.ingress.validation import Decoder
+from serving.settings import CONFIGS
 from training.models.journey import JourneyModel
 
 NOW = 1_764_000_000.0
@@ -17,7 +18,7 @@ START_MS = (NOW - 600) * 1000
 
 @pytest.fixture(scope="module")
 def scorer(bundle_of):
-    return JourneyScorer(JourneyModel.load(bundle_of("journey")), lambda: NOW)
+    return JourneyScorer(JourneyModel.load(bundle_of("journey")), steps.load(CONFIGS / "steps.yaml"), lambda: NOW)
 
 
 def asked(events, **fields):
@@ -110,6 +111,25 @@ def test_no_event_one_and_very_many_have_an_answer(scorer, number):
 def test_too_many_events_are_refused_with_what_to_do():
     with pytest.raises(TooLargeError, match="send the latest ones"):
         asked([event("click", 0)] * (MOST_EVENTS + 1))
+
+
+def test_the_next_best_step_follows_from_what_was_counted_and_its_worth_from_the_order(scorer):
+    got = answer(scorer, RAGE, orderValue=100, currency="EUR")
+    help_ = next(one for one in got.next_best_step.candidates if one.step == "offer_help")
+    assert (help_.left_out, help_.expected_incremental_value) == (None, pytest.approx(1))
+    assert got.value_prediction == pytest.approx(100 * got.conversion_probability)
+    assert (got.currency, got.churn_risk) == ("EUR", None)
+    calm = answer(scorer, RAGE[:1])
+    assert next(one for one in calm.next_best_step.candidates if one.step == "offer_help").left_out == "notNow"
+    assert (calm.value_prediction, calm.currency, calm.next_best_step.basis) == (None, None, "rule")
+
+
+def test_contacts_of_the_request_count(scorer):
+    contacts = [{"step": "offer_help", "at": START_MS}]
+    got = answer(scorer, RAGE, contacts=contacts)
+    assert next(one for one in got.next_best_step.candidates if one.step == "offer_help").left_out == "coolDown"
+    with pytest.raises(InvalidRequestError, match=r"contacts\[0\]\.at"):
+        asked([], contacts=[{"step": "a", "at": "1999-01-01T00:00:00Z"}])
 
 
 def test_a_known_customer_needs_consent():

@@ -13,9 +13,10 @@ from serving.errors import OutputError
 from serving.scoring import Task
 from tests import journeys
 from training import bundle as bundles
-from training import journey_table
+from training import journey_table, outcomes_table
+from training.datasets import shop
 from training.errors import BundleError, CellError, TableError
-from training.models import MODELS, journey, journey_network
+from training.models import MODELS, journey, journey_checkpoint, journey_network, journey_training
 from training.models.journey import Columns, JourneyModel
 
 
@@ -175,3 +176,88 @@ def test_the_output_may_not_be_an_input(trained, tmp_path):
     with pytest.raises(OutputError, match="is the input"):
         batch.run(Task("journey", trained.path, {}, configuration.load()), tmp_path, path)
     assert path.read_text().startswith("sessionId")
+
+
+def test_what_is_learned_is_drawn(trained):
+    picture = trained.read(journey.CURVES).decode()
+    assert picture.startswith("<svg")
+    assert picture.count("<polyline") == 2 * len(trained.json("metrics.json")["curve"])
+
+
+def test_training_that_was_ended_goes_on_from_the_networks_that_it_has(folder, trained, tmp_path, monkeypatch):
+    """The bundle is the one of a training that was not ended, and nothing of the checkpoint stays."""
+    fit, fitted = journey_training.fit_network, []
+
+    def twice(*arguments):
+        if len(fitted) == 2:
+            raise KeyboardInterrupt
+        fitted.append(1)
+        return fit(*arguments)
+
+    monkeypatch.setattr(journey_training, "fit_network", twice)
+    with pytest.raises(KeyboardInterrupt):
+        MODELS["journey"].train(folder, tmp_path / "out", mapping={}, seed=0, progress=silent)
+    fitted.clear()
+    monkeypatch.setattr(journey_training, "fit_network", lambda *arguments: (fitted.append(1), fit(*arguments))[1])
+    bundle = MODELS["journey"].train(folder, tmp_path / "out", mapping={}, seed=0, progress=silent)
+    assert len(fitted) == 1
+    assert bundle.manifest["files"][journey.NETWORK] == trained.manifest["files"][journey.NETWORK]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_checkpoint_of_another_seed_is_none(folder, tmp_path):
+    checkpoint = journey_checkpoint.Checkpoint(tmp_path / "out", [b"seed 0"])
+    checkpoint.keep(0, journey_network.Net(3, 1).network(), [{"loss": 1.0, "auc": 0.5}])
+    again, other = (journey_checkpoint.Checkpoint(tmp_path / "out", [what]) for what in (b"seed 0", b"seed 1"))
+    assert other.find(0) is None
+    assert again.find(0) is None  # the other one has removed it
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture(scope="module")
+def of_shop(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shop")
+    shop.write(shop.simulate(1500, 3), folder / "in")
+    outcomes = [
+        (step, 0.5, int(number % 10 < (3 if step == "offer_help" else 1))) for number in range(400) for step in ("none", "offer_help")
+    ]
+    pl.DataFrame(outcomes, schema=["step", "propensity", "converted"], orient="row").write_csv(folder / "in" / "outcomes.csv")
+    return MODELS["journey"].train(folder / "in", folder / "out", mapping={}, seed=0, progress=silent)
+
+
+def test_the_simulated_shop_tells_of_values_and_of_customers_who_stay_away(of_shop, tmp_path):
+    model = JourneyModel.load(of_shop)
+    assert set(model.attributes) == {"returning", "mobile", "timeOfDay"}
+    assert model.heads.currency == "EUR"
+    rows = Columns(
+        np.array([0]), np.array([1]), np.array([1]), np.zeros(1, np.float32), np.zeros(1, np.float32), np.zeros((1, 3), np.float32)
+    )
+    scores = model.score(rows)
+    assert scores.order_value[0] > 0
+    assert 0 < scores.churn[0] < 1
+    metrics = of_shop.json("metrics.json")
+    assert metrics["aucAtTheEnd"] > 0.6
+
+
+def test_outcomes_say_by_how_much_a_step_helps_and_what_policies_are_worth(of_shop):
+    measured = JourneyModel.load(of_shop).steps["offer_help"]
+    assert measured.lift == pytest.approx(0.2, abs=3 * measured.error)
+    report = of_shop.json("metrics.json")["steps"]
+    assert (report["decisions"], report["judgedBy"]) == (800, 400)
+    for estimator in ("ips", "snips", "dr"):
+        assert report["policies"]["thompson"][estimator]["value"] > report["policies"]["none"][estimator]["value"]
+
+
+@pytest.mark.parametrize(
+    ("row", "message"), [("a,0,1", "propensity.*'0'|propensity.*0.0"), ("a,0.5,maybe", "converted"), ("a,2,1", "propensity")]
+)
+def test_a_wrong_outcome_is_named_with_its_line(tmp_path, row, message):
+    (tmp_path / "outcomes.csv").write_text(f"step,propensity,converted\nnone,0.5,0\n{row}\n")
+    with pytest.raises(TableError, match=f"outcomes.csv, line 3.*({message})"):
+        outcomes_table.read(tmp_path / "outcomes.csv")
+
+
+def test_amounts_in_two_currencies_are_refused(tmp_path):
+    frame = pl.DataFrame({"sessionId": ["a", "b"], "page": ["1", "1"], "seconds": [0.0, 0.0], "currency": ["EUR", "USD"]})
+    with pytest.raises(CellError, match="one currency"):
+        journey_table.read(frame)

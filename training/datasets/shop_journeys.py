@@ -5,7 +5,9 @@ from collections.abc import Collection
 import polars as pl
 
 VIEWS = ("page_view", "product_view", "search")  # the events that open a page
-EVENT_COLUMNS, SESSION_COLUMNS = ("sessionId", "timestamp", "type", "pageKind"), ("sessionId", "purchased", "visitorType", "deviceType")
+EVENT_COLUMNS = ("sessionId", "timestamp", "type", "pageKind")
+SESSION_COLUMNS = ("sessionId", "customerId", "startedAt", "purchased", "orderValue", "currency", "visitorType", "deviceType", "timeOfDay")
+AWAY_DAYS = 60  # without another session: gone
 
 
 def holds(events: Collection[str], sessions: Collection[str]) -> bool:
@@ -14,7 +16,7 @@ def holds(events: Collection[str], sessions: Collection[str]) -> bool:
 
 
 def journeys(events: pl.DataFrame, sessions: pl.DataFrame) -> pl.DataFrame:
-    """Return a table of page events: sessionId, page, seconds, purchase, returning, mobile, timeOfDay.
+    """Return a table of page events: sessionId, page, seconds, purchase, returning, mobile, timeOfDay, orderValue, churned, currency.
 
     Everything else that the shop's table knows of a session is known only at its end.
     """
@@ -24,6 +26,9 @@ def journeys(events: pl.DataFrame, sessions: pl.DataFrame) -> pl.DataFrame:
         (pl.col("visitorType").cast(pl.String) == "returning").cast(pl.Float64).alias("returning"),
         (pl.col("deviceType").cast(pl.String) == "mobile").cast(pl.Float64).alias("mobile"),
         pl.col("timeOfDay").cast(pl.Float64),
+        pl.col("orderValue").cast(pl.Float64),
+        churned(sessions).alias("churned"),
+        pl.col("currency").cast(pl.String),
     )
     opened = events.filter(pl.col("type").cast(pl.String).is_in(VIEWS))
     ms = pl.col("timestamp").dt.epoch("ms")
@@ -31,3 +36,12 @@ def journeys(events: pl.DataFrame, sessions: pl.DataFrame) -> pl.DataFrame:
     return opened.select(pl.col("sessionId").cast(pl.String), pl.col("pageKind").cast(pl.String).alias("page"), seconds).join(
         begun, on="sessionId", how="inner", maintain_order="left"
     )
+
+
+def churned(sessions: pl.DataFrame) -> pl.Expr:
+    """Return whether a known customer had no further session within AWAY_DAYS; null of others, and where the time has not passed yet."""
+    started, away = pl.col("startedAt"), pl.duration(days=AWAY_DAYS)
+    later = started.sort().shift(-1).over("customerId", order_by="startedAt")
+    back = later.is_not_null() & (later - started <= away)
+    passed = started + away <= started.max()
+    return pl.when(pl.col("customerId").is_null() | ~(back | passed)).then(None).otherwise((~back).cast(pl.Float64))

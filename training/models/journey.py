@@ -3,6 +3,7 @@
 network.safetensors  the networks' weights, by number and the names of `kernels.journey.Network`, and how attributes are standardised
 model.ubj            trees over the features that `kernels.journey` counts and the networks' outputs
 calibration.json     sums to log-odds: of sessions that run on, of those that have ended; a line of whether the next event is none
+curves.svg           loss and AUC while the networks were learned
 metrics.json         how well that does on sessions it never saw (`journey_training`)
 card.md              the same for people
 
@@ -24,11 +25,14 @@ from kernels.journey import Network
 from kernels.parts import Parts
 from training.bundle import Bundle
 from training.journey_table import UNKNOWN
-from training.models import boosted
+from training.models import boosted, journey_heads, steps
 from training.models.boosted import Tuned
 from training.models.calibration import Blend, Platt, probability
+from training.models.journey_heads import Heads
+from training.models.steps import Measured
 
 TASK = "journey"
+CURVES = "curves.svg"
 MODEL, NETWORK, CALIBRATION, METRICS, CARD = "model.ubj", "network.safetensors", "calibration.json", "metrics.json", "card.md"
 RUNNING, FINISHED, EXIT, PAGES = 0, 1, 2, 3  # the network's outputs; from PAGES on, the next page
 BLENDS, LEAVES = ("running", "ended"), "exit"
@@ -47,11 +51,16 @@ class Columns(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """float64 [rows], calibrated: buys, leaves after this event (1 where the session has ended); steps [rows, pages]: the next page."""
+    """float64 [rows], calibrated: buys, leaves after this event (1 where the session has ended); steps [rows, pages]: the next page.
+
+    order_value: what an order is worth if there is one; churn: that the customer stays away; None where the model does not know.
+    """
 
     conversion: NDArray[np.float64]
     exit: NDArray[np.float64]
     steps: NDArray[np.float64]
+    order_value: NDArray[np.float64] | None
+    churn: NDArray[np.float64] | None
 
 
 class JourneyModel:
@@ -70,6 +79,8 @@ class JourneyModel:
         self._blends = {name: Blend.read(calibration[name]) for name in BLENDS}
         self._leaves = Platt.read(calibration[LEAVES])
         self._tuned = Tuned(forest)
+        self.heads = Heads(None, None, 0.0, None, None)
+        self.steps: dict[str, Measured] = {}
         known = {(len(network.pages), len(network.given)) for network in networks}
         if known != {(len(self.pages) + 1, len(self.attributes))}:
             raise ValueError("a network knows other pages or attributes than the manifest")
@@ -80,7 +91,8 @@ class JourneyModel:
         bundle.require(TASK)
         pages = len(bundle.manifest.get("pages", ())) + 1
         size = kernel.columns(pages, len(bundle.manifest.get("attributes", ())))
-        return boosted.forest(bundle, MODEL, size + PAGES + pages).parts()
+        columns = size + PAGES + pages
+        return {**boosted.named(f"{MODEL}/", boosted.forest(bundle, MODEL, columns)), **journey_heads.prepare(bundle, columns)}
 
     @classmethod
     def load(cls, bundle: Bundle, parts: Parts | None = None) -> "JourneyModel":
@@ -93,7 +105,9 @@ class JourneyModel:
         try:
             content = load(bundle.read(NETWORK))
             scaling = content.pop(SCALING)
-            return cls(Forest.of_parts(parts), unpacked(content), scaling, bundle)
+            model = cls(boosted.of_name(f"{MODEL}/", parts), unpacked(content), scaling, bundle)
+            model.heads, model.steps = journey_heads.load(bundle, parts), steps.load(bundle)
+            return model
         except (KeyError, TypeError, ValueError, SafetensorError) as error:
             raise boosted.unloadable(bundle, error) from error
 
@@ -108,11 +122,13 @@ class JourneyModel:
     def score(self, columns: Columns) -> Scores:
         """Return the scores of sessions; of one without an event, what the model says before any."""
         said, ended = margins(self._networks, self._scaling, columns), columns.ended > 0
-        trees = self._forest.margin(stacked(columns, said, len(self.pages) + 1))
+        X = stacked(columns, said, len(self.pages) + 1)
+        trees = self._forest.margin(X)
         conversion = conversions(trees, of_purchase(said, ended), ended, self._blends)
         exits = np.where(ended, 1.0, probability(self._leaves.apply(said[:, EXIT].astype(np.float64))))
-        steps = np.exp(said[:, PAGES:] - said[:, PAGES:].max(axis=1, initial=0.0, keepdims=True)).astype(np.float64)
-        return Scores(conversion, exits, steps / steps.sum(axis=1, keepdims=True))
+        following = np.exp(said[:, PAGES:] - said[:, PAGES:].max(axis=1, initial=0.0, keepdims=True)).astype(np.float64)
+        following /= following.sum(axis=1, keepdims=True)
+        return Scores(conversion, exits, following, self.heads.order_value(X), self.heads.churn_risk(X))
 
 
 def of_purchase(said: NDArray[np.float32], ended: NDArray[np.bool_]) -> NDArray[np.float32]:

@@ -1,5 +1,6 @@
 """How the journey's network is learned: a gated recurrent unit (Cho et al. 2014) in Torch, with the formulas of `kernels.journey`."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,9 +15,11 @@ from training.models.journey import EXIT, FINISHED, PAGES, RUNNING, Columns
 
 WIDTH, LONGEST = 64, 100
 EPOCHS, BATCH, RATE, DECAY, DROPOUT = 10, 128, 3e-3, 0.01, 0.2
+WATCHED, PATIENCE = 20, 3  # one session in so many; epochs
 POOL = 16  # batches that are filled together, sessions about as long as each other in one
 ENDED_WEIGHT, STEP_WEIGHT, EXIT_WEIGHT = 0.5, 0.1, 0.1
 
+Progress = Callable[[str, float], None]
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
@@ -102,20 +105,24 @@ def scaling(attributes: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def fit(
-    sessions: Sessions, given: Padded, scales: NDArray[np.float32], learn: Ints, judge: Ints, pages: int, seed: int
+    sessions: Sessions, given: Padded, scales: NDArray[np.float32], learn: Ints, pages: int, seed: int, progress: Progress
 ) -> tuple[Network, list[dict[str, float]]]:
-    """Return the network fitted on the sessions `learn`, and loss and AUC after each epoch, the AUC of the sessions `judge`, ended.
+    """Return the network fitted on the sessions `learn`, and loss and AUC after each epoch.
 
-    given: all sessions, `padded`; scales: of `scaling`.
+    The AUC is of every WATCHED-th of them, ended, which the network does not learn from. It is the network after the epoch in which that
+    was best, and there is no further one once it has not been better for PATIENCE. given: all sessions, `padded`; scales: of `scaling`.
     """
     torch.manual_seed(seed)
     random = np.random.default_rng(seed)
+    watched = learn[::WATCHED]
+    learn = np.setdiff1d(learn, watched)
     net = Net(pages, sessions.attributes.shape[1])
     optimizer = torch.optim.AdamW(net.parameters(), RATE, weight_decay=DECAY)
     steps = len(_batches(random, learn, given.sizes))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=EPOCHS * steps + 1)
-    curve = []
-    for _epoch in range(EPOCHS):
+    curve: list[dict[str, float]] = []
+    best, since = net.network(), 0
+    for epoch in range(EPOCHS):
         net.train()
         total, batches = 0.0, _batches(random, learn, given.sizes)
         for batch in batches:
@@ -126,9 +133,16 @@ def fit(
             optimizer.step()
             schedule.step()
             total += float(loss.detach()) / len(batches)
-        said = journey.margins([net.eval().network()], scales, sessions.columns(judge, sessions.sizes[judge], np.ones(len(judge))))
-        curve.append({"loss": total, "auc": evaluate.auc(sessions.y[judge], said[:, FINISHED].astype(np.float64))})
-    return net.network(), curve
+        now = net.eval().network()
+        said = journey.margins([now], scales, sessions.columns(watched, sessions.sizes[watched], np.ones(len(watched))))
+        auc = evaluate.auc(sessions.y[watched], said[:, FINISHED].astype(np.float64))
+        since = 0 if not curve or auc > max(told["auc"] for told in curve) else since + 1
+        best = best if since else now
+        curve.append({"loss": total, "auc": auc})
+        progress(f"loss {total:.4f}, AUC {auc:.4f}", (epoch + 1) / EPOCHS)
+        if since == PATIENCE:
+            break
+    return best, curve
 
 
 def padded(sessions: Sessions, pages: int, scales: NDArray[np.float32]) -> Padded:

@@ -5,7 +5,8 @@ its own: the length of a session says much of whether it bought, and nothing of 
 """
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,17 +15,22 @@ import torch
 import xgboost as xgb
 from numpy.typing import NDArray
 
+from kernels import journey as kernel
 from kernels.journey import LAST_GAPS, LAST_PAGES, Network
 from training import bundle as bundles
-from training import evaluate, journey_table
+from training import evaluate, journey_table, outcomes_table
 from training.bundle import Bundle
+from training.curves import picture as curves_of
 from training.errors import TableError
 from training.journey_table import Journeys, Mapped
-from training.models import journey, journey_card
+from training.models import journey, journey_card, journey_heads_training, journey_network, steps
 from training.models.calibration import Blend, Platt
 from training.models.journey import EXIT, PAGES
-from training.models.journey_network import EPOCHS, WIDTH, Floats, Ints, Sessions, padded, scaling
+from training.models.journey_checkpoint import Checkpoint, Curve, what
+from training.models.journey_heads_training import Told
+from training.models.journey_network import EPOCHS, WIDTH, Floats, Ints, Progress, Sessions, padded, scaling
 from training.models.journey_network import fit as fit_network
+from training.outcomes_table import Outcomes
 from training.provenance import software
 
 LEAST_SESSIONS, LEAST_OF_CLASS = 400, 40
@@ -46,8 +52,6 @@ PARAMETERS: Mapping[str, Any] = {
 PLAIN: Mapping[str, Any] = {"objective": "binary:logistic", "tree_method": "hist", "eta": 0.1, "max_depth": 4}
 PLAIN_ROUNDS = 100
 
-Progress = Callable[[str, float], None]
-
 
 class Rows(NamedTuple):
     """Which session, after how many events, and whether that is known to be its end; [rows] each."""
@@ -55,6 +59,19 @@ class Rows(NamedTuple):
     session: Ints
     size: Ints
     ended: NDArray[np.bool_]
+
+
+class Stack(NamedTuple):
+    """What the trees learn from, a row for each session after some of its events: whether it bought, how much it counts, the part of the
+    sessions that it is in, what the network says that has not seen that, and all that the trees see.
+    """
+
+    rows: Rows
+    y: Floats
+    weight: Floats
+    part: Ints
+    said: NDArray[np.float32]
+    X: NDArray[np.float32]
 
 
 class Fitted(NamedTuple):
@@ -86,11 +103,25 @@ def train(data: Path, out: Path, *, mapping: Mapped, seed: int, progress: Progre
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        fitted, curve, contestants = fit(sessions, learn, judge, len(pages) + 1, seed, progress)
+        checkpoint = Checkpoint(out, _decides(sessions, learn, pages, seed))
+        nets, scales, curves = fit_networks(sessions, learn, len(pages) + 1, seed, checkpoint, progress)
+        stack = stacked(sessions, learn, nets, scales, len(pages) + 1, seed)
+        fitted, counting = fit_trees(sessions, stack, nets, scales, seed, progress)
+        heads, about_heads = _heads(table, sessions, stack, seed)
+        progress("judging", 0.86)
+        contestants = _contest(sessions, fitted, counting, learn, judge, len(pages) + 1, seed)
     finally:
         torch.set_num_threads(threads)
+    outcomes = _outcomes(data)
     progress("writing", 0.99)
-    metrics = {**_headlines(contestants), "contestants": contestants, "curve": curve, **_about(sessions, learn, judge, seed)}
+    metrics = {
+        **_headlines(contestants),
+        "contestants": contestants,
+        "curve": curves,
+        **about_heads,
+        **({"steps": steps.report(outcomes)} if outcomes is not None else {}),
+        **_about(sessions, learn, judge, seed),
+    }
     meta = {
         "pages": list(pages),
         "attributes": list(table.names),
@@ -105,9 +136,13 @@ def train(data: Path, out: Path, *, mapping: Mapped, seed: int, progress: Progre
         journey.NETWORK: save({**journey.packed(fitted.networks), journey.SCALING: fitted.scaling}),
         journey.CALIBRATION: bundles.encoded(fitted.calibration()),
         journey.METRICS: bundles.encoded(metrics),
+        journey.CURVES: curves_of(curves, {"loss": "Loss while learning", "auc": "AUC of sessions not learned from, ended"}).encode(),
+        **({steps.FILE: bundles.encoded(steps.learned(outcomes))} if outcomes is not None else {}),
+        **heads,
         journey.CARD: journey_card.card(meta, metrics).encode(),
     }
     bundle = bundles.write(out, task=journey.TASK, files=files, meta=meta)
+    checkpoint.remove()
     progress("done", 1.0)
     return bundle
 
@@ -129,32 +164,43 @@ def columns(data: Path, table: Journeys) -> tuple[tuple[str, ...], Sessions]:
     return pages, Sessions(table.offsets, page, table.seconds, table.attributes, table.y.astype(np.float64))
 
 
-def fit(
-    sessions: Sessions, learn: Ints, judge: Ints, pages: int, seed: int, progress: Progress
-) -> tuple[Fitted, list[list[dict[str, float]]], dict[str, Any]]:
-    """Return the model fitted on the sessions `learn`, loss and AUC of each network's epochs, and every contestant's figures."""
-    workers = len(os.sched_getaffinity(0))
-    fold = np.random.default_rng(seed).permutation(len(learn)) % FOLDS
+def fit_networks(
+    sessions: Sessions, learn: Ints, pages: int, seed: int, checkpoint: Checkpoint, progress: Progress
+) -> tuple[list[Network], NDArray[np.float32], list[Curve]]:
+    """Return a network for each part of the sessions `learn`, which it has not seen, their scaling, and loss and AUC of their epochs."""
+    fold = _folds(learn, seed)
     scales = scaling(sessions.attributes[learn])
     given = padded(sessions, pages, scales)
     nets, curves = [], []
     for number in range(FOLDS):  # one after the other: they draw from torch's one source of chance
-        net, curve = fit_network(sessions, given, scales, learn[fold != number], learn[fold == number], pages, seed + number)
-        nets.append(net)
-        curves.append(curve)
-        progress("fitting networks", 0.02 + 0.5 * (number + 1) / FOLDS)
+        begun = partial(_fitting, progress, number)
+        found = checkpoint.find(number)
+        if found is None:
+            found = fit_network(sessions, given, scales, learn[fold != number], pages, seed + number, begun)
+            checkpoint.keep(number, *found)
+        nets.append(found[0])
+        curves.append(found[1])
+    return nets, scales, curves
+
+
+def stacked(sessions: Sessions, learn: Ints, nets: Sequence[Network], scales: NDArray[np.float32], pages: int, seed: int) -> Stack:
+    """Return what the trees learn from: of each session what the network says that has not seen it."""
     rows = prefixes(sessions, learn)
-    y = sessions.y[rows.session]
-    weight = _weights(rows)
     part_of = np.full(len(sessions.y), -1)
-    part_of[learn] = fold
+    part_of[learn] = _folds(learn, seed)
     part = part_of[rows.session]
-    said = np.empty((len(y), PAGES + pages), np.float32)
+    said = np.empty((len(part), PAGES + pages), np.float32)
     for number, net in enumerate(nets):
         here = part == number
         said[here] = journey.margins([net], scales, sessions.columns(*(column[here] for column in rows)))
-    own = journey.of_purchase(said, rows.ended)
-    X = journey.stacked(sessions.columns(*rows), said, pages)
+    return Stack(rows, sessions.y[rows.session], _weights(rows), part, said, journey.stacked(sessions.columns(*rows), said, pages))
+
+
+def fit_trees(
+    sessions: Sessions, stack: Stack, nets: Sequence[Network], scales: NDArray[np.float32], seed: int, progress: Progress
+) -> tuple[Fitted, xgb.Booster]:
+    """Return the whole model, and trees that are told nothing by the networks, to judge it by."""
+    (rows, y, weight, part, said, X), workers = stack, len(os.sched_getaffinity(0))
     progress("fitting trees", 0.55)
     held = np.empty(len(y))
     for number in range(FOLDS):
@@ -164,13 +210,37 @@ def fit(
     whole = boosted(X, y, weight, seed, workers)
     last = rows.size == sessions.sizes[rows.session]
     running = ~rows.ended
-    both = np.column_stack([held, own])
+    both = np.column_stack([held, journey.of_purchase(said, rows.ended)])
     blends = {"running": Blend.fit(both[running], y[running]), "ended": Blend.fit(both[rows.ended], y[rows.ended])}
     leaves = Platt.fit(said[running, EXIT].astype(np.float64), last[running].astype(np.float64))
-    fitted = Fitted(nets, scales, whole, blends, leaves)
-    counting = boosted(X[:, : -said.shape[1]], y, weight, seed, workers)
-    progress("judging", 0.86)
-    return fitted, curves, _contest(sessions, fitted, counting, learn, judge, pages, seed)
+    return Fitted(nets, scales, whole, blends, leaves), boosted(X[:, : -said.shape[1]], y, weight, seed, workers)
+
+
+def _fitting(progress: Progress, number: int, said: str, share: float) -> None:
+    progress(f"fitting network {number + 1} of {FOLDS}, {said}", 0.02 + 0.5 * (number + share) / FOLDS)
+
+
+def _folds(learn: Ints, seed: int) -> Ints:
+    """Return which part each of the sessions `learn` is in."""
+    return np.asarray(np.random.default_rng(seed).permutation(len(learn)) % FOLDS)
+
+
+def _decides(sessions: Sessions, learn: Ints, pages: Sequence[str], seed: int) -> list[bytes]:
+    """Return everything that decides what is fitted, but the code of networks, for which its hash stands."""
+    code = [Path(str(module.__file__)).read_bytes() for module in (journey_network, kernel)]
+    said = repr((pages, seed, FOLDS, software("numpy", "torch"))).encode()
+    return [*code, said, *what(*sessions, learn)]
+
+
+def _heads(table: Journeys, sessions: Sessions, stack: Stack, seed: int) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """Return the files of what else the table tells of, and their figures."""
+    told = Told(stack.X, stack.weight, stack.part, stack.rows.session, seed, len(os.sched_getaffinity(0)))
+    return journey_heads_training.files(told, table.value, sessions.y, table.churned, table.currency)
+
+
+def _outcomes(data: Path) -> Outcomes | None:
+    path = outcomes_table.find(data)
+    return None if path is None else outcomes_table.read(path)
 
 
 def prefixes(sessions: Sessions, learn: Ints) -> Rows:
