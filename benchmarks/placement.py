@@ -32,7 +32,7 @@ from training.models import MODELS
 SLOW = ("journey", "emotion")
 EVENTS, SESSIONS = 20, 3_000
 CALLERS = 64
-ROUNDS, SLICE_S = 15, 4.0
+ROUNDS, SLICE_S = 9, 5.0
 PEAK_S, WARM_UP_S, READY_S = 4.0, 1.5, 60.0
 PLACEMENTS = ("pooled", "replica")
 
