@@ -210,6 +210,56 @@ def drains(results: Results) -> Iterator[str]:
     )
 
 
+def placement(results: Results) -> Iterator[str]:
+    """Yield the numbers of results/placement.json."""
+    titles = {"pooled": "in processes of their own, as the server places them", "replica": "in the replica"}
+    yield "| journey and emotion are answered | purchase alone: p99 | journeys saturated | texts saturated | journeys/s, texts/s |"
+    yield "|---|---|---|---|---|"
+    for name, told in results["placements"].items():
+        rates = [statistics.median(one["slow_rate"] for one in told["rounds"][slow]) for slow in ("journey", "emotion")]
+        times = [f"{told['p99_ms'][slow]:.1f} ms, **{told[f'{slow}_p99_times_alone']:.2f} times**" for slow in ("journey", "emotion")]
+        yield f"| {titles[name]} | {told['p99_ms']['alone']:.1f} ms | {times[0]} | {times[1]} | {rates[0]:,.0f}, {rates[1]:,.0f} |"
+    yield ""
+    yield (
+        f"The purchase endpoint at half its peak, an open loop, timed from when a request was due, beside "
+        f"{results['workload']['callers']} callers of the slow question without a pause; server on one core, load on the other; all rounds "
+        f"together. {_made(results)}"
+    )
+
+
+def journey_rates(results: Results) -> Iterator[str]:
+    """Yield the numbers of results/journey_rates.json."""
+    took = {name: statistics.median(times) * 1e6 for name, times in results["seconds_a_call"].items()}
+    yield (
+        f"One event more into a session of {results['events']}: {took['event']:.1f} µs, "
+        f"**{results['event_times_torch']:.0f} times faster** than eager Torch over the whole session; {results['batch']} sessions at once: "
+        f"{took['batch'] / 1000:.2f} ms, **{results['batch_times_torch']:.1f} times faster** than eager Torch on the same batch. One network, "
+        f"one core. {_made(results)}"
+    )
+
+
+def text_rates(results: Results) -> Iterator[str]:
+    """Yield the numbers of results/text_rates.json."""
+    took = {name: statistics.median(times) * 1e3 for name, times in results["seconds_a_text"].items()}
+    single, together = (results[f"{name}_times_sentence_transformers"] for name in ("single", "together"))
+    yield (
+        f"One text after the other: {took['single']:.1f} ms each, **{single:.1f} times faster** than the same encoder through "
+        f"`sentence-transformers`; many at once: {took['together']:.1f} ms each, **{together:.1f} times**. In whole numbers: the least "
+        f"cosine between the two vectors of a text is {results['least_cosine']:.3f}. One core. {_made(results)}"
+    )
+
+
+def off_policy(results: Results) -> Iterator[str]:
+    """Yield the numbers of results/off_policy.json."""
+    titles = {"ips": "IPS", "snips": "SNIPS", "dr": "DR"}
+    told = {name: results["estimates"][name] for name in titles}
+    said = ", ".join(f"{titles[name]} {one['value']:.2%} ({one['low']:.2%} to {one['high']:.2%})" for name, one in told.items())
+    yield (
+        f"Open Bandit Dataset, men: from {results['decisions']:,} choices drawn evenly, of which {results['even_rate']:.2%} were clicked, "
+        f"the value of Thompson sampling is estimated as {said}; it earned {results['bandit_rate']:.2%}. {_made(results)}"
+    )
+
+
 SECTIONS: dict[str, Callable[[Results], Iterator[str]]] = {
     "contest": contest,
     "overload": overload,
@@ -220,6 +270,10 @@ SECTIONS: dict[str, Callable[[Results], Iterator[str]]] = {
     "costs": costs,
     "value_rates": value_rates,
     "friction_rates": friction_rates,
+    "placement": placement,
+    "journey_rates": journey_rates,
+    "text_rates": text_rates,
+    "off_policy": off_policy,
     "gpu_rates": gpu_rates,
     "price_rates": price_rates,
     "profit": profit,

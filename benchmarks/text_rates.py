@@ -63,7 +63,7 @@ def main() -> None:
 
     torch.set_num_threads(1)
     theirs = SentenceTransformer(str(minilm.model_path()), device="cpu")
-    encoder = minilm.whole_numbers(emotion.ranges(bundles.load(_packaged())))
+    encoder = minilm.whole_numbers(minilm.encoder(), emotion.ranges(bundles.load(_packaged())))
     texts = list(TEXTS)
     right = theirs.encode(texts)
     cosine = float((ours(encoder, texts) * right).sum(axis=1).min())

@@ -23,6 +23,7 @@ from serving.service import Question, score
 from serving.settings import Settings
 from serving.shared import Shared
 from serving.stores.features import Features
+from serving.stores.sessions import Sessions
 from serving.watcher import Prepare, Watcher
 from training.registry import Registry
 
@@ -57,8 +58,9 @@ class Application:
         self.metrics = Metrics()
         self.cache = self._open_cache()
         self.features = self._open_features()
+        self.sessions = self._open_sessions()
         self.registry = Registry(settings.models.registry, Path(settings.home) / "fetched")
-        self.questions = [Question(engine, settings, scoring, self.cache, self.features) for engine in self._own()]
+        self.questions = [Question(engine, settings, scoring, self.cache, self.features, self.sessions) for engine in self._own()]
         self.watchers = [Watcher(question, self.registry, settings, loading, self._elsewhere) for question in self.questions]
         for watcher in self.watchers:
             await watcher.once()
@@ -126,6 +128,14 @@ class Application:
         features = Features(wanted.redis_url, wanted.timeout_ms / 1000, wanted.fresh_s)
         self._closing.push_async_callback(features.aclose)
         return features
+
+    def _open_sessions(self) -> Sessions | None:
+        wanted = self.settings.features
+        if wanted.redis_url is None or not any(engine.memory for engine in self._own()):
+            return None
+        sessions = Sessions(wanted.redis_url, wanted.timeout_ms / 1000)
+        self._closing.push_async_callback(sessions.aclose)
+        return sessions
 
     async def _decide_sharing(self) -> None:
         """A shared cache must be cheaper than the answer: compare a round trip with a score, engine by engine."""

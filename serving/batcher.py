@@ -12,6 +12,7 @@ import itertools
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
+from itertools import repeat
 from typing import Any, NamedTuple
 
 from serving.cost import Cost
@@ -33,7 +34,9 @@ Done = Callable[["Scored | Exception"], None]
 
 
 class Scored(NamedTuple):
-    """One answer, encoded, with the seconds its stages took: of the whole batch, since its rows waited for all of it."""
+    """One answer, encoded, with the seconds its stages took: of the whole batch, since its rows waited for all of it. `kept`: what is to be
+    remembered.
+    """
 
     body: bytes
     queue_s: float
@@ -41,15 +44,19 @@ class Scored(NamedTuple):
     model_s: float
     encode_s: float
     lean: bool = False
+    kept: bytes | None = None
 
 
 class Stages(NamedTuple):
-    """What scoring one batch gave: a body for each request, in order, and the seconds of each stage."""
+    """What scoring one batch gave: a body for each request, in order, and the seconds of each stage; `kept`: what is to be remembered of
+    each, where the engine remembers.
+    """
 
     bodies: Sequence[bytes]
     features_s: float
     model_s: float
     encode_s: float
+    kept: Sequence[bytes | None] = ()
 
 
 class Job:
@@ -291,14 +298,14 @@ class Batcher:
         self.batches += 1
         self.rows += len(batch)
         self.lean_rows += len(batch) if lean else 0
-        _, features_s, model_s, encode_s = stages
-        for job, body in zip(batch, stages.bodies, strict=True):
+        _, features_s, model_s, encode_s, kept = stages
+        for job, body, keep in zip(batch, stages.bodies, kept or repeat(None, len(batch)), strict=True):
             if job.gone:
                 self.skipped += 1
             elif job.deadline < now:
                 job.done(_late(job.deadline, now))
             else:
-                job.done(Scored(body, began - job.since, features_s, model_s, encode_s, lean))
+                job.done(Scored(body, began - job.since, features_s, model_s, encode_s, lean, keep))
         end = time.monotonic()
         cost = self.lean if lean else self.full
         cost.learn(len(batch), end - began)

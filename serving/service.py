@@ -5,7 +5,7 @@ import itertools
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import msgspec
 
@@ -13,12 +13,15 @@ from serving import cache as caching
 from serving.batcher import NORMAL, Batcher, Scored, Stages
 from serving.cache import Cache
 from serving.engines import Engine, Scorer
-from serving.engines.lookup import Lookup, Stored
+from serving.engines.memory import Memory
 from serving.engines.types import Rung
-from serving.errors import NotReadyError, OverloadedError
+from serving.errors import NotReadyError, OverloadedError, StoreUnavailableError
 from serving.outcome import outcome, tell
 from serving.settings import Settings
 from serving.stores.features import Features
+from serving.stores.sessions import Sessions
+
+T = TypeVar("T")
 
 _encode = msgspec.json.Encoder().encode
 
@@ -66,10 +69,16 @@ class Question:
     """One engine, answered by whichever model is live. Everything here runs on one event loop, but `Scorer` calls may run in `executor`."""
 
     def __init__(
-        self, engine: Engine, settings: Settings, executor: Executor, cache: Cache | None = None, features: Features | None = None
+        self,
+        engine: Engine,
+        settings: Settings,
+        executor: Executor,
+        cache: Cache | None = None,
+        features: Features | None = None,
+        sessions: Sessions | None = None,
     ) -> None:
         self.engine = engine
-        self._features = features
+        self._features, self._sessions = features, sessions
         self.use_shared = False
         self.choices: Sequence[str] = ()
         self._live: Scorer | None = None
@@ -136,26 +145,29 @@ class Question:
 
         Call what it returns, if anything, when nobody waits for the answer any more. `fresh` does not look into the cache.
         """
-        lookup, features, how = self.engine.lookup, self._features, _How(request, deadline, fresh, priority)
+        how = _How(request, deadline, fresh, priority)
+        if self.engine.memory is not None and (entity := self.engine.memory.key(request)) is not None:
+            return self._begin_remembered(self.engine.memory, entity, done, how)
+        lookup, features = self.engine.lookup, self._features
         if lookup is None or features is None or (entity := lookup.key(request)) is None:
             return self._begin(request, done, how)
         if self._live is not None and (hit := self._peek(self._key(self._live, how))) is not None:
             done(hit)
             return None
-        return self._look_up(features.get(lookup, entity), lookup, done, how)
+        return self._after(features.get(lookup, entity), lambda found: self._begin(lookup.filled(request, found), done, how), done)
 
-    def _look_up(self, reading: "asyncio.Future[Stored | None]", lookup: Lookup, done: Done, how: "_How") -> Cancel | None:
+    def _after(self, reading: "asyncio.Future[T]", begin: Callable[[T], Cancel | None], done: Done) -> Cancel:
         """Begin to answer once what is stored of the entity is here."""
         cancel: list[Cancel] = []
 
-        def ended(reading: "asyncio.Future[Stored | None]") -> None:
+        def ended(reading: "asyncio.Future[T]") -> None:
             if reading.cancelled():
                 return
             found = outcome(reading)
             try:
                 if isinstance(found, Exception):
                     raise found
-                begun = self._begin(lookup.filled(how.asked, found), done, how)
+                begun = begin(found)
             except Exception as error:
                 done(error)
                 return
@@ -190,6 +202,41 @@ class Question:
         job = self.batcher.put(request, deadline, deliver, priority)
         if isinstance(job, OverloadedError):
             done(self._instead(key, live, request) or job)
+            return None
+        return job.cancel
+
+    def _begin_remembered(self, memory: Memory, entity: str, done: Done, how: "_How") -> Cancel | None:
+        """Begin to answer a request that goes on from the ones before it, or is to be remembered; no cache knows it."""
+        if self._sessions is None:
+            done(StoreUnavailableError("there is no store to remember sessions in: set features.redis_url, or send the whole session"))
+            return None
+        if not memory.reads(how.asked):
+            return self._remember(how.asked, memory, entity, done, how)
+        reading = self._sessions.read(memory, entity)
+        return self._after(reading, lambda found: self._remember(memory.filled(how.asked, found), memory, entity, done, how), done)
+
+    def _remember(self, request: msgspec.Struct, memory: Memory, entity: str, done: Done, how: "_How") -> Cancel | None:
+        """Begin to answer; the answer is given once what is to be remembered of it is."""
+        live, sessions = self._live, self._sessions
+        assert sessions is not None, "a request to be remembered without a store; this is a bug"
+        if live is None:
+            done(NotReadyError(f"no model for {self.engine.name} is loaded yet"))
+            return None
+
+        def deliver(scored: Scored | Exception) -> None:
+            if isinstance(scored, Exception) or scored.kept is None:
+                done(scored if isinstance(scored, Exception) else _answered(scored, "bypass"))
+                return
+            sessions.write(memory, entity, scored.kept).add_done_callback(lambda writing: written(writing, scored))
+
+        def written(writing: "asyncio.Future[None]", scored: Scored) -> None:
+            if not writing.cancelled():
+                error = writing.exception()
+                done(error if isinstance(error, Exception) else _answered(scored, "bypass"))
+
+        job = self.batcher.put(request, how.deadline, deliver, how.priority)
+        if isinstance(job, OverloadedError):
+            done(job)
             return None
         return job.cancel
 
@@ -278,7 +325,7 @@ class Question:
     def _score(self, requests: list[Any], lean: bool) -> Stages:
         live = self._live
         assert live is not None, "a batch without a live model; this is a bug"
-        return score(live, requests, lean)
+        return score(live, requests, lean, self.engine.memory)
 
 
 class Spare:
@@ -300,10 +347,16 @@ class Spare:
         self._seconds -= seconds
 
 
-def score(scorer: Scorer, requests: list[Any], lean: bool = False, clock: Callable[[], float] = time.perf_counter) -> Stages:
+def score(
+    scorer: Scorer,
+    requests: list[Any],
+    lean: bool = False,
+    memory: Memory | None = None,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Stages:
     """Return the encoded answers of one batch: rows become columns, columns are scored, answers become rows again.
 
-    `lean` leaves out what the engine can leave out.
+    `lean` leaves out what the engine can leave out; `memory` says what is to be remembered of it.
     """
     t0 = clock()
     columns = scorer.columns(requests)
@@ -313,7 +366,8 @@ def score(scorer: Scorer, requests: list[Any], lean: bool = False, clock: Callab
     answers = scorer.run(columns)
     t2 = clock()
     bodies = [_encode(row) for row in scorer.rows(requests, answers)]
-    return Stages(bodies, t1 - t0, t2 - t1, clock() - t2)
+    kept = () if memory is None else memory.kept(scorer, requests, answers)
+    return Stages(bodies, t1 - t0, t2 - t1, clock() - t2, kept)
 
 
 def _answered(scored: Scored, state: CacheState) -> Asked:

@@ -701,6 +701,11 @@ def journey_margins(page: Sequence[int], seconds: Sequence[float], attributes: A
     for place, (one, at) in enumerate(zip(page, seconds, strict=True)):
         gap = at - seconds[place - 1] if place else 0.0
         state = journey_advance(state, one, gap, at - seconds[0], place, attributes, net)
+    return journey_said(state, attributes, net)
+
+
+def journey_said(state: Any, attributes: Any, net: Any) -> Any:
+    """Return the network's outputs float64 [outputs] of a state."""
     return _gelu(np.concatenate([state, attributes]) @ net.hidden + net.hidden_bias) @ net.out + net.out_bias
 
 

@@ -34,6 +34,7 @@ def train(
     score: Annotated[
         Path | None, typer.Option("--score", metavar="FILE", help="value: write every customer into it, .csv or .parquet.")
     ] = None,
+    full: Annotated[bool, typer.Option("--full", help="emotion: fine-tune the whole encoder, not the head alone; takes an hour.")] = False,
     seed: Seed = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -54,6 +55,7 @@ def train(
     columns = fields.mapping(maps, task, data)
     words = None if effects is None else tuple(word.strip() for word in effects.split(",") if word.strip())
     given: dict[str, Any] = {"effects": words, "positive": positive, "control": control, "split": split, "end": end, "score": score}
+    given["full"] = full or None
     options = {name: value for name, value in given.items() if value is not None}
     if unknown := [name for name in options if name not in model.options]:
         raise typer.BadParameter(f"--{unknown[0]} is nothing to {task}; leave it out")

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from kernels.parts import Parts
 from serving.engines.lookup import Lookup
+from serving.engines.memory import Memory
 from serving.errors import RevenueEngineError
 from serving.settings import Settings
 
@@ -72,6 +73,7 @@ class Engine:
     `check` raises what types cannot say: TooLargeError or InvalidRequestError. `example` serves the docs and warms a new model. `prepare`
     does what takes long about a bundle, perhaps in another process, and `load` makes a scorer of that and the bundle, or does it all.
     `lookup`: what a request may leave to be read from the feature store.
+    `memory`: what is remembered from one request to the next.
     `pooled`: what it takes to answer would delay other questions, so that a process of its own does; settings may place it elsewhere.
     `optional`: a server is ready without a model of it, and answers 503 there until the registry has one: none can be made beforehand.
     """
@@ -87,6 +89,7 @@ class Engine:
     prepare: Callable[["Bundle"], Parts] = _nothing
     optional: bool = False
     lookup: Lookup | None = None
+    memory: Memory | None = None
     pooled: bool = False
 
     def decode_example(self) -> Any:

@@ -1,9 +1,10 @@
 """What happens next in this session, and is it going badly? Events in; what will come, and the friction that can be counted, out."""
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import xxhash
@@ -17,6 +18,8 @@ from serving.engines import feelings, steps
 from serving.engines.consent import Consent, lacking
 from serving.engines.engine import Engine, Scorer
 from serving.engines.feelings import EmotionalState, Evidence, Level, StateScore
+from serving.engines.journey_state import Trace
+from serving.engines.memory import Memory
 from serving.engines.price_types import Currency
 from serving.engines.steps import MOST_CONTACTS, Contact, Measured, NextBestStep, Situation, Steps
 from serving.engines.types import (
@@ -42,11 +45,14 @@ from training import journey_table
 
 if TYPE_CHECKING:
     from training.bundle import Bundle
-    from training.models.journey import Columns, JourneyModel, Scores
+    from training.models.journey import Before, Columns, JourneyModel, Scores
 
 MOST_EVENTS, MOST_ATTRIBUTES = 10_000, 200
 _KIND = {**{name: code for code, name in enumerate(KINDS)}, "page_view": friction.PAGE, "product_view": friction.PAGE}
 _BITS = (1 << 63) - 1
+KEEP_S = 3600.0  # of what is remembered, after the last request: twice the pause that ends a session
+Remark = Literal["recomputed"]
+Whole = Annotated[float, Meta(ge=0, le=1e9, multiple_of=1)]
 
 
 class JourneyEvent(Wire, frozen=True, kw_only=True):
@@ -80,6 +86,14 @@ class JourneyRequest(Wire, frozen=True, kw_only=True):
     customer_id: Annotated[Id | None, Meta(description="Whose session it is, where that is known; passed through.")] = None
     consent: Consent = None
     as_of: Annotated[Moment | None, Meta(description="Events later than this are not known yet. Absent: now.")] = None
+    remember: Annotated[
+        bool | None,
+        Meta(description="Keep what is known of this session for an hour: the next request then needs only what is new (eventsBefore)."),
+    ] = None
+    events_before: Annotated[
+        Whole | None,
+        Meta(description="How many events of this session were sent before, with remember; `events` are those after them."),
+    ] = None
     order_value: Annotated[
         Money | None, Meta(description="What an order of this session would be worth; absent: what the model expects, where it can.")
     ] = None
@@ -92,6 +106,12 @@ class JourneyRequest(Wire, frozen=True, kw_only=True):
         Annotated[float, Meta(ge=-1080, le=1080)] | None,
         Meta(description="The customer's local time less UTC. Absent: not known, and so no message is sent at any hour."),
     ] = None
+
+
+class _Continued(JourneyRequest, frozen=True, kw_only=True):
+    """A request whose events go on from those that are remembered; never decoded from JSON."""
+
+    trace: Any
 
 
 class Step(Wire, frozen=True, kw_only=True):
@@ -128,6 +148,10 @@ class JourneyResponse(Wire, frozen=True, kw_only=True):
     ignored: Annotated[int, Meta(ge=0, description="Attributes that the model does not know.")]
     unknown_pages: Annotated[int, Meta(ge=0, description="Page events whose page the model does not know.")]
     later_events: Annotated[int, Meta(ge=0, description="Events after asOf, which were left out.")]
+    known_events: Annotated[int, Meta(ge=0, description="How many events of the session were sent so far: the next eventsBefore.")]
+    remarks: Annotated[
+        list[Remark], Meta(description="recomputed: what was remembered was another model's, and was made anew from the events.")
+    ]
     rung: Annotated[Rung, Meta(description="What there was time for under load: everything, or an answer of a while ago (Age).")]
     as_of: Annotated[datetime, Meta(tz=True, description="The moment the answer is for.")]
     model_version: str
@@ -137,7 +161,8 @@ class JourneyResponse(Wire, frozen=True, kw_only=True):
 class Asked(NamedTuple):
     """Requests as columns: what the model takes, how often everything was counted (int32 [n, 2 counted]), events left out, which pages.
 
-    ids: of sessions, for a batch job. shown: each session's latest page.
+    ids: of sessions, for a batch job. shown: each session's latest page. traces: what is known of the sessions that are remembered, but for
+    the networks' states; before: where those go on from; recomputed: whether that was another model's.
     """
 
     known: "Columns"
@@ -148,6 +173,9 @@ class Asked(NamedTuple):
     unknown: list[int]
     as_of_ms: list[float]
     ids: list[str]
+    traces: "list[Trace | None]"
+    before: "list[Before | None]"
+    recomputed: list[bool]
 
 
 class _Session(NamedTuple):
@@ -198,16 +226,25 @@ class JourneyScorer:
         now = self._clock() * 1000
         as_of = [now if request.as_of is None else epoch_ms(request.as_of) for request in requests]
         sessions = [_Session.until(request.events, until) for request, until in zip(requests, as_of, strict=True)]
-        known = self._known(requests, sessions)
+        known_before = [self._remembered(request) for request in requests]
+        traces = [
+            None if trace is None else _gone_on(trace, session, len(request.events))
+            for trace, session, request in zip(known_before, sessions, requests, strict=True)
+        ]
+        known = self._known(requests, sessions, traces)
+        before = [None if trace is None else self._before(trace) for trace in known_before]
         return Asked(
             known,
-            _counted(sessions),
-            [len(session.events) for session in sessions],
+            _counted(sessions, traces),
+            [len(session.events) if trace is None else trace.events for session, trace in zip(sessions, traces, strict=True)],
             [len(request.events) - len(session.events) for request, session in zip(requests, sessions, strict=True)],
-            [session.events[session.pages[-1]].page if session.pages else None for session in sessions],
+            [_shown(session, trace) for session, trace in zip(sessions, traces, strict=True)],
             [int((known.page[begin:end] == journey_table.UNKNOWN).sum()) for begin, end in zip(known.begins, known.ends, strict=True)],
             as_of,
             [request.session_id for request in requests],
+            traces,
+            before,
+            [trace is not None and bool(trace.pages) and trace.version != self.version for trace in known_before],
         )
 
     def lean(self, columns: Asked) -> Asked:
@@ -221,7 +258,7 @@ class JourneyScorer:
         """Return scores as columns."""
         score = np.empty(len(columns.counts))
         friction.friction_scores(columns.counts, score)
-        return Answers(columns, self._model.score(columns.known), score)
+        return Answers(columns, self._model.score(columns.known, columns.before), score)
 
     def rows(self, requests: Sequence[JourneyRequest], answers: Answers) -> list[JourneyResponse]:
         """Return one response for each request, in order."""
@@ -236,7 +273,9 @@ class JourneyScorer:
             found.offsets, self._model.code(found.pages), found.seconds, found.ended, _attributes(found, self._model.attributes)
         )
         counts = np.zeros((sessions, 2 * len(COUNTED)), np.int32)
-        return Asked(known, counts, [0] * sessions, [0] * sessions, [None] * sessions, [0] * sessions, [0.0] * sessions, found.ids)
+        zeros = [0] * sessions
+        nothing: Any = [None] * sessions
+        return Asked(known, counts, zeros, zeros, nothing, zeros, [0.0] * sessions, found.ids, nothing, nothing, [False] * sessions)
 
     def answers_frame(self, answers: Answers) -> dict[str, NDArray[Any] | list[Any]]:
         """Return the output columns of a batch job."""
@@ -251,9 +290,40 @@ class JourneyScorer:
             "modelVersion": [self.version] * len(scores.conversion),
         }
 
-    def _known(self, requests: Sequence[JourneyRequest], sessions: "Sequence[_Session]") -> "Columns":
-        offsets = np.cumsum([0, *(len(session.pages) for session in sessions)]).astype(np.int64)
-        moments = [np.array([session.moments[place] for place in session.pages], np.float64) for session in sessions]
+    def kept(self, requests: Sequence[JourneyRequest], answers: Answers) -> list[bytes | None]:
+        """Return what is to be remembered of each session, None where that was not asked for."""
+        table = zip(requests, answers.asked.traces, answers.scores.after, strict=True)
+        return [
+            trace._replace(version=self.version, states=states).packed() if request.remember and trace and states is not None else None
+            for request, trace, states in table
+        ]
+
+    def _remembered(self, request: JourneyRequest) -> "Trace | None":
+        """Return what is remembered of a session: nothing of one that begins, None of one that is not to be remembered."""
+        if isinstance(request, _Continued):
+            trace: Trace = request.trace
+            return trace
+        return Trace.begun(*self._model.state_shape) if request.remember else None
+
+    def _before(self, trace: "Trace") -> "Before":
+        """Return where the networks go on from: the beginning, where what is remembered was another model's."""
+        from training.models.journey import Before
+
+        shape = self._model.state_shape
+        if trace.version != self.version or trace.states.size != shape[0] * shape[1]:
+            return Before(np.zeros(shape, np.float32), 0)
+        return Before(trace.states.reshape(shape), len(trace.pages))
+
+    def _known(self, requests: Sequence[JourneyRequest], sessions: "Sequence[_Session]", traces: "Sequence[Trace | None]") -> "Columns":
+        pages = [
+            [session.events[place].page for place in session.pages] if trace is None else trace.pages
+            for session, trace in zip(sessions, traces, strict=True)
+        ]
+        offsets = np.cumsum([0, *map(len, pages)]).astype(np.int64)
+        moments = [
+            np.array([session.moments[place] for place in session.pages] if trace is None else trace.moments, np.float64)
+            for session, trace in zip(sessions, traces, strict=True)
+        ]
         stamps = [np.maximum.accumulate(times) for times in moments]
         seconds = [(stamp - stamp[:1]) / 1000 for stamp in stamps]
         given = [
@@ -262,7 +332,7 @@ class JourneyScorer:
         ]
         return _columns(
             offsets,
-            self._model.code([session.events[place].page for session in sessions for place in session.pages]),
+            self._model.code([page for own in pages for page in own]),
             np.concatenate([np.empty(0), *seconds]).astype(np.float32),
             np.array([bool(request.session_ended) for request in requests], np.float32),
             np.array(given, np.float32).reshape(len(requests), len(self._model.attributes)),
@@ -296,6 +366,8 @@ class JourneyScorer:
             ignored=sum(value is not None and name not in names for name, value in given.items()),
             unknown_pages=asked.unknown[place],
             later_events=asked.later[place],
+            known_events=len(request.events) if (trace := asked.traces[place]) is None else trace.events,
+            remarks=["recomputed"] if asked.recomputed[place] else [],
             rung="full",
             as_of=moment(asked.as_of_ms[place]),
             model_version=self.version,
@@ -347,17 +419,38 @@ def _attributes(found: journey_table.Journeys, names: Sequence[str]) -> NDArray[
     return out
 
 
-def _counted(sessions: "Sequence[_Session]") -> NDArray[np.int32]:
-    """Return what `kernels.friction` counts of sessions, int32 [sessions, 2 counted]."""
-    offsets = np.cumsum([0, *(len(session.events) for session in sessions)]).astype(np.int64)
-    events = [event for session in sessions for event in session.events]
-    out = np.empty((len(sessions), 2 * len(COUNTED)), np.int32)
+def _gone_on(trace: "Trace", session: _Session, sent: int) -> "Trace":
+    """Return what is known of a session after the events of a request, of which `sent` came: those after asOf are forgotten."""
+    ints, reals = trace.ints.copy(), trace.reals.copy()
+    for event, kind, stamp in zip(session.events, session.kinds, session.moments, strict=True):
+        x, y, wait = (math.nan if value is None else value for value in (event.x, event.y, event.wait_ms))
+        friction.update(kind, int(stamp), x, y, _hash(event.element_id), _hash(event.url or event.page), wait, DEFAULTS, ints, reals)
+    pages = [session.events[place].page for place in session.pages]
+    moments = [session.moments[place] for place in session.pages]
+    return trace._replace(
+        events=trace.events + sent, pages=[*trace.pages, *pages], moments=[*trace.moments, *moments], ints=ints, reals=reals
+    )
+
+
+def _shown(session: _Session, trace: "Trace | None") -> str | None:
+    """Return the latest page of a session."""
+    if trace is not None:
+        return trace.pages[-1] if trace.pages else None
+    return session.events[session.pages[-1]].page if session.pages else None
+
+
+def _counted(sessions: "Sequence[_Session]", traces: "Sequence[Trace | None]") -> NDArray[np.int32]:
+    """Return what `kernels.friction` counts of sessions, int32 [sessions, 2 counted]; of those that are remembered it has been counted."""
+    fresh = [session if trace is None else _NO_EVENT for session, trace in zip(sessions, traces, strict=True)]
+    offsets = np.cumsum([0, *(len(session.events) for session in fresh)]).astype(np.int64)
+    events = [event for session in fresh for event in session.events]
+    out = np.empty((len(fresh), 2 * len(COUNTED)), np.int32)
     place = [(event.x, event.y, event.wait_ms) for event in events]
     x, y, wait = np.array(place, np.float32).reshape(-1, 3).T.copy() if place else np.empty((3, 0), np.float32)
     friction.friction(
         offsets,
-        np.array([kind for session in sessions for kind in session.kinds], np.int8),
-        np.array([moment for session in sessions for moment in session.moments], np.int64),
+        np.array([kind for session in fresh for kind in session.kinds], np.int8),
+        np.array([moment for session in fresh for moment in session.moments], np.int64),
         x,
         y,
         np.array([_hash(event.element_id) for event in events], np.int64),
@@ -366,7 +459,13 @@ def _counted(sessions: "Sequence[_Session]") -> NDArray[np.int32]:
         DEFAULTS,
         out,
     )
+    for row, trace in enumerate(traces):
+        if trace is not None:
+            out[row] = trace.ints[friction.COUNTS : friction.COUNTS + out.shape[1]]
     return out
+
+
+_NO_EVENT = _Session([], [], [], [])
 
 
 def _hash(text: str | None) -> int:
@@ -387,6 +486,30 @@ def check(request: JourneyRequest) -> None:
         wrong.append(FieldProblem("attributes", "expected numbers from -1e12 to 1e12"))
     if wrong:
         raise InvalidRequestError(wrong)
+
+
+def session_key(request: JourneyRequest) -> str | None:
+    """Return the session that is remembered, None where nothing is."""
+    return request.session_id if request.remember or request.events_before else None
+
+
+def continued(request: JourneyRequest, content: bytes | None) -> JourneyRequest:
+    """Return the request with what is remembered of its session; events that are known already, since it was sent twice, are left out.
+
+    Raises InvalidRequestError where less is remembered than the request goes on from, TooLargeError where it comes to too much.
+    """
+    trace, before = None if content is None else Trace.read(content), int(request.events_before or 0)
+    known = 0 if trace is None else trace.events
+    if trace is None or known < before:
+        told = f"{known} events of this session are remembered, not {before}: send all after those, with eventsBefore {known}"
+        raise InvalidRequestError([FieldProblem("eventsBefore", told)])
+    events = request.events[known - before :]
+    if known + len(events) > MOST_EVENTS:
+        raise TooLargeError(
+            f"the session has {known + len(events):,} events, at most {MOST_EVENTS:,} are remembered; begin it anew", "events"
+        )
+    fields = {name: getattr(request, name) for name in request.__struct_fields__}
+    return _Continued(**{**fields, "events": events, "trace": trace})
 
 
 def prepare(bundle: "Bundle") -> Parts:
@@ -434,5 +557,13 @@ JOURNEY = Engine(
     prepare=prepare,
     load=load,
     optional=True,
+    memory=Memory(
+        "session",
+        session_key,
+        reads=lambda request: bool(request.events_before),
+        filled=continued,
+        kept=lambda scorer, requests, answers: scorer.kept(requests, answers),
+        keep_s=KEEP_S,
+    ),
     pooled=True,
 )

@@ -108,3 +108,12 @@ def test_a_session_alone_has_the_bits_it_has_among_others(net, drawn):
         one = slice(row, row + 1)
         journey.journey_margins(begins[one], ends[one], page, seconds, attributes[one], net, np.zeros(1, np.int64), alone)
         assert alone[0].tobytes() == out[row].tobytes()
+
+
+def test_a_state_says_what_it_said_after_its_last_event(net):
+    attributes, state = given_of([1])[0], np.random.default_rng(0).normal(size=WIDTH).astype(np.float32)
+    after, said, again = state.copy(), np.empty(OUTPUTS, np.float32), np.empty(OUTPUTS, np.float32)
+    journey.journey_advance(1, 2.0, 5.0, 3, attributes, net, after, said)
+    journey.journey_said(attributes, net, after, again)
+    assert said.tobytes() == again.tobytes()
+    np.testing.assert_allclose(again, naive.journey_said(after, attributes, net), rtol=1e-4, atol=1e-4)

@@ -168,3 +168,75 @@ def test_every_state_is_scored_from_its_evidence_alone(counts):
         assert 0 <= one.score < 1
         assert {evidence.detector for evidence in one.evidence} == counts.keys() & feelings.WEIGHTS.get(one.state, {}).keys()
     assert feelings.state(said) == "neutral" or max(one.score for one in said) >= feelings.LEAST_SCORE
+
+
+def told(scorer, body, remembered):
+    """Answer a request as a server with a memory does: `remembered` holds what was kept of each session."""
+    request = asked(body.pop("events"), **body)
+    memory = JOURNEY.memory
+    key = memory.key(request)
+    if key is not None and memory.reads(request):
+        request = memory.filled(request, remembered.get(key))
+    answers = scorer.run(scorer.columns([request]))
+    (kept,) = memory.kept(scorer, [request], answers)
+    if kept is not None:
+        remembered[key] = kept
+    return scorer.rows([request], answers)[0]
+
+
+KINDS_DRAWN = st.sampled_from(["page_view", "click", "error_click", "wait", "levitate"])
+EVENTS_DRAWN = st.lists(st.tuples(KINDS_DRAWN, st.integers(0, 400), st.sampled_from(["0", "1", "4", "nowhere", None])), max_size=25)
+
+
+@settings(max_examples=40, deadline=None)
+@given(EVENTS_DRAWN, st.lists(st.integers(0, 25), max_size=3))
+def test_a_session_that_is_sent_in_parts_has_the_answer_of_the_whole(scorer, drawn, cuts):
+    """Every number is the same, to the bit, wherever the session is cut."""
+    events = [event(kind, seconds, page=page, elementId="buy", x=5, y=5, waitMs=3500) for kind, seconds, page in drawn]
+    ends = [*sorted(min(cut, len(events)) for cut in cuts), len(events)]
+    remembered, before = {}, 0
+    for end in ends:
+        got = told(
+            scorer, {"events": events[before:end], "remember": True, "eventsBefore": before, "attributes": {"static0": 1}}, remembered
+        )
+        before = end
+    whole = answer(scorer, events, attributes={"static0": 1})
+    assert got == msgspec.structs.replace(whole, remarks=got.remarks)
+    assert (got.known_events, got.remarks) == (len(events), [])
+
+
+def test_a_request_that_is_sent_twice_counts_once(scorer):
+    remembered = {}
+    told(scorer, {"events": RAGE[:2], "remember": True}, remembered)
+    once = told(scorer, {"events": RAGE[2:], "remember": True, "eventsBefore": 2}, remembered)
+    assert told(scorer, {"events": RAGE[2:], "remember": True, "eventsBefore": 2}, remembered) == once
+
+
+def test_what_another_model_remembered_is_made_anew_and_said_so(scorer, bundle_of):
+    other = JourneyScorer(JourneyModel.load(bundle_of("journey")), steps.load(CONFIGS / "steps.yaml"), lambda: NOW)
+    other._model.version = "journey-of-before"
+    remembered = {}
+    told(other, {"events": RAGE[:2], "remember": True}, remembered)
+    got = told(scorer, {"events": RAGE[2:], "remember": True, "eventsBefore": 2}, remembered)
+    assert got.remarks == ["recomputed"]
+    assert got.conversion_probability == answer(scorer, RAGE).conversion_probability
+    assert told(scorer, {"events": [], "remember": True, "eventsBefore": 4}, remembered).remarks == []
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\x93\x01\x02\x03", "fewer"])
+def test_less_than_what_a_request_goes_on_from_is_named_with_what_to_send(scorer, content):
+    remembered = {}
+    if content == "fewer":
+        told(scorer, {"events": RAGE[:1], "remember": True}, remembered)
+    elif content is not None:
+        remembered["s-1"] = content
+    known = len(remembered) if content == "fewer" else 0
+    with pytest.raises(InvalidRequestError, match=f"{known} events of this session are remembered, not 3.*eventsBefore {known}"):
+        told(scorer, {"events": RAGE[3:], "eventsBefore": 3}, remembered)
+
+
+def test_a_session_that_grows_too_long_is_refused(scorer):
+    remembered = {}
+    told(scorer, {"events": [event("click", 0)] * MOST_EVENTS, "remember": True}, remembered)
+    with pytest.raises(TooLargeError, match="begin it anew"):
+        told(scorer, {"events": [event("click", 0)], "eventsBefore": MOST_EVENTS}, remembered)

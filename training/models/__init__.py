@@ -52,5 +52,7 @@ MODELS: Mapping[str, Model] = {
     "value": Model("training.models.value_training", "training.transactions_table", options=("split", "end", "score"), simulated=False),
     "churn": Model("training.models.churn_training", "training.customer_table", options=("positive", "control"), simulated=False),
     "journey": Model("training.models.journey_training", "training.journey_table", simulated=False),
-    "emotion": Model("training.models.emotion_training", "training.emotion_table", simulated=False, packaged="emotion_head"),
+    "emotion": Model(
+        "training.models.emotion_training", "training.emotion_table", options=("full",), simulated=False, packaged="emotion_head"
+    ),
 }

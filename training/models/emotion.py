@@ -2,6 +2,7 @@
 
 head.safetensors  the head's weights, most of them int8 with a scale each row
 ranges.safetensors  what comes into each of the encoder's linear maps (`int8`)
+encoder.safetensors  its weights in float16, where it was fine-tuned (`emotion_full`); else they are the package's
 outputs.json      of every emotion and group: its log-odds as a sum of all margins, the threshold, and how often it was there
 metrics.json      how well that does on texts it never saw (`emotion_training`)
 card.md           the same for people
@@ -28,6 +29,7 @@ from training.models.minilm import LAYERS, WIDTH, Encoder, Pieces
 
 TASK = "emotion"
 HEAD, RANGES, OUTPUTS, METRICS, CARD = "head.safetensors", "ranges.safetensors", "outputs.json", "metrics.json", "card.md"
+ENCODER = "encoder.safetensors"
 NAMES: tuple[str, ...] = (*EMOTIONS, *(f"ekman:{name}" for name in EKMAN), "frustration")
 SEEN = (LAYERS + 4) * WIDTH  # numbers that the head sees of a text: LAYERS + 1 means, two maxima, the first piece's
 HIDDEN = 160
@@ -120,7 +122,8 @@ class EmotionModel:
         torch.set_num_threads(1)  # sums of several threads differ in their last bits
         try:
             head = Head.unpacked(load(bundle.read(HEAD)))
-            encoder = minilm.whole_numbers(ranges(bundle))
+            own = load(bundle.read(ENCODER)) if ENCODER in bundle.manifest["files"] else None
+            encoder = minilm.whole_numbers(minilm.encoder(own), ranges(bundle))
             return cls(encoder, head, bundle.json(OUTPUTS), bundle.version)
         except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
             raise boosted.unloadable(bundle, error) from error

@@ -8,6 +8,13 @@ def card(meta: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
     """Return the card as Markdown; meta: what the manifest says, metrics: the content of metrics.json."""
     data = meta["trainingData"]
     rows = "\n".join(f"| {one['name']} | {one['f1']:.3f} | {one['ece']:.3f} | {one['texts']:,} |" for one in metrics["outputs"])
+    tuned = "it is used as it is, only the head was learned"
+    if meta["encoder"].get("fineTuned"):
+        tuned = "all of its weights were fine-tuned on them"
+        "all of its weights were fine-tuned on them"
+        if meta["encoder"].get("fineTuned")
+        else "it is used as it is, only the head was learned"
+    )
     return f"""# What feeling is in this text?
 
 Calibrated probabilities that readers find each of 27 emotions, or none (neutral), in a text; Ekman's groups, and whether any of anger,
@@ -31,7 +38,7 @@ the answer is profiling, so the request must say that the purpose `profiling` wa
 ## Data
 
 `{data["name"]}`, SHA-256 `{data["sha256"]}`: {data["texts"]:,} texts. The encoder is all-MiniLM-L6-v2, as the package
-`{meta["encoder"]["package"]}` carries it ({meta["encoder"]["licence"]}); it is used as it is, only the head was learned.
+`{meta["encoder"]["package"]}` carries it ({meta["encoder"]["licence"]}); {tuned}.
 
 ## How good it is
 

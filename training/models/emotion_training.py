@@ -15,7 +15,7 @@ from training import emotion_table, evaluate, frames
 from training.bundle import Bundle
 from training.emotion_table import EKMAN, EMOTIONS, Texts
 from training.errors import CellError, TableError
-from training.models import emotion, emotion_card, int8, minilm
+from training.models import emotion, emotion_card, emotion_full, int8, minilm
 from training.models.calibration import probability
 from training.models.emotion import NAMES, SEEN, Head
 from training.models.minilm import Encoder, Pieces
@@ -44,12 +44,12 @@ class Encoded(NamedTuple):
     y: NDArray[np.float32]
 
 
-def train(data: Path, out: Path, *, mapping: Mapping[str, str], seed: int, progress: Progress) -> Bundle:
+def train(data: Path, out: Path, *, mapping: Mapping[str, str], seed: int, progress: Progress, full: bool = False) -> Bundle:
     """Fit on the texts in `data`, judge, write the bundle into `out` (new or empty) and return it.
 
     data: .tsv without a header, .csv, .csv.gz, .parquet, or a folder with train.tsv, and dev.tsv to judge by. Without that the model is
-    judged by the folds that chose its thresholds. Raises TableError for a wrong or insufficient table, BundleError when `out`
-    is taken.
+    judged by the folds that chose its thresholds. full: fine-tune the whole encoder first, and not the head alone. Raises TableError for a
+    wrong or insufficient table, BundleError when `out` is taken.
     """
     bundles.require_free(out)
     progress("reading", 0.0)
@@ -59,21 +59,23 @@ def train(data: Path, out: Path, *, mapping: Mapping[str, str], seed: int, progr
     threads = torch.get_num_threads()
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     try:
-        ranges = minilm.ranges(emotion.pieces(texts.texts[:: -(-len(texts.texts) // RANGED)]))
-        encoder = minilm.whole_numbers(ranges)
-        whole = encoded(texts, encoder, lambda share: progress("encoding texts", 0.03 + 0.68 * share))
-        judged = None if dev is None else encoded(dev, encoder, lambda share: progress("encoding texts to judge by", 0.71 + 0.08 * share))
         fold = np.random.default_rng(seed).permutation(len(texts.texts)) % FOLDS
-        held = held_out(whole, fold, seed, lambda said, share: progress(said, 0.79 + 0.16 * share))
-        head = fit(whole, np.arange(len(fold)), seed, lambda said, share: progress(f"fitting, {said}", 0.95 + 0.04 * share))
-        outputs, figures = judge(head, whole.y, held, judged)
+        own = _fine_tuned(texts, fold, seed, progress) if full else None
+        later = partial(_later, progress, 0.6 if full else 1.0)
+        sample = emotion.pieces(texts.texts[:: -(-len(texts.texts) // RANGED)])
+        ranges = minilm.ranges(minilm.encoder(own), sample)
+        encoder = minilm.whole_numbers(minilm.encoder(own), ranges)
+        whole = encoded(texts, encoder, lambda share: later("encoding texts", 0.03 + 0.68 * share))
+        judged = None if dev is None else encoded(dev, encoder, lambda share: later("encoding texts to judge by", 0.71 + 0.08 * share))
+        head, rows, held = learned(whole, fold, full, seed, later)
+        outputs, figures = judge(head, whole.y[rows], held, judged)
     finally:
         torch.set_num_threads(threads)
     progress("writing", 0.99)
     metrics = {**figures, "texts": len(texts.texts), "seed": seed, "judgedBy": "folds of the texts" if dev is None else DEV, "warnings": []}
     meta = {
         "trainingData": {"name": path.name, "texts": len(texts.texts), "sha256": fingerprint(path)},
-        "encoder": {"package": minilm.PACKAGE, "licence": "Apache-2.0", "longest": minilm.LONGEST},
+        "encoder": {"package": minilm.PACKAGE, "licence": "Apache-2.0", "longest": minilm.LONGEST, "fineTuned": full},
         "parameters": {"epochs": EPOCHS, "batch": BATCH, "hidden": emotion.HIDDEN, "seed": seed},
         "software": software("numpy", "torch", "tokenizers", "revenue-engine"),
     }
@@ -82,6 +84,7 @@ def train(data: Path, out: Path, *, mapping: Mapping[str, str], seed: int, progr
     files = {
         emotion.HEAD: save(head.packed()),
         emotion.RANGES: save(int8.packed(ranges)),
+        **({} if own is None else {emotion.ENCODER: save(own)}),
         emotion.OUTPUTS: bundles.encoded(outputs),
         emotion.METRICS: bundles.encoded(metrics),
         emotion.CARD: emotion_card.card(meta, metrics).encode(),
@@ -89,6 +92,19 @@ def train(data: Path, out: Path, *, mapping: Mapping[str, str], seed: int, progr
     bundle = bundles.write(out, task=emotion.TASK, files=files, meta=meta)
     progress("done", 1.0)
     return bundle
+
+
+def _later(progress: Progress, left: float, said: str, share: float) -> None:
+    """Report a share of what is left of the whole."""
+    progress(said, 1 - left + left * share)
+
+
+def _fine_tuned(texts: Texts, fold: NDArray[np.int64], seed: int, progress: Progress) -> dict[str, torch.Tensor]:
+    """Return the weights, float16, of the encoder fine-tuned on the texts that are not in the first fold."""
+    y = np.concatenate([texts.labels, emotion_table.grouped(texts.labels)], axis=1)
+    learn = np.flatnonzero(fold != 0)
+    module = emotion_full.fine_tuned(emotion.pieces(texts.texts), y, learn, seed, lambda said, share: progress(said, 0.4 * share))
+    return {name: tensor.half().contiguous() for name, tensor in module.state_dict().items()}
 
 
 def read(path: Path, mapping: Mapping[str, str]) -> Texts:
@@ -144,6 +160,20 @@ def fit(texts: Encoded, learn: NDArray[np.int64], seed: int, progress: Progress)
             total += float(loss.detach()) / batches
         progress(f"loss {total:.4f}", (epoch + 1) / EPOCHS)
     return Head.unpacked(head.eval().packed())
+
+
+def learned(texts: Encoded, fold: NDArray[np.int64], full: bool, seed: int, progress: Progress) -> tuple[Head, NDArray[np.int64], Floats]:
+    """Return the head, the texts to calibrate by, and their margins by a head that did not learn from them.
+
+    full: the encoder has seen all but the first fold, so that only that one is left to calibrate by, and the head must not see it either.
+    """
+    if full:
+        seen, rows = np.flatnonzero(fold != 0), np.flatnonzero(fold == 0)
+        head = fit(texts, seen, seed, lambda said, share: progress(f"fitting, {said}", 0.79 + 0.2 * share))
+        return head, rows, margins(head, texts, rows)
+    held = held_out(texts, fold, seed, lambda said, share: progress(said, 0.79 + 0.16 * share))
+    rows = np.arange(len(fold))
+    return fit(texts, rows, seed, lambda said, share: progress(f"fitting, {said}", 0.95 + 0.04 * share)), rows, held
 
 
 def held_out(texts: Encoded, fold: NDArray[np.int64], seed: int, progress: Progress) -> Floats:

@@ -53,7 +53,8 @@ class Columns(NamedTuple):
 class Scores(NamedTuple):
     """float64 [rows], calibrated: buys, leaves after this event (1 where the session has ended); steps [rows, pages]: the next page.
 
-    order_value: what an order is worth if there is one; churn: that the customer stays away; None where the model does not know.
+    order_value: what an order is worth if there is one; churn: that the customer stays away; None where the model does not know. after: the
+    networks' states float32 [networks, width] of the rows that went on from some, None of the others.
     """
 
     conversion: NDArray[np.float64]
@@ -61,6 +62,14 @@ class Scores(NamedTuple):
     steps: NDArray[np.float64]
     order_value: NDArray[np.float64] | None
     churn: NDArray[np.float64] | None
+    after: Sequence[NDArray[np.float32] | None] = ()
+
+
+class Before(NamedTuple):
+    """Where a session goes on from: states float32 [networks, width] after its first `events` page events."""
+
+    states: NDArray[np.float32]
+    events: int
 
 
 class JourneyModel:
@@ -119,16 +128,54 @@ class JourneyModel:
         """Return the numbers of pages, UNKNOWN of those that the model does not know."""
         return np.array([self.codes.get(page or "", UNKNOWN) for page in pages], np.int64)
 
-    def score(self, columns: Columns) -> Scores:
-        """Return the scores of sessions; of one without an event, what the model says before any."""
-        said, ended = margins(self._networks, self._scaling, columns), columns.ended > 0
+    @property
+    def state_shape(self) -> tuple[int, int]:
+        """Return how many networks there are, and how many numbers the state of each has."""
+        return len(self._networks), len(self._networks[0].bias)
+
+    def score(self, columns: Columns, before: Sequence[Before | None] = ()) -> Scores:
+        """Return the scores of sessions; of one without an event, what the model says before any.
+
+        before: for each row where it goes on from, if anywhere: the same bits, in constant time an event.
+        """
+        said, after = self._said(columns, before)
+        ended = columns.ended > 0
         X = stacked(columns, said, len(self.pages) + 1)
         trees = self._forest.margin(X)
         conversion = conversions(trees, of_purchase(said, ended), ended, self._blends)
         exits = np.where(ended, 1.0, probability(self._leaves.apply(said[:, EXIT].astype(np.float64))))
         following = np.exp(said[:, PAGES:] - said[:, PAGES:].max(axis=1, initial=0.0, keepdims=True)).astype(np.float64)
         following /= following.sum(axis=1, keepdims=True)
-        return Scores(conversion, exits, following, self.heads.order_value(X), self.heads.churn_risk(X))
+        return Scores(conversion, exits, following, self.heads.order_value(X), self.heads.churn_risk(X), after)
+
+    def _said(self, columns: Columns, before: Sequence[Before | None]) -> tuple[NDArray[np.float32], list[NDArray[np.float32] | None]]:
+        """Return what the networks say of each row, and the states of those that go on from some."""
+        whole = [row for row in range(len(columns.begins)) if not before or before[row] is None]
+        if len(whole) == len(columns.begins):
+            return margins(self._networks, self._scaling, columns), [None] * len(whole)
+        said = np.empty((len(columns.begins), PAGES + len(self.pages) + 1), np.float32)
+        after: list[NDArray[np.float32] | None] = [None] * len(said)
+        part = columns._replace(**{name: getattr(columns, name)[whole] for name in ("begins", "ends", "ended", "attributes")})
+        said[whole] = margins(self._networks, self._scaling, part)
+        for row, known in enumerate(before):
+            if known is not None:
+                after[row] = known.states.copy()
+                self._advance(columns, row, known.events, after[row], said[row])
+        return said, after
+
+    def _advance(self, columns: Columns, row: int, known: int, states: Any, said: NDArray[np.float32]) -> None:
+        """Take the events of a row after the first `known` into its states, and write what the networks then say."""
+        begin, end = int(columns.begins[row]), int(columns.ends[row])
+        given, out = standardised(columns.attributes[row], self._scaling), np.empty_like(said)
+        said[:] = 0.0
+        for network, state in zip(self._networks, states, strict=True):
+            kernel.journey_said(given, network, state, out)
+            for place in range(begin + known, end):
+                gap = columns.seconds[place] - columns.seconds[place - 1] if place > begin else 0.0
+                elapsed = columns.seconds[place] - columns.seconds[begin]
+                kernel.journey_advance(columns.page[place], gap, elapsed, place - begin, given, network, state, out)
+            said += out
+        said /= np.float32(len(self._networks))
 
 
 def of_purchase(said: NDArray[np.float32], ended: NDArray[np.bool_]) -> NDArray[np.float32]:

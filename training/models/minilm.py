@@ -110,23 +110,24 @@ _NAMES = {
 }
 
 
-def encoder() -> Encoder:
-    """Return the encoder with the package's weights, as it answers: without dropout."""
+def encoder(given: Mapping[str, Tensor] | None = None) -> Encoder:
+    """Return the encoder with the package's weights, or with those given, as it answers: without dropout."""
     module = Encoder()
-    module.load_state_dict(weights())
+    module.load_state_dict(weights() if given is None else {name: tensor.float() for name, tensor in given.items()})
     return module.eval()
 
 
-def whole_numbers(seen: Mapping[str, Range]) -> Encoder:
-    """Return the same encoder in whole numbers: a quarter of the memory, a third of the time. Raises KeyError for ranges of another."""
-    module = encoder()
+def whole_numbers(module: Encoder, seen: Mapping[str, Range]) -> Encoder:
+    """Return the encoder in whole numbers: a quarter of the memory, a third of the time. Raises KeyError for ranges of another.
+
+    What is given is changed.
+    """
     int8.quantized(module, seen)
     return module
 
 
-def ranges(given: "Pieces") -> dict[str, Range]:
-    """Return what comes into the encoder's linear maps from these texts."""
-    module = encoder()
+def ranges(module: Encoder, given: "Pieces") -> dict[str, Range]:
+    """Return what comes into an encoder's linear maps from these texts."""
 
     def run() -> None:
         for group in alike(given.offsets, 1):

@@ -1,0 +1,75 @@
+"""What is remembered of a session between two requests: what any model needs to go on, and the networks' state of the one that answered.
+
+A state of another model is as good as none: it is made anew from the pages that are remembered, and the answer says so.
+"""
+
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from kernels import friction
+from kernels.friction import INTS, REALS
+
+LAYOUT = 1
+
+
+class _Packed(msgspec.Struct, array_like=True, frozen=True):
+    """A trace as it is stored; numbers are little-endian."""
+
+    layout: int
+    version: str
+    events: int
+    pages: list[str | None]
+    moments: bytes
+    states: bytes
+    ints: bytes
+    reals: bytes
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(_Packed).decode
+
+
+class Trace(NamedTuple):
+    """What is known of a session after `events` events.
+
+    pages, moments: of its page events, milliseconds since 1970. states: float32 [networks, width], of the model `version`. ints, reals: of
+    `kernels.friction`.
+    """
+
+    version: str
+    events: int
+    pages: list[str | None]
+    moments: list[float]
+    states: NDArray[np.float32]
+    ints: NDArray[np.int64]
+    reals: NDArray[np.float64]
+
+    @classmethod
+    def begun(cls, networks: int, width: int) -> "Trace":
+        """Return what is known of a session without an event."""
+        ints, reals = np.empty(INTS, np.int64), np.empty(REALS)
+        friction.start(ints, reals)
+        return cls("", 0, [], [], np.zeros((networks, width), np.float32), ints, reals)
+
+    @classmethod
+    def read(cls, content: bytes) -> "Trace | None":
+        """Return what `packed` returned, None for anything else: it is then as if nothing were remembered."""
+        try:
+            found = _decode(content)
+            moments = np.frombuffer(found.moments, "<f8").tolist()
+            ints, reals = np.frombuffer(found.ints, "<i8"), np.frombuffer(found.reals, "<f8")
+            states = np.frombuffer(found.states, "<f4")
+        except (msgspec.MsgspecError, ValueError):
+            return None
+        if found.layout != LAYOUT or len(ints) != INTS or len(reals) != REALS or len(moments) != len(found.pages):
+            return None
+        return cls(found.version, found.events, found.pages, moments, states.copy(), ints.astype(np.int64), reals.astype(np.float64))
+
+    def packed(self) -> bytes:
+        """Return it as bytes."""
+        moments = np.array(self.moments, "<f8").tobytes()
+        numbers = (self.states.astype("<f4").tobytes(), self.ints.astype("<i8").tobytes(), self.reals.astype("<f8").tobytes())
+        return _encode(_Packed(LAYOUT, self.version, self.events, self.pages, moments, *numbers))
