@@ -232,9 +232,9 @@ def journey_rates(results: Results) -> Iterator[str]:
     took = {name: statistics.median(times) * 1e6 for name, times in results["seconds_a_call"].items()}
     yield (
         f"One event more into a session of {results['events']}: {took['event']:.1f} µs, "
-        f"**{results['event_times_torch']:.0f} times faster** than eager Torch over the whole session; {results['batch']} sessions at once: "
-        f"{took['batch'] / 1000:.2f} ms, **{results['batch_times_torch']:.1f} times faster** than eager Torch on the same batch. One network, "
-        f"one core. {_made(results)}"
+        f"**{results['event_times_torch']:.0f} times faster** than eager Torch over the whole session; {results['batch']} sessions at "
+        f"once: {took['batch'] / 1000:.2f} ms, **{results['batch_times_torch']:.1f} times faster** than eager Torch on the same batch. One "
+        f"network, one core. {_made(results)}"
     )
 
 

@@ -11,10 +11,6 @@ def card(meta: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
     tuned = "it is used as it is, only the head was learned"
     if meta["encoder"].get("fineTuned"):
         tuned = "all of its weights were fine-tuned on them"
-        "all of its weights were fine-tuned on them"
-        if meta["encoder"].get("fineTuned")
-        else "it is used as it is, only the head was learned"
-    )
     return f"""# What feeling is in this text?
 
 Calibrated probabilities that readers find each of 27 emotions, or none (neutral), in a text; Ekman's groups, and whether any of anger,
