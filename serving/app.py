@@ -55,7 +55,7 @@ class Application:
         # One thread scores, another loads: a promotion never waits for a batch, nor a batch for a promotion.
         scoring = self._closing.enter_context(ThreadPoolExecutor(1, "score"))
         loading = self._closing.enter_context(ThreadPoolExecutor(1, "load"))
-        self.metrics = Metrics()
+        self.metrics = Metrics(replica=self._engines == ENGINES)
         self.cache = self._open_cache()
         self.features = self._open_features()
         self.sessions = self._open_sessions()

@@ -53,6 +53,9 @@ def run(
     table = MODELS[task.name].table
     if hasattr(table, "gathers") and table.gathers(source):
         return _gathered(task, source, output, progress, heard)
+    if task.options:
+        said = ", ".join(f"--{name}" for name in task.options)
+        raise TableError(f"{source}: {said} says which events of a table count; requests hold their own: leave it out")
     paths = chunks.files(source)
     _require_other(output, paths)
     beginning, whole = _peek(chunks.read(paths))

@@ -123,7 +123,8 @@ def observe(histogram: Histogram, seconds: Sequence[float]) -> None:
 class Metrics:
     """All metrics of a process. `watch` says whose numbers to read, `page` is what Prometheus asks for."""
 
-    def __init__(self) -> None:
+    def __init__(self, replica: bool = True) -> None:
+        """`replica`: this process counts as one."""
         self._directory = os.environ.get(DIRECTORY)
         if self._directory and not values.ValueClass._multiprocess:
             raise SettingsError(f"{DIRECTORY} was set after prometheus_client was imported; set it before the process starts")
@@ -134,7 +135,8 @@ class Metrics:
         self._meters: dict[str, Meter] = {}
         self._readings: list[Callable[[], None]] = []
         self._tick: asyncio.TimerHandle | None = None
-        self.child("replicas").set(1)
+        if replica:
+            self.child("replicas").set(1)
 
     def _made(self, name: str, series: Series) -> Any:
         more: dict[str, Any] = {}

@@ -87,7 +87,11 @@ class Live:
         return [root, *root.children(recursive=True)]
 
     def replicas(self):
-        return [p for p in self.family() if "ServeReplica" in _words(p)]
+        return [p for p in self.family() if "ServeReplica:revenue-engine" in _words(p)]
+
+    def pools(self):
+        """Return the processes of the questions that are not answered by the replicas."""
+        return [p for p in self.family() if "ServeReplica" in _words(p) and "ServeReplica:revenue-engine" not in _words(p)]
 
     def preparers(self):
         return [p for p in self.family() if "Preparer" in _words(p)]

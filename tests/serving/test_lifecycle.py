@@ -6,10 +6,11 @@ import os
 import signal
 import time
 
+import msgspec
 import psutil
 import pytest
 
-from serving.engines import ENGINES
+from serving.engines import ENGINES, named
 from tests.serving.live import Callers, Live
 
 pytestmark = pytest.mark.timeout(600)
@@ -89,6 +90,29 @@ def test_a_killed_replica_is_replaced_and_a_client_that_retries_once_sees_no_err
             callers.wait_for(20)
         callers.wait_for(50)
     assert callers.failures == []
+
+
+def test_a_killed_pool_is_replaced_and_delays_no_other_question(server):
+    """Its own question is answered by 503 meanwhile, and again as soon as the next one is there."""
+    emotion = named("emotion")
+    body = msgspec.json.encode(emotion.example)
+
+    def status():
+        return server.request("POST", emotion.route, body, {"content-type": "application/json"})[0]
+
+    assert status() == 200
+    with Callers(server.port) as callers:
+        callers.wait_for(50)
+        victims = server.pools()
+        for victim in victims:
+            victim.kill()
+        end, seen = time.monotonic() + 120, list[int]()
+        while seen[-1:] != [200]:
+            assert time.monotonic() < end, server.log.read_text()
+            seen.append(status())
+        callers.wait_for(50)
+    assert callers.failures == []
+    assert set(seen) <= {200, 503}
 
 
 def test_every_replica_takes_a_promotion_without_a_failed_request(server, registry, second_model):

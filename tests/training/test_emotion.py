@@ -5,6 +5,7 @@ import os
 import numpy as np
 import polars as pl
 import pytest
+import safetensors.torch
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,7 +14,7 @@ from training import bundle as bundles
 from training import emotion_table, frames
 from training.emotion_table import EKMAN, EMOTIONS
 from training.errors import BundleError, TableError
-from training.models import MODELS, emotion_training, minilm
+from training.models import MODELS, emotion_full, emotion_training, minilm
 from training.models.emotion import NAMES, EmotionModel
 
 LEAST_MACRO, LEAST_MICRO = 0.46, 0.55
@@ -152,3 +153,30 @@ def test_the_packaged_head_keeps_its_figures_on_texts_it_never_saw(model, packag
     assert metrics["macroF1"] >= LEAST_MACRO
     assert metrics["microF1"] >= LEAST_MICRO
     assert abs(micro - metrics["microF1"]) < 0.03
+
+
+def test_the_whole_encoder_is_fine_tuned_and_kept_where_that_is_asked_for(tmp_path, monkeypatch):
+    """What was learned is in the bundle, and the texts that it is calibrated by were seen neither by the encoder nor by the head."""
+    monkeypatch.setattr(emotion_full, "EPOCHS", 1)
+    words = {"thank you": 15, "this is sad": 25, "a table": 27}
+    rows = [f"{word} {number}\t{label}" for number in range(80) for word, label in words.items()]
+    (tmp_path / "train.tsv").write_text("\n".join(rows) + "\n")
+    seen, said = [], []
+    tune = emotion_full.fine_tuned
+    monkeypatch.setattr(emotion_full, "fine_tuned", lambda given, y, learn, *rest: (seen.append(learn), tune(given, y, learn, *rest))[1])
+    heads = emotion_training.fit
+    monkeypatch.setattr(emotion_training, "fit", lambda texts, learn, *rest: (seen.append(learn), heads(texts, learn, *rest))[1])
+    calibrate = emotion_training.margins
+    monkeypatch.setattr(emotion_training, "margins", lambda head, texts, by: (said.append(by), calibrate(head, texts, by))[1])
+    bundle = MODELS["emotion"].train(tmp_path / "train.tsv", tmp_path / "out", mapping={}, seed=0, progress=silent, full=True)
+    assert [len(one) for one in seen] == [180, 180]
+    assert not set(said[0]) & set(seen[0])
+    assert (bundle.manifest["encoder"]["fineTuned"], "fine-tuned" in bundle.read("card.md").decode()) == (True, True)
+    model = EmotionModel.load(bundle)
+    scores = model.score(["thank you 5", "this is sad 7"])
+    assert "gratitude" in present(scores, 0)
+    assert "sadness" in present(scores, 1)
+    text = torch.from_numpy(minilm.pieces(["thank you"]).ids)[None]
+    with torch.inference_mode():
+        own = minilm.encoder(safetensors.torch.load(bundle.read("encoder.safetensors")))(text)
+        assert not torch.allclose(own, minilm.encoder()(text), atol=1e-3)

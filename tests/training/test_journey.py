@@ -261,3 +261,11 @@ def test_amounts_in_two_currencies_are_refused(tmp_path):
     frame = pl.DataFrame({"sessionId": ["a", "b"], "page": ["1", "1"], "seconds": [0.0, 0.0], "currency": ["EUR", "USD"]})
     with pytest.raises(CellError, match="one currency"):
         journey_table.read(frame)
+
+
+def test_the_first_events_of_requests_are_theirs_to_choose(trained, tmp_path):
+    (tmp_path / "in.ndjson").write_text('{"sessionId": "a", "events": []}\n')
+    task = Task("journey", trained.path, {}, configuration.load(), {"first": 3})
+    with pytest.raises(TableError, match=r"in\.ndjson: --first .* leave it out"):
+        batch.run(task, tmp_path / "in.ndjson", tmp_path / "out.csv")
+    assert not (tmp_path / "out.csv").exists()

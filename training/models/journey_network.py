@@ -118,15 +118,15 @@ def fit(
     learn = np.setdiff1d(learn, watched)
     net = Net(pages, sessions.attributes.shape[1])
     optimizer = torch.optim.AdamW(net.parameters(), RATE, weight_decay=DECAY)
-    steps = len(_batches(random, learn, given.sizes))
+    steps = len(batched(random, learn, given.sizes))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=EPOCHS * steps + 1)
     curve: list[dict[str, float]] = []
     best, since = net.network(), 0
     for epoch in range(EPOCHS):
         net.train()
-        total, batches = 0.0, _batches(random, learn, given.sizes)
+        total, batches = 0.0, batched(random, learn, given.sizes)
         for batch in batches:
-            loss = _loss(net, given, batch, pages)
+            loss = loss_of(net, given, batch, pages)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(net.parameters(), 1.0)
@@ -167,7 +167,7 @@ def padded(sessions: Sessions, pages: int, scales: NDArray[np.float32]) -> Padde
     )
 
 
-def _batches(random: np.random.Generator, learn: Ints, sizes: Ints) -> list[Ints]:
+def batched(random: np.random.Generator, learn: Ints, sizes: Ints) -> list[Ints]:
     """Return batches of sessions about as long as each other, in another order each time."""
     order = random.permutation(learn)
     pools = [order[begin : begin + POOL * BATCH] for begin in range(0, len(order), POOL * BATCH)]
@@ -175,7 +175,7 @@ def _batches(random: np.random.Generator, learn: Ints, sizes: Ints) -> list[Ints
     return [batches[place] for place in random.permutation(len(batches))]
 
 
-def _loss(net: Net, given: Padded, batch: Ints, pages: int) -> Tensor:
+def loss_of(net: nn.Module, given: Padded, batch: Ints, pages: int) -> Tensor:
     """Return the loss of a batch: purchase after each event and at the end, whether it was the last, and the next page."""
     bce = nn.functional.binary_cross_entropy_with_logits
     longest = int(given.sizes[batch].max())

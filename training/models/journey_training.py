@@ -99,7 +99,7 @@ def train(data: Path, out: Path, *, mapping: Mapped, seed: int, progress: Progre
     progress("reading", 0.0)
     table = journey_table.read(journey_table.gather(data, mapping))
     pages, sessions = columns(data, table)
-    learn, judge = _split(table, seed)
+    learn, judge = split(table, seed)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -292,10 +292,10 @@ def _contest(sessions: Sessions, fitted: Fitted, counting: xgb.Booster, learn: I
         theirs = after(sessions, learn, first)
         plain = xgb.train(
             {**PLAIN, "seed": seed, "nthread": 1},
-            xgb.DMatrix(_plain(journey.matrix(sessions.columns(*theirs), pages), pages), sessions.y[learn]),
+            xgb.DMatrix(counts(journey.matrix(sessions.columns(*theirs), pages), pages), sessions.y[learn]),
             PLAIN_ROUNDS,
         )
-        rivals = {"network": own.astype(np.float64), "trees": _margin(counting, X), "plain": _margin(plain, _plain(X, pages))}
+        rivals = {"network": own.astype(np.float64), "trees": _margin(counting, X), "plain": _margin(plain, counts(X, pages))}
         long = sessions.sizes[judge] >= (first or 0)
         out["all" if first is None else str(first)] = {
             "served": evaluate.figures(y, p),
@@ -307,13 +307,13 @@ def _contest(sessions: Sessions, fitted: Fitted, counting: xgb.Booster, learn: I
     return out
 
 
-def _plain(X: NDArray[np.float32], pages: int) -> NDArray[np.float32]:
+def counts(X: NDArray[np.float32], pages: int) -> NDArray[np.float32]:
     """Return counts and times alone, of the features X: those of pages, the latest gaps, and the first four that sum them up."""
     at = 4 * pages + LAST_PAGES
     return np.concatenate([X[:, :pages], X[:, at : at + LAST_GAPS + 4]], axis=1)
 
 
-def _split(table: Journeys, seed: int) -> tuple[Ints, Ints]:
+def split(table: Journeys, seed: int) -> tuple[Ints, Ints]:
     """Return the numbers of the sessions to learn from and of those to judge by."""
     val = table.val
     if val is None or not val.any() or val.all():
