@@ -238,6 +238,22 @@ def journey_rates(results: Results) -> Iterator[str]:
     )
 
 
+def journey_encoders(results: Results) -> Iterator[str]:
+    """Yield the numbers of results/journey_encoders.json."""
+    titles = {"gru": "gated recurrent unit, as served, one alone", "transformer": "causal transformer, two layers, four heads"}
+    yield "| encoder of a session, learned by the same loss | AUC after 5 | after 10 | at the end | seconds to learn |"
+    yield "|---|---|---|---|---|"
+    for name, told in results["encoders"].items():
+        means = [statistics.mean(told["auc"][after]) for after in ("5", "10", "all")]
+        yield f"| {titles[name]} | " + " | ".join(f"{mean:.4f}" for mean in means) + f" | {statistics.mean(told['seconds']):.0f} |"
+    yield "| XGBoost on counts and times | " + " | ".join(f"{results['plain'][after]:.4f}" for after in ("5", "10", "all")) + " | |"
+    yield ""
+    yield (
+        f"{results['sessions']:,} published sessions to learn from, judged by {results['judged_by']:,} others, the mean of "
+        f"{results['seeds']} seeds. {_made(results)}"
+    )
+
+
 def text_rates(results: Results) -> Iterator[str]:
     """Yield the numbers of results/text_rates.json."""
     took = {name: statistics.median(times) * 1e3 for name, times in results["seconds_a_text"].items()}
@@ -272,6 +288,7 @@ SECTIONS: dict[str, Callable[[Results], Iterator[str]]] = {
     "friction_rates": friction_rates,
     "placement": placement,
     "journey_rates": journey_rates,
+    "journey_encoders": journey_encoders,
     "text_rates": text_rates,
     "off_policy": off_policy,
     "gpu_rates": gpu_rates,

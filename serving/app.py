@@ -68,7 +68,6 @@ class Application:
         self.metrics.watch(self.questions, self.cache, self.watchers)
         self._closing.callback(self.metrics.close)
         relays = [await self._relayed(engine) for engine in self._engines if engine.name in self._pools]
-        self.metrics.watch_relays(relays)
         asked: dict[str, Question | Relay] = {question.engine.name: question for question in self.questions}
         asked |= {relay.engine.name: relay for relay in relays}
         self.api = build([asked[engine.name] for engine in self._engines], self.state, settings, self.metrics)
@@ -106,6 +105,7 @@ class Application:
         )
         self._closing.push_async_callback(relay.aclose)
         await relay.open()
+        self.metrics.read("queue_rows", engine.name, value=relay.depth)  # beside what waits in the other process
         return relay
 
     def _open_cache(self) -> Cache | None:

@@ -11,7 +11,6 @@ import math
 import os
 from collections import Counter as Tally
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
 from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +27,6 @@ from serving.series import SERIES, Series
 
 if TYPE_CHECKING:
     from serving.cache import Cache
-    from serving.ingress.relay import Relay
     from serving.service import Asked, Question
     from serving.watcher import Watcher
 
@@ -185,11 +183,6 @@ class Metrics:
             self.read("cache_errors_total", value=lambda: cache.errors)
         self._again()
 
-    def watch_relays(self, relays: "Sequence[Relay]") -> None:
-        """Read from now on how many requests wait for the processes of other questions: more than wait there."""
-        for relay in relays:
-            self.read("queue_rows", relay.engine.name, value=partial(_waiting, relay))
-
     def _watch_registry(self, watcher: "Watcher") -> None:
         self.read("model_switches_total", watcher.task, value=lambda: watcher.switched)
         self.read("model_refusals_total", watcher.task, value=lambda: watcher.failed)
@@ -241,10 +234,6 @@ class Metrics:
         registry.register(_Ours(source))
         encode, content_type = choose_encoder(accept)
         return encode(registry), content_type
-
-
-def _waiting(relay: "Relay") -> float:
-    return relay.waiting
 
 
 class _Ours(Collector):

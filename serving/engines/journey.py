@@ -1,44 +1,26 @@
 """What happens next in this session, and is it going badly? Events in; what will come, and the friction that can be counted, out."""
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import xxhash
-from msgspec import Meta
 from numpy.typing import NDArray
 
 from kernels import friction
-from kernels.friction import COUNTED, DEFAULTS, KINDS
+from kernels.friction import COUNTED
 from kernels.parts import Parts
 from serving.engines import feelings, steps
-from serving.engines.consent import Consent, lacking
+from serving.engines.consent import lacking
 from serving.engines.engine import Engine, Scorer
-from serving.engines.feelings import EmotionalState, Evidence, Level, StateScore
+from serving.engines.feelings import StateScore
+from serving.engines.journey_events import Session, counted, gone_on, shown
+from serving.engines.journey_memory import MEMORY, Continued
 from serving.engines.journey_state import Trace
-from serving.engines.memory import Memory
-from serving.engines.price_types import Currency
-from serving.engines.steps import MOST_CONTACTS, Contact, Measured, NextBestStep, Situation, Steps
-from serving.engines.types import (
-    Fraction,
-    Id,
-    Milliseconds,
-    Moment,
-    Money,
-    Name,
-    Pixel,
-    Rung,
-    Url,
-    Wire,
-    epoch_ms,
-    is_sane,
-    moment,
-    not_sane,
-    odd,
-)
+from serving.engines.journey_types import MOST_EVENTS, JourneyRequest, JourneyResponse, Step
+from serving.engines.steps import Measured, Situation, Steps
+from serving.engines.types import epoch_ms, is_sane, moment, not_sane, odd
 from serving.errors import FieldProblem, InvalidRequestError, TooLargeError
 from serving.settings import CONFIGS, Settings
 from training import journey_table
@@ -46,116 +28,6 @@ from training import journey_table
 if TYPE_CHECKING:
     from training.bundle import Bundle
     from training.models.journey import Before, Columns, JourneyModel, Scores
-
-MOST_EVENTS, MOST_ATTRIBUTES = 10_000, 200
-_KIND = {**{name: code for code, name in enumerate(KINDS)}, "page_view": friction.PAGE, "product_view": friction.PAGE}
-_BITS = (1 << 63) - 1
-KEEP_S = 3600.0  # of what is remembered, after the last request: twice the pause that ends a session
-Remark = Literal["recomputed"]
-Whole = Annotated[float, Meta(ge=0, le=1e9, multiple_of=1)]
-
-
-class JourneyEvent(Wire, frozen=True, kw_only=True):
-    """One thing that happened in a session. Unknown types and pages are counted as unknown."""
-
-    type: Annotated[Name, Meta(description=f"page_view, or one of {', '.join(KINDS[1:])}; others are counted as unknown.")]
-    timestamp: Annotated[Moment, Meta(description="ISO 8601 with a zone, or milliseconds since 1970-01-01 UTC; in the order of the list.")]
-    page: Annotated[Name | None, Meta(description="The kind of page that is shown, as the model's table names it.")] = None
-    url: Annotated[Url | None, Meta(description="Of the page, to tell visits of one page apart; absent: page.")] = None
-    element_id: Annotated[Name | None, Meta(description="What was clicked, focused or hovered over.")] = None
-    x: Annotated[Pixel | None, Meta(description="Pixels from the left of the page.")] = None
-    y: Annotated[Pixel | None, Meta(description="Pixels from the top of the page.")] = None
-    wait_ms: Annotated[Milliseconds | None, Meta(description="Of a wait: how long the shopper waited for the shop.")] = None
-
-
-class JourneyRequest(Wire, frozen=True, kw_only=True):
-    """One session as of one moment."""
-
-    session_id: Id
-    events: Annotated[
-        list[JourneyEvent],
-        Meta(description=f"In the order in which they came; at most {MOST_EVENTS:,}.", extra_json_schema={"maxItems": MOST_EVENTS}),
-    ]
-    session_ended: Annotated[
-        bool | None, Meta(description="Whether the session is known to have ended; absent: it has not. Never guessed from its length.")
-    ] = None
-    attributes: Annotated[
-        Annotated[dict[Name, float | None], Meta(max_length=MOST_ATTRIBUTES)] | None,
-        Meta(description="What else the model's table knows of sessions, by column. Absent is missing."),
-    ] = None
-    customer_id: Annotated[Id | None, Meta(description="Whose session it is, where that is known; passed through.")] = None
-    consent: Consent = None
-    as_of: Annotated[Moment | None, Meta(description="Events later than this are not known yet. Absent: now.")] = None
-    remember: Annotated[
-        bool | None,
-        Meta(description="Keep what is known of this session for an hour: the next request then needs only what is new (eventsBefore)."),
-    ] = None
-    events_before: Annotated[
-        Whole | None,
-        Meta(description="How many events of this session were sent before, with remember; `events` are those after them."),
-    ] = None
-    order_value: Annotated[
-        Money | None, Meta(description="What an order of this session would be worth; absent: what the model expects, where it can.")
-    ] = None
-    currency: Annotated[Currency | None, Meta(description="Of orderValue, ISO 4217; the answer's amounts are in it.")] = None
-    contacts: Annotated[
-        Annotated[list[Contact], Meta(max_length=MOST_CONTACTS)] | None,
-        Meta(description="What was done before about this customer or session, for the contact policy; absent: nothing."),
-    ] = None
-    utc_offset_minutes: Annotated[
-        Annotated[float, Meta(ge=-1080, le=1080)] | None,
-        Meta(description="The customer's local time less UTC. Absent: not known, and so no message is sent at any hour."),
-    ] = None
-
-
-class _Continued(JourneyRequest, frozen=True, kw_only=True):
-    """A request whose events go on from those that are remembered; never decoded from JSON."""
-
-    trace: Any
-
-
-class Step(Wire, frozen=True, kw_only=True):
-    """A page that may come next."""
-
-    page: Annotated[str, Meta(description="unknown: none of those that the model knows.")]
-    probability: Fraction
-
-
-class JourneyResponse(Wire, frozen=True, kw_only=True):
-    """What will come, and what went badly so far. Times are ISO 8601 in UTC."""
-
-    session_id: str
-    customer_id: str | None
-    current_step: Annotated[str | None, Meta(description="The page of the latest page event; null without one.")]
-    conversion_probability: Annotated[Fraction, Meta(description="Calibrated: that the session will have bought when it ends.")]
-    exit_probability: Annotated[Fraction, Meta(description="Calibrated: that no page comes any more; 1 where the session has ended.")]
-    next_steps: Annotated[list[Step], Meta(description="The pages that may come next, if one does, the likeliest first.")]
-    value_prediction: Annotated[
-        float | None,
-        Meta(description="Expected of the session: conversionProbability times an order's value; null: not known."),
-    ]
-    churn_risk: Annotated[
-        Fraction | None, Meta(description="Calibrated: that the customer does not come back; null where the model's table does not say.")
-    ]
-    currency: Annotated[str | None, Meta(description="Of every amount: the request's with orderValue, else the model's.")]
-    next_best_step: Annotated[NextBestStep, Meta(description="What to do now; the steps and the contact policy are in configs/steps.yaml.")]
-    emotional_state: Annotated[EmotionalState, Meta(description="What the friction comes to, by rules; nothing of it is measured feeling.")]
-    state_scores: Annotated[list[StateScore], Meta(description="Of every state, 0 to 1, with its evidence.")]
-    friction_score: Annotated[float, Meta(ge=0, description="5 an error of a script, 4 a rage or error click, 2 a dead click.")]
-    friction_level: Level
-    friction: Annotated[list[Evidence], Meta(description="What was counted, of all events; what never came is left out.")]
-    missing: Annotated[list[str], Meta(description="The model's attributes that are not known.")]
-    ignored: Annotated[int, Meta(ge=0, description="Attributes that the model does not know.")]
-    unknown_pages: Annotated[int, Meta(ge=0, description="Page events whose page the model does not know.")]
-    later_events: Annotated[int, Meta(ge=0, description="Events after asOf, which were left out.")]
-    known_events: Annotated[int, Meta(ge=0, description="How many events of the session were sent so far: the next eventsBefore.")]
-    remarks: Annotated[
-        list[Remark], Meta(description="recomputed: what was remembered was another model's, and was made anew from the events.")
-    ]
-    rung: Annotated[Rung, Meta(description="What there was time for under load: everything, or an answer of a while ago (Age).")]
-    as_of: Annotated[datetime, Meta(tz=True, description="The moment the answer is for.")]
-    model_version: str
-    timestamp: Annotated[datetime, Meta(tz=True, description="When the answer was computed.")]
 
 
 class Asked(NamedTuple):
@@ -173,26 +45,9 @@ class Asked(NamedTuple):
     unknown: list[int]
     as_of_ms: list[float]
     ids: list[str]
-    traces: "list[Trace | None]"
+    traces: list[Trace | None]
     before: "list[Before | None]"
     recomputed: list[bool]
-
-
-class _Session(NamedTuple):
-    """The events of a session up to a moment: when each was (milliseconds since 1970), of which kind, and which of them show a page."""
-
-    events: list[JourneyEvent]
-    moments: list[float]
-    kinds: list[int]
-    pages: list[int]
-
-    @classmethod
-    def until(cls, events: Sequence[JourneyEvent], until_ms: float) -> "_Session":
-        """Return the events that are not later than `until_ms`, in their order."""
-        timed = [(event, stamp) for event in events if (stamp := epoch_ms(event.timestamp)) <= until_ms]
-        kinds = [_KIND.get(event.type, friction.UNKNOWN) for event, _ in timed]
-        pages = [place for place, kind in enumerate(kinds) if kind == friction.PAGE]
-        return cls([event for event, _ in timed], [stamp for _, stamp in timed], kinds, pages)
 
 
 class Answers(NamedTuple):
@@ -225,20 +80,20 @@ class JourneyScorer:
         """Return the requests as columns."""
         now = self._clock() * 1000
         as_of = [now if request.as_of is None else epoch_ms(request.as_of) for request in requests]
-        sessions = [_Session.until(request.events, until) for request, until in zip(requests, as_of, strict=True)]
+        sessions = [Session.until(request.events, until) for request, until in zip(requests, as_of, strict=True)]
         known_before = [self._remembered(request) for request in requests]
         traces = [
-            None if trace is None else _gone_on(trace, session, len(request.events))
+            None if trace is None else gone_on(trace, session, len(request.events))
             for trace, session, request in zip(known_before, sessions, requests, strict=True)
         ]
         known = self._known(requests, sessions, traces)
         before = [None if trace is None else self._before(trace) for trace in known_before]
         return Asked(
             known,
-            _counted(sessions, traces),
+            counted(sessions, traces),
             [len(session.events) if trace is None else trace.events for session, trace in zip(sessions, traces, strict=True)],
             [len(request.events) - len(session.events) for request, session in zip(requests, sessions, strict=True)],
-            [_shown(session, trace) for session, trace in zip(sessions, traces, strict=True)],
+            [shown(session, trace) for session, trace in zip(sessions, traces, strict=True)],
             [int((known.page[begin:end] == journey_table.UNKNOWN).sum()) for begin, end in zip(known.begins, known.ends, strict=True)],
             as_of,
             [request.session_id for request in requests],
@@ -298,14 +153,14 @@ class JourneyScorer:
             for request, trace, states in table
         ]
 
-    def _remembered(self, request: JourneyRequest) -> "Trace | None":
+    def _remembered(self, request: JourneyRequest) -> Trace | None:
         """Return what is remembered of a session: nothing of one that begins, None of one that is not to be remembered."""
-        if isinstance(request, _Continued):
+        if isinstance(request, Continued):
             trace: Trace = request.trace
             return trace
         return Trace.begun(*self._model.state_shape) if request.remember else None
 
-    def _before(self, trace: "Trace") -> "Before":
+    def _before(self, trace: Trace) -> "Before":
         """Return where the networks go on from: the beginning, where what is remembered was another model's."""
         from training.models.journey import Before
 
@@ -314,7 +169,7 @@ class JourneyScorer:
             return Before(np.zeros(shape, np.float32), 0)
         return Before(trace.states.reshape(shape), len(trace.pages))
 
-    def _known(self, requests: Sequence[JourneyRequest], sessions: "Sequence[_Session]", traces: "Sequence[Trace | None]") -> "Columns":
+    def _known(self, requests: Sequence[JourneyRequest], sessions: Sequence[Session], traces: Sequence[Trace | None]) -> "Columns":
         pages = [
             [session.events[place].page for place in session.pages] if trace is None else trace.pages
             for session, trace in zip(sessions, traces, strict=True)
@@ -419,59 +274,6 @@ def _attributes(found: journey_table.Journeys, names: Sequence[str]) -> NDArray[
     return out
 
 
-def _gone_on(trace: "Trace", session: _Session, sent: int) -> "Trace":
-    """Return what is known of a session after the events of a request, of which `sent` came: those after asOf are forgotten."""
-    ints, reals = trace.ints.copy(), trace.reals.copy()
-    for event, kind, stamp in zip(session.events, session.kinds, session.moments, strict=True):
-        x, y, wait = (math.nan if value is None else value for value in (event.x, event.y, event.wait_ms))
-        friction.update(kind, int(stamp), x, y, _hash(event.element_id), _hash(event.url or event.page), wait, DEFAULTS, ints, reals)
-    pages = [session.events[place].page for place in session.pages]
-    moments = [session.moments[place] for place in session.pages]
-    return trace._replace(
-        events=trace.events + sent, pages=[*trace.pages, *pages], moments=[*trace.moments, *moments], ints=ints, reals=reals
-    )
-
-
-def _shown(session: _Session, trace: "Trace | None") -> str | None:
-    """Return the latest page of a session."""
-    if trace is not None:
-        return trace.pages[-1] if trace.pages else None
-    return session.events[session.pages[-1]].page if session.pages else None
-
-
-def _counted(sessions: "Sequence[_Session]", traces: "Sequence[Trace | None]") -> NDArray[np.int32]:
-    """Return what `kernels.friction` counts of sessions, int32 [sessions, 2 counted]; of those that are remembered it has been counted."""
-    fresh = [session if trace is None else _NO_EVENT for session, trace in zip(sessions, traces, strict=True)]
-    offsets = np.cumsum([0, *(len(session.events) for session in fresh)]).astype(np.int64)
-    events = [event for session in fresh for event in session.events]
-    out = np.empty((len(fresh), 2 * len(COUNTED)), np.int32)
-    place = [(event.x, event.y, event.wait_ms) for event in events]
-    x, y, wait = np.array(place, np.float32).reshape(-1, 3).T.copy() if place else np.empty((3, 0), np.float32)
-    friction.friction(
-        offsets,
-        np.array([kind for session in fresh for kind in session.kinds], np.int8),
-        np.array([moment for session in fresh for moment in session.moments], np.int64),
-        x,
-        y,
-        np.array([_hash(event.element_id) for event in events], np.int64),
-        np.array([_hash(event.url or event.page) for event in events], np.int64),
-        wait,
-        DEFAULTS,
-        out,
-    )
-    for row, trace in enumerate(traces):
-        if trace is not None:
-            out[row] = trace.ints[friction.COUNTS : friction.COUNTS + out.shape[1]]
-    return out
-
-
-_NO_EVENT = _Session([], [], [], [])
-
-
-def _hash(text: str | None) -> int:
-    return 0 if not text else xxhash.xxh3_64_intdigest(text.encode()) & _BITS or 1
-
-
 def check(request: JourneyRequest) -> None:
     """Raise InvalidRequestError for what types cannot say, TooLargeError beyond MOST_EVENTS."""
     if len(request.events) > MOST_EVENTS:
@@ -486,30 +288,6 @@ def check(request: JourneyRequest) -> None:
         wrong.append(FieldProblem("attributes", "expected numbers from -1e12 to 1e12"))
     if wrong:
         raise InvalidRequestError(wrong)
-
-
-def session_key(request: JourneyRequest) -> str | None:
-    """Return the session that is remembered, None where nothing is."""
-    return request.session_id if request.remember or request.events_before else None
-
-
-def continued(request: JourneyRequest, content: bytes | None) -> JourneyRequest:
-    """Return the request with what is remembered of its session; events that are known already, since it was sent twice, are left out.
-
-    Raises InvalidRequestError where less is remembered than the request goes on from, TooLargeError where it comes to too much.
-    """
-    trace, before = None if content is None else Trace.read(content), int(request.events_before or 0)
-    known = 0 if trace is None else trace.events
-    if trace is None or known < before:
-        told = f"{known} events of this session are remembered, not {before}: send all after those, with eventsBefore {known}"
-        raise InvalidRequestError([FieldProblem("eventsBefore", told)])
-    events = request.events[known - before :]
-    if known + len(events) > MOST_EVENTS:
-        raise TooLargeError(
-            f"the session has {known + len(events):,} events, at most {MOST_EVENTS:,} are remembered; begin it anew", "events"
-        )
-    fields = {name: getattr(request, name) for name in request.__struct_fields__}
-    return _Continued(**{**fields, "events": events, "trace": trace})
 
 
 def prepare(bundle: "Bundle") -> Parts:
@@ -557,13 +335,6 @@ JOURNEY = Engine(
     prepare=prepare,
     load=load,
     optional=True,
-    memory=Memory(
-        "session",
-        session_key,
-        reads=lambda request: bool(request.events_before),
-        filled=continued,
-        kept=lambda scorer, requests, answers: scorer.kept(requests, answers),
-        keep_s=KEEP_S,
-    ),
+    memory=MEMORY,
     pooled=True,
 )

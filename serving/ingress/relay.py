@@ -168,8 +168,7 @@ class Relay:
         """Return what the live model chose for this machine, and why."""
         return () if self._known is None else self._known.choices
 
-    @property
-    def waiting(self) -> int:
+    def depth(self) -> int:
         """Return how many requests wait here."""
         return len(self._waiting)
 

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.engines import feelings, steps
-from serving.engines.journey import EXAMPLE, JOURNEY, MOST_EVENTS, JourneyRequest, JourneyScorer, check
+from serving.engines.journey import EXAMPLE, JOURNEY, JourneyScorer, check
+from serving.engines.journey_types import MOST_EVENTS, JourneyRequest
 from serving.errors import InvalidRequestError, TooLargeError
 from serving.ingress.validation import Decoder
 from serving.settings import CONFIGS

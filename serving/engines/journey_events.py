@@ -1,0 +1,88 @@
+"""The events of sessions on their way to the model: until when they count, which of them show a page, and what friction they hold."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from kernels import friction
+from kernels.friction import COUNTED, DEFAULTS, KINDS
+from serving.engines.journey_state import Trace
+from serving.engines.journey_types import JourneyEvent
+from serving.engines.types import epoch_ms
+
+_KIND = {**{name: code for code, name in enumerate(KINDS)}, "page_view": friction.PAGE, "product_view": friction.PAGE}
+_BITS = (1 << 63) - 1
+
+
+class Session(NamedTuple):
+    """The events of a session up to a moment: when each was (milliseconds since 1970), of which kind, and which of them show a page."""
+
+    events: list[JourneyEvent]
+    moments: list[float]
+    kinds: list[int]
+    pages: list[int]
+
+    @classmethod
+    def until(cls, events: Sequence[JourneyEvent], until_ms: float) -> "Session":
+        """Return the events that are not later than `until_ms`, in their order."""
+        timed = [(event, stamp) for event in events if (stamp := epoch_ms(event.timestamp)) <= until_ms]
+        kinds = [_KIND.get(event.type, friction.UNKNOWN) for event, _ in timed]
+        pages = [place for place, kind in enumerate(kinds) if kind == friction.PAGE]
+        return cls([event for event, _ in timed], [stamp for _, stamp in timed], kinds, pages)
+
+
+_NO_EVENT = Session([], [], [], [])
+
+
+def gone_on(trace: Trace, session: Session, sent: int) -> Trace:
+    """Return what is known of a session after the events of a request, of which `sent` came: those after asOf are forgotten."""
+    ints, reals = trace.ints.copy(), trace.reals.copy()
+    for event, kind, stamp in zip(session.events, session.kinds, session.moments, strict=True):
+        x, y, wait = (math.nan if value is None else value for value in (event.x, event.y, event.wait_ms))
+        friction.update(kind, int(stamp), x, y, _hash(event.element_id), _hash(event.url or event.page), wait, DEFAULTS, ints, reals)
+    pages = [session.events[place].page for place in session.pages]
+    moments = [session.moments[place] for place in session.pages]
+    return trace._replace(
+        events=trace.events + sent, pages=[*trace.pages, *pages], moments=[*trace.moments, *moments], ints=ints, reals=reals
+    )
+
+
+def shown(session: Session, trace: Trace | None) -> str | None:
+    """Return the latest page of a session."""
+    if trace is not None:
+        return trace.pages[-1] if trace.pages else None
+    return session.events[session.pages[-1]].page if session.pages else None
+
+
+def counted(sessions: Sequence[Session], traces: Sequence[Trace | None]) -> NDArray[np.int32]:
+    """Return what `kernels.friction` counts of sessions, int32 [sessions, 2 counted]; of those that are remembered it has been counted."""
+    fresh = [session if trace is None else _NO_EVENT for session, trace in zip(sessions, traces, strict=True)]
+    offsets = np.cumsum([0, *(len(session.events) for session in fresh)]).astype(np.int64)
+    events = [event for session in fresh for event in session.events]
+    out = np.empty((len(fresh), 2 * len(COUNTED)), np.int32)
+    place = [(event.x, event.y, event.wait_ms) for event in events]
+    x, y, wait = np.array(place, np.float32).reshape(-1, 3).T.copy() if place else np.empty((3, 0), np.float32)
+    friction.friction(
+        offsets,
+        np.array([kind for session in fresh for kind in session.kinds], np.int8),
+        np.array([moment for session in fresh for moment in session.moments], np.int64),
+        x,
+        y,
+        np.array([_hash(event.element_id) for event in events], np.int64),
+        np.array([_hash(event.url or event.page) for event in events], np.int64),
+        wait,
+        DEFAULTS,
+        out,
+    )
+    for row, trace in enumerate(traces):
+        if trace is not None:
+            out[row] = trace.ints[friction.COUNTS : friction.COUNTS + out.shape[1]]
+    return out
+
+
+def _hash(text: str | None) -> int:
+    return 0 if not text else xxhash.xxh3_64_intdigest(text.encode()) & _BITS or 1
