@@ -15,7 +15,7 @@ from serving.cache import Cache
 from serving.engines import Engine, Scorer
 from serving.engines.memory import Memory
 from serving.engines.types import Rung
-from serving.errors import NotReadyError, OverloadedError, StoreUnavailableError
+from serving.errors import NotReadyError, OverloadedError
 from serving.outcome import outcome, tell
 from serving.settings import Settings
 from serving.stores.features import Features
@@ -208,7 +208,7 @@ class Question:
     def _begin_remembered(self, memory: Memory, entity: str, done: Done, how: "_How") -> Cancel | None:
         """Begin to answer a request that goes on from the ones before it, or is to be remembered; no cache knows it."""
         if self._sessions is None:
-            done(StoreUnavailableError("there is no store to remember sessions in: set features.redis_url, or send the whole session"))
+            done(memory.refusal())
             return None
         if not memory.reads(how.asked):
             return self._remember(how.asked, memory, entity, done, how)

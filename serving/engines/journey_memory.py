@@ -47,4 +47,5 @@ MEMORY = Memory(
     filled=continued,
     kept=lambda scorer, requests, answers: scorer.kept(requests, answers),
     keep_s=KEEP_S,
+    field="remember",
 )
