@@ -10,6 +10,7 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 from kernels.parts import Parts
+from serving import device
 from serving.engines.consent import PROFILING, Consent, lacking
 from serving.engines.engine import Engine, Scorer
 from serving.engines.types import Fraction, Id, Moment, Rung, Wire, epoch_ms, is_sane, moment, not_sane
@@ -164,7 +165,7 @@ def load(bundle: "Bundle", settings: Settings, parts: Parts | None = None) -> Em
     """Return the scorer of a bundle. Raises BundleError for a bundle that does not match."""
     from training.models.emotion import EmotionModel
 
-    return EmotionScorer(EmotionModel.load(bundle))
+    return EmotionScorer(EmotionModel.load(bundle, device.resolve(settings.device)))
 
 
 EXAMPLE: Mapping[str, Any] = {

@@ -14,7 +14,7 @@ from training import bundle as bundles
 from training import emotion_table, frames
 from training.emotion_table import EKMAN, EMOTIONS
 from training.errors import BundleError, TableError
-from training.models import MODELS, emotion_full, emotion_training, minilm
+from training.models import MODELS, emotion_full, emotion_training, int8, minilm
 from training.models.emotion import NAMES, EmotionModel
 
 LEAST_MACRO, LEAST_MICRO = 0.46, 0.55
@@ -180,3 +180,19 @@ def test_the_whole_encoder_is_fine_tuned_and_kept_where_that_is_asked_for(tmp_pa
     with torch.inference_mode():
         own = minilm.encoder(safetensors.torch.load(bundle.read("encoder.safetensors")))(text)
         assert not torch.allclose(own, minilm.encoder()(text), atol=1e-3)
+
+
+TEXTS = ("Thank you so much, you are wonderful!", "This is disgusting and makes me furious.", "The parcel is on the table.", "why???")
+WITHIN = 0.02  # of a probability: between a CPU and a GPU, and between the operator of x86 and its twin
+
+
+def test_the_way_of_other_machines_has_the_same_probabilities_within_a_tolerance(packaged, model, monkeypatch):
+    monkeypatch.setattr(int8, "best", lambda device: int8.Plain)
+    np.testing.assert_allclose(EmotionModel.load(packaged).score(TEXTS).probability, model.score(TEXTS).probability, atol=WITHIN)
+
+
+@pytest.mark.gpu
+def test_a_gpu_has_the_same_probabilities_within_a_tolerance(packaged, model):
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device here, or a torch that was built without it")
+    np.testing.assert_allclose(EmotionModel.load(packaged, "cuda").score(TEXTS).probability, model.score(TEXTS).probability, atol=WITHIN)

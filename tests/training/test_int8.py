@@ -63,4 +63,4 @@ def test_the_fast_way_is_the_plain_one_and_a_row_has_the_same_bits_in_every_batc
 
 def test_a_map_without_a_range_is_named():
     with pytest.raises(KeyError, match="0"):
-        int8.quantized(nn.Sequential(nn.Linear(2, 2)), {})
+        int8.quantized(nn.Sequential(nn.Linear(2, 2)), {}, Plain)

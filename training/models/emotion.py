@@ -104,7 +104,7 @@ class EmotionModel:
 
     def __init__(self, encoder: Encoder, head: Head, outputs: Mapping[str, Mapping[str, Any]], version: str) -> None:
         self.version = version
-        self._encoder, self._head = encoder, head
+        self._encoder, self._head, self._device = encoder, head, encoder.kind.device
         said = [outputs[name] for name in NAMES]
         self._weights, self._intercept, self.threshold, self._rate = (
             np.array([one[key] for one in said], np.float64) for key in ("weights", "intercept", "threshold", "rate")
@@ -113,8 +113,11 @@ class EmotionModel:
             raise ValueError(f"an output is a sum of {len(NAMES)} margins, not of {self._weights.shape[1:]}")
 
     @classmethod
-    def load(cls, bundle: Bundle) -> "EmotionModel":
-        """Return the model in a verified bundle. Raises BundleError when it is another task's, or is not whole."""
+    def load(cls, bundle: Bundle, device: str = "cpu") -> "EmotionModel":
+        """Return the model in a verified bundle, its encoder on the device, or on the CPU where torch was built without it.
+
+        Raises BundleError when it is another task's, or is not whole.
+        """
         from safetensors import SafetensorError
         from safetensors.torch import load
 
@@ -123,7 +126,7 @@ class EmotionModel:
         try:
             head = Head.unpacked(load(bundle.read(HEAD)))
             own = load(bundle.read(ENCODER)) if ENCODER in bundle.manifest["files"] else None
-            encoder = minilm.whole_numbers(minilm.encoder(own), ranges(bundle))
+            encoder = minilm.whole_numbers(minilm.encoder(own), ranges(bundle), device if torch.cuda.is_available() else "cpu")
             return cls(encoder, head, bundle.json(OUTPUTS), bundle.version)
         except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
             raise boosted.unloadable(bundle, error) from error
@@ -135,7 +138,7 @@ class EmotionModel:
         with torch.inference_mode():
             for group in minilm.alike(given.offsets, GROUP):
                 ids = torch.from_numpy(given.rows(group))
-                for text, row, its in zip(group, seen(self._encoder, ids), ids, strict=True):
+                for text, row, its in zip(group, seen(self._encoder, ids.to(self._device)).cpu(), ids, strict=True):
                     own = self._head(row[None], its, _FIRST)[0].numpy()
                     margin[text] = self._weights @ own.astype(np.float64) + self._intercept
         p = probability(margin)

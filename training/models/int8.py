@@ -75,23 +75,33 @@ class Fast(nn.Module):
 
 
 class Plain(nn.Module):
-    """The same map in float32, for machines without that operator: equal but for rounding."""
+    """The same map in float32, for machines without that operator and for GPUs: equal but for rounding."""
+
+    inverse: Tensor
+    weight: Tensor
+    weight_scale: Tensor
+    bias: Tensor
 
     def __init__(self, whole: Whole) -> None:
         super().__init__()
-        self._whole = whole
-        self._weight = whole.weight.float()
+        for name in ("inverse", "weight_scale", "bias"):
+            self.register_buffer(name, getattr(whole, name))
+        self.register_buffer("weight", whole.weight.float())
+        self._scale, self._zero = whole.scale, whole.zero
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the map of x float32 [..., inputs]."""
-        whole = self._whole
-        taken = (x * whole.inverse / whole.scale).round().add(whole.zero).clamp(0, MOST) - whole.zero
-        return nn.functional.linear(taken, self._weight) * (whole.weight_scale * whole.scale) + whole.bias
+        taken = (x * self.inverse / self._scale).round().add(self._zero).clamp(0, MOST) - self._zero
+        return nn.functional.linear(taken, self.weight) * (self.weight_scale * self._scale) + self.bias
 
 
-def quantized(module: nn.Module, seen: Mapping[str, Range]) -> nn.Module:
+def best(device: str) -> type[nn.Module]:
+    """Return which of the two a device takes."""
+    return Fast if device == "cpu" and ENGINE in torch.backends.quantized.supported_engines else Plain
+
+
+def quantized(module: nn.Module, seen: Mapping[str, Range], kind: type[nn.Module]) -> nn.Module:
     """Return the module with its linear maps in whole numbers; the module given is changed. Raises KeyError for one without a range."""
-    kind = Fast if ENGINE in torch.backends.quantized.supported_engines else Plain
     for name, linear in _linears(module):
         parent, _, own = name.rpartition(".")
         setattr(module.get_submodule(parent), own, kind(Whole.of(linear, seen[name])))
