@@ -23,10 +23,9 @@ from benchmarks.machine import ROOT
 from training import evaluate, journey_table
 from training.models import journey, journey_network, journey_training
 from training.models.journey import FINISHED, PAGES, RUNNING
-from training.models.journey_network import BATCH, DROPOUT, EPOCHS, LONGEST, RATE, TIMES, WIDTH, Net, Padded, Sessions
+from training.models.journey_network import BATCH, DECAY, DROPOUT, EPOCHS, LONGEST, RATE, TIMES, WIDTH, Net, Padded, Sessions
 
 SEEDS, HEADS, LAYERS = 3, 4, 2
-DECAY = 0.01
 
 
 class Transformer(nn.Module):
@@ -117,7 +116,6 @@ def main() -> None:
             net = learned(kind, given, learn, pages, seed)
             told["seconds"].append(round(time.perf_counter() - began, 1))
             for name, first in points.items():
-                margins = judged(net, given, judge, first).astype(np.float64)
                 margins = judged(net, given, judge, first).astype(np.float64)
                 told["auc"].setdefault(name, []).append(evaluate.auc(sessions.y[judge], margins))
             say(f"seed {seed}, {kind}: " + ", ".join(f"{name} {values[-1]:.4f}" for name, values in told["auc"].items()))

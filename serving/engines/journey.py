@@ -19,7 +19,7 @@ from serving.engines.journey_events import Session, counted, gone_on, shown
 from serving.engines.journey_memory import MEMORY, Continued
 from serving.engines.journey_state import Trace
 from serving.engines.journey_types import MOST_EVENTS, JourneyRequest, JourneyResponse, Step
-from serving.engines.steps import Measured, Situation, Steps
+from serving.engines.steps import Situation, Steps
 from serving.engines.types import epoch_ms, is_sane, moment, not_sane, odd
 from serving.errors import FieldProblem, InvalidRequestError, TooLargeError
 from serving.settings import CONFIGS, Settings
@@ -302,7 +302,7 @@ def load(bundle: "Bundle", settings: Settings, parts: Parts | None = None) -> Jo
     from training.models.journey import JourneyModel
 
     model = JourneyModel.load(bundle, parts)
-    return JourneyScorer(model, steps.load(CONFIGS / "steps.yaml", {name: Measured(*one) for name, one in model.steps.items()}))
+    return JourneyScorer(model, steps.load(CONFIGS / "steps.yaml", model.steps))
 
 
 EXAMPLE: Mapping[str, Any] = {

@@ -20,6 +20,7 @@ from kernels.bandit import best_chances
 from serving.engines.actions import Range
 from serving.engines.types import Fraction, Moment, Name, Wire, epoch_ms
 from serving.errors import SettingsError
+from training.models.steps import Measured
 
 NOTHING = "none"
 Fact = Literal["conversionProbability", "exitProbability", "frictionScore", "events", "frustrated", "confused", "hesitant", "engaged"]
@@ -95,13 +96,6 @@ class File(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=Tr
 
     policy: Policy
     steps: Annotated[list[Step], Meta(max_length=MOST_STEPS)]
-
-
-class Measured(NamedTuple):
-    """What outcomes say of a step: by how much it raised the chance of a purchase beside doing nothing, and the standard error of that."""
-
-    lift: float
-    error: float
 
 
 class Situation(NamedTuple):

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 
 from serving.engines import steps
-from serving.engines.steps import FACTS, NOTHING, Contact, File, Measured, Policy, Situation, Step, Steps
+from serving.engines.steps import FACTS, NOTHING, Contact, File, Policy, Situation, Step, Steps
 from serving.errors import SettingsError
 from serving.settings import CONFIGS
+from training.models.steps import Measured
 
 NOON_MS = 1_763_640_000_000.0  # 2025-11-20 12:00 UTC
 HOUR = steps.HOUR_MS

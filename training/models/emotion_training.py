@@ -63,8 +63,9 @@ def train(data: Path, out: Path, *, mapping: Mapping[str, str], seed: int, progr
         own = _fine_tuned(texts, fold, seed, progress) if full else None
         later = partial(_later, progress, 0.6 if full else 1.0)
         sample = emotion.pieces(texts.texts[:: -(-len(texts.texts) // RANGED)])
-        ranges = minilm.ranges(minilm.encoder(own), sample)
-        encoder = minilm.whole_numbers(minilm.encoder(own), ranges)
+        encoder = minilm.encoder(own)
+        ranges = minilm.ranges(encoder, sample)
+        minilm.whole_numbers(encoder, ranges)
         whole = encoded(texts, encoder, lambda share: later("encoding texts", 0.03 + 0.68 * share))
         judged = None if dev is None else encoded(dev, encoder, lambda share: later("encoding texts to judge by", 0.71 + 0.08 * share))
         head, rows, held = learned(whole, fold, full, seed, later)

@@ -29,7 +29,6 @@ from training.models import boosted, journey_heads, steps
 from training.models.boosted import Tuned
 from training.models.calibration import Blend, Platt, probability
 from training.models.journey_heads import Heads
-from training.models.steps import Measured
 
 TASK = "journey"
 CURVES = "curves.svg"
@@ -78,7 +77,7 @@ class JourneyModel:
     pages: the names of the pages that it knows, a page's number less one being its place; attributes: the names of what it knows beside.
     """
 
-    def __init__(self, forest: Forest, networks: Sequence[Network], scaling: NDArray[np.float32], bundle: Bundle) -> None:
+    def __init__(self, forest: Forest, networks: Sequence[Network], scaling: NDArray[np.float32], bundle: Bundle, heads: Heads) -> None:
         meta, calibration = bundle.manifest, bundle.json(CALIBRATION)
         self.version = bundle.version
         self.pages: tuple[str, ...] = tuple(meta["pages"])
@@ -88,8 +87,7 @@ class JourneyModel:
         self._blends = {name: Blend.read(calibration[name]) for name in BLENDS}
         self._leaves = Platt.read(calibration[LEAVES])
         self._tuned = Tuned(forest)
-        self.heads = Heads(None, None, 0.0, None, None)
-        self.steps: dict[str, Measured] = {}
+        self.heads, self.steps = heads, steps.load(bundle)
         known = {(len(network.pages), len(network.given)) for network in networks}
         if known != {(len(self.pages) + 1, len(self.attributes))}:
             raise ValueError("a network knows other pages or attributes than the manifest")
@@ -114,9 +112,7 @@ class JourneyModel:
         try:
             content = load(bundle.read(NETWORK))
             scaling = content.pop(SCALING)
-            model = cls(boosted.of_name(f"{MODEL}/", parts), unpacked(content), scaling, bundle)
-            model.heads, model.steps = journey_heads.load(bundle, parts), steps.load(bundle)
-            return model
+            return cls(boosted.of_name(f"{MODEL}/", parts), unpacked(content), scaling, bundle, journey_heads.load(bundle, parts))
         except (KeyError, TypeError, ValueError, SafetensorError) as error:
             raise boosted.unloadable(bundle, error) from error
 

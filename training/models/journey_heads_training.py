@@ -1,6 +1,6 @@
 """How the journey model's other heads are learned: each from the sessions whose table says what it is about."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,6 @@ PARAMETERS: Mapping[str, Any] = {
 
 Floats = NDArray[np.float64]
 Matrix = NDArray[np.float32]
-Fit = Callable[[Matrix, Floats, Floats], xgb.Booster]
 
 
 class Told:
