@@ -1,6 +1,5 @@
 """The ASGI application, built from the questions: FastAPI carries it and its documentation, scoring goes past FastAPI."""
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,16 +13,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from serving.engines import Engine
 from serving.errors import MethodNotAllowedError, NotFoundError, RevenueEngineError
 from serving.ingress import body, docs, hot, openapi
-from serving.ingress.answer import Answer, respond
+from serving.ingress.answer import respond
 from serving.ingress.endpoint import Endpoint, Question
 from serving.ingress.gate import Gate
-from serving.ingress.headers import Headers
 from serving.ingress.health import Health, refusal, release
 from serving.ingress.relay import Relay
 from serving.ingress.shedding import Shedder
 from serving.ingress.state import Draining, State
 from serving.metrics import Metrics
-from serving.outcome import tell
 from serving.settings import Server, Settings
 
 
@@ -44,17 +41,8 @@ class Scoring:
         except RevenueEngineError as error:
             answer = self._route.refuse(headers, error).closing()
         else:
-            answer = await self._answer(headers, content)
+            answer = await hot.ask(self._route.begin, headers, content)
         await respond(answer, send)
-
-    async def _answer(self, headers: Headers, content: bytes) -> Answer:
-        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        cancel = self._route.begin(headers, content, lambda made: tell(answer, made), 0.0)
-        try:
-            return await answer
-        except asyncio.CancelledError:
-            cancel()
-            raise
 
 
 class Shortcut:

@@ -10,13 +10,13 @@ import msgspec
 from serving.batcher import NORMAL
 from serving.engines import Engine
 from serving.errors import OverloadedError, TooLargeError
-from serving.ingress import problems
+from serving.ingress import hot, problems
 from serving.ingress.answer import Answer
 from serving.ingress.headers import Headers, fresh, priority, require_json, states_timeout, timeout_ms
 from serving.ingress.headers import request_id as identity
 from serving.ingress.validation import REFUSED, Decoder, is_list
 from serving.metrics import Metrics
-from serving.outcome import outcome, tell
+from serving.outcome import outcome
 from serving.service import Asked, Cancel, Done
 from serving.settings import Server
 
@@ -144,10 +144,7 @@ class Endpoint:
 
     def answer(self, headers: Headers, body: bytes) -> "asyncio.Future[Answer]":
         """Return the response to come. `headers` have names in lower case."""
-        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        cancel = self.begin(headers, body, lambda made: tell(answer, made))
-        answer.add_done_callback(lambda future: cancel() if future.cancelled() else None)
-        return answer
+        return hot.ask(self.begin, headers, body)
 
     @property
     def pressed(self) -> bool:

@@ -11,6 +11,7 @@ from serving.ingress.answer import Answer
 from serving.ingress.gate import Gate
 from serving.ingress.headers import Headers, request_id
 from serving.ingress.state import State
+from serving.outcome import tell
 
 T = TypeVar("T")
 Reply = Callable[[Answer], None]
@@ -22,6 +23,14 @@ Refuse = Callable[[Headers, Exception], Answer]
 def refuse(headers: Headers, error: Exception) -> Answer:
     """Return the problem that `error` is to the caller."""
     return problems.answer(error, request_id(headers))
+
+
+def ask(begin: Begin, headers: Headers, body: bytes) -> "asyncio.Future[Answer]":
+    """Return the answer to come of a route's `begin`; who gives it up has the route stop."""
+    answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+    cancel = begin(headers, body, lambda made: tell(answer, made), 0.0)
+    answer.add_done_callback(lambda future: cancel() if future.cancelled() else None)
+    return answer
 
 
 class Route(NamedTuple):

@@ -16,7 +16,7 @@ import msgspec
 
 from serving.engines import Engine
 from serving.errors import DeadlineExceededError, InvalidRequestError, NotReadyError, OverloadedError, RevenueEngineError
-from serving.ingress import problems
+from serving.ingress import hot, problems
 from serving.ingress.answer import Answer
 from serving.ingress.headers import MAX_TIMEOUT_MS, TIMEOUT, Headers, request_id, states_timeout, timeout_ms
 from serving.ingress.validation import is_list
@@ -199,10 +199,7 @@ class Relay:
 
     def answer(self, headers: Headers, body: bytes) -> "asyncio.Future[Answer]":
         """Return the response to come."""
-        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        cancel = self.begin(headers, body, lambda made: tell(answer, made))
-        answer.add_done_callback(lambda future: cancel() if future.cancelled() else None)
-        return answer
+        return hot.ask(self.begin, headers, body)
 
     def refuse(self, headers: Headers, error: Exception) -> Answer:
         """Return the response to a request that never reached the other end, and count it: what does is counted there."""
