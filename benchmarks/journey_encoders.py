@@ -7,7 +7,6 @@ benchmarks/results/journey_encoders.json.
 """
 
 import argparse
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 
 from benchmarks import results
 from benchmarks.gauge import say
-from benchmarks.machine import ROOT
+from benchmarks.machine import DATA
 from training import evaluate, journey_table
 from training.models import journey, journey_network, journey_training
 from training.models.journey import FINISHED, PAGES, RUNNING
@@ -100,8 +99,7 @@ def plain(sessions: Sessions, learn: Any, judge: Any, pages: int, first: int | N
 def main() -> None:
     """Learn, judge, and write the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    folder = Path(os.environ.get("REVENUE_ENGINE_DATA", ROOT.parent / "shared" / "data")) / "clickstreamdmm"
-    parser.add_argument("--data", type=Path, default=folder, help="the folder with events.csv.gz and sessions.csv.gz")
+    parser.add_argument("--data", type=Path, default=DATA / "clickstreamdmm", help="the folder with events.csv.gz and sessions.csv.gz")
     data = parser.parse_args().data
     table = journey_table.read(journey_table.gather(data))
     names, sessions = journey_training.columns(data, table)

@@ -11,6 +11,7 @@ from typing import Any
 import psutil
 
 ROOT = Path(__file__).resolve().parent.parent
+DATA = Path(os.environ.get("REVENUE_ENGINE_DATA", ROOT.parent / "shared" / "data"))  # public data sets, a folder each
 PACKAGES = ("ray", "xgboost-cpu", "xgboost", "numpy", "numba", "msgspec", "fastapi", "uvicorn", "uvloop", "httptools")
 
 

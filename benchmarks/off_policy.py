@@ -6,7 +6,6 @@ items that it showed in each position. Writes benchmarks/results/off_policy.json
 """
 
 import argparse
-import os
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 
 from benchmarks import results
 from benchmarks.gauge import say
-from benchmarks.machine import ROOT
+from benchmarks.machine import DATA
 from training.models.off_policy import Logged, crossed, doubly_robust, ips, snips
 
 ITEMS, POSITIONS, FOLDS = 34, 3, 5
@@ -32,8 +31,7 @@ def chances(of: pl.DataFrame, asked: pl.DataFrame) -> NDArray[np.float64]:
 def main() -> None:
     """Estimate, and write the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    folder = Path(os.environ.get("REVENUE_ENGINE_DATA", ROOT.parent / "shared" / "data")) / "open_bandit"
-    parser.add_argument("--data", type=Path, default=folder, help="the folder with random_men.csv and bts_men.csv")
+    parser.add_argument("--data", type=Path, default=DATA / "open_bandit", help="the folder with random_men.csv and bts_men.csv")
     data = parser.parse_args().data
     even, bandit = (pl.read_csv(data / f"{name}_men.csv", columns=COLUMNS) for name in ("random", "bts"))
     logged = Logged(

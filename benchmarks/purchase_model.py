@@ -6,7 +6,6 @@ benchmarks/results/purchase_model.json.
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -22,7 +21,7 @@ TABLE = "online_shoppers/online_shoppers_intention.csv"
 def main() -> None:
     """Train, and keep the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, default=Path(os.environ.get("REVENUE_ENGINE_DATA", "../shared/data")) / TABLE)
+    parser.add_argument("--data", type=Path, default=machine.DATA / TABLE)
     data = parser.parse_args().data
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "model"
