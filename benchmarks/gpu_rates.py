@@ -1,8 +1,8 @@
 """What a GPU makes of the kernels: `python -m benchmarks.gpu_rates`, from the project's root, on a machine that has one.
 
 The same arrays drive the launch on CUDA and that on the CPU: trees against XGBoost's own prediction on the GPU, both from rows that are on
-the device; customers and prices against one core of the machine. What the GPU says is held against the CPU before anything is recorded.
-Needs CuPy and XGBoost with CUDA, and of this project the kernels alone. Writes benchmarks/results/gpu_rates.json.
+the device; customers, prices and sessions against one core of the machine. What the GPU says is held against the CPU before anything is
+recorded. Needs CuPy and XGBoost with CUDA, and of this project the kernels alone. Writes benchmarks/results/gpu_rates.json.
 """
 
 import statistics
@@ -17,15 +17,17 @@ from numba import cuda
 from numpy.typing import NDArray
 
 from benchmarks import results
-from benchmarks.clicks import random_sessions
+from benchmarks.clicks import random_journeys, random_network, random_sessions
 from benchmarks.products import RATIOS, products
 from benchmarks.value_rates import PARAMETERS, WEEKS, customers
-from kernels import friction, lifetime, pricing
+from kernels import friction, journey, lifetime, pricing, recurrent
 from kernels.forest import Forest
 
 TREES, DEPTH, FEATURES = 200, 6, 17
 ROWS = (1_000, 100_000, 1_000_000, 10_000_000)
 MANY = 1_000_000
+SESSIONS = (1_000, 4_096, 100_000, 1_000_000)
+PAGES, ATTRIBUTES, WIDTH, OUTPUTS = 9, 5, 64, 12  # of the journeys that are published
 ROUNDS = 7
 PARETO = (0.5533, 10.578, 0.6061, 11.669)  # CDNOW's
 
@@ -129,6 +131,29 @@ def clicks() -> dict[str, Any]:
     return found
 
 
+def journeys() -> dict[str, Any]:
+    """Return the times of a session's features and of its network: from how many on the GPU pays, each copied there and back."""
+    found = {}
+    weights = random_network(PAGES, ATTRIBUTES, WIDTH, OUTPUTS)
+    for rows in SESSIONS:
+        begins, ends, page, elapsed, _, attributes = arrays = random_journeys(rows, PAGES, ATTRIBUTES)
+        order = np.argsort(ends - begins)
+        walked = (begins, ends, page, elapsed, attributes, weights, order)
+        launches: dict[str, tuple[Callable[..., None], Callable[..., None], tuple[Any, ...], int]] = {
+            "features": (journey.journey_features, journey.journey_features_cuda, (*arrays, PAGES), journey.columns(PAGES, ATTRIBUTES)),
+            "network": (recurrent.journey_margins, recurrent.journey_margins_cuda, walked, OUTPUTS),
+        }
+        for name, (on_cpu, on_cuda, given, width) in launches.items():
+            cpu, gpu = np.empty((rows, width), np.float32), np.empty((rows, width), np.float32)
+            core = _once(lambda call=on_cpu, given=given, out=cpu: call(*given, out))
+            (there,) = seconds(lambda call=on_cuda, given=given, out=gpu: call(*given, out))
+            if not np.array_equal(gpu, cpu, equal_nan=True):
+                raise SystemExit(f"the GPU's {name} of journeys are not the CPU's; nothing is recorded")
+            found[f"{name}, {rows:,}"] = {"gpu_s": there, "one_core_s": core, "times_one_core": round(core / there, 1)}
+            say(f"journeys, {name} of {rows:,}: {found[f'{name}, {rows:,}']}")
+    return found
+
+
 def _once(call: Callable[[], object]) -> float:
     """Return the seconds of a call, after one that is not counted."""
     call()
@@ -151,7 +176,8 @@ def main() -> None:
     device = cuda.get_current_device()
     name = device.name.decode() if isinstance(device.name, bytes) else str(device.name)
     found = {"gpu": name, "model": {"trees": TREES, "depth": DEPTH, "features": FEATURES}, "customers": MANY, "products": MANY}
-    results.conclude("gpu_rates", {**found, "forest": forest(), "lives": lives(), "prices": prices(), "friction": clicks()}, write=True)
+    measured = {"forest": forest(), "lives": lives(), "prices": prices(), "friction": clicks(), "journeys": journeys()}
+    results.conclude("gpu_rates", {**found, **measured}, write=True)
 
 
 if __name__ == "__main__":

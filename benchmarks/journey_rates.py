@@ -1,6 +1,6 @@
 """How fast a journey is scored: `python -m benchmarks.journey_rates [--quick]`, from the project's root.
 
-The network of `kernels.journey` against the Torch module that it was learned as, eager, one thread, on sessions of 20 events in turn: one
+The network of `kernels.recurrent` against the Torch module that it was learned as, eager, one thread, on sessions of 20 events in turn: one
 more event against the whole session again, and a batch of 64 sessions. Writes benchmarks/results/journey_rates.json.
 """
 
@@ -15,7 +15,7 @@ import torch
 
 from benchmarks import results
 from benchmarks.gauge import say
-from kernels import journey as kernel
+from kernels import recurrent
 from training.models import journey, journey_network
 
 EVENTS, BATCH, PAGES, ATTRIBUTES = 20, 64, 8, 5
@@ -50,7 +50,7 @@ def main() -> None:
     state, out = np.zeros(journey_network.WIDTH, np.float32), np.empty(len(weights.out_bias), np.float32)
 
     def event() -> None:
-        kernel.journey_advance(3, 12.0, 300.0, EVENTS - 1, attributes[0], weights, state, out)
+        recurrent.journey_advance(3, 12.0, 300.0, EVENTS - 1, attributes[0], weights, state, out)
 
     def eager(number: int) -> torch.Tensor:
         with torch.inference_mode():

@@ -144,6 +144,7 @@ def gpu_rates(results: Results) -> Iterator[str]:
     counted = {f"{results['customers']:,} customers, {name}": each for name, each in results["lives"].items()}
     counted[f"{results['products']:,} products priced"] = results["prices"]
     counted[f"{results['customers']:,} sessions, friction"] = results["friction"]
+    counted |= {f"journeys: {what} sessions": each for what, each in results.get("journeys", {}).items()}  # not in results before them
     for what, each in counted.items():
         yield f"| {what} | {each['gpu_s']:.5f} | - | **{each['times_one_core']:,.1f}** |"
     model, apart = results["model"], max(each["largest_difference"] for each in results["lives"].values())

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 from numba import cuda
-from numpy.typing import NDArray
 
 THREADS_PER_BLOCK = 128
 
@@ -28,7 +27,7 @@ def source(formula: Callable[..., None]) -> Callable[[int, tuple[Any, ...]], Non
 
 def launch(kernel: Any, rows: int, arrays: tuple[Any, ...]) -> None:
     """Run a kernel for `rows` rows and wait for it. The last array is the result: it is copied back if it is the host's."""
-    there = tuple(cuda.to_device(array) if isinstance(array, np.ndarray) else array for array in arrays)
+    there = on_device(arrays)
     blocks = -(-rows // THREADS_PER_BLOCK)
     kernel[blocks, THREADS_PER_BLOCK](rows, there)
     cuda.synchronize()
@@ -36,11 +35,22 @@ def launch(kernel: Any, rows: int, arrays: tuple[Any, ...]) -> None:
         there[-1].copy_to_host(arrays[-1])
 
 
-def on_device(arrays: Iterable[NDArray[Any]]) -> tuple[Any, ...]:
-    """Return the arrays copied to the device."""
-    return tuple(cuda.to_device(array) for array in arrays)
+def on_device(arrays: Iterable[Any]) -> tuple[Any, ...]:
+    """Return the arrays on the device, copied where they are the host's; those in a NamedTuple too. What is no array stays."""
+    return tuple(_there(one) for one in arrays)
+
+
+def _there(one: Any) -> Any:
+    if isinstance(one, tuple):
+        return type(one)(*map(_there, one))
+    return cuda.to_device(one) if isinstance(one, np.ndarray) else one
+
+
+def empty(shape: tuple[int, ...]) -> Any:
+    """Return room for float32 [shape] on the device."""
+    return cuda.device_array(shape, np.float32)
 
 
 def empty_beside(array: Any, size: int) -> Any:
     """Return room for `size` float32 where `array` is: on the host beside a host array, else on the device."""
-    return np.empty(size, np.float32) if isinstance(array, np.ndarray) else cuda.device_array(size, np.float32)
+    return np.empty(size, np.float32) if isinstance(array, np.ndarray) else empty((size,))

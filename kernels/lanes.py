@@ -2,19 +2,21 @@
 
 The loop vectoriser leaves loops of few turns to the SLP vectoriser, which Numba switches off, having met wrong code from it (numba#8705),
 and keeps no sum in a register over a loop around it. So lanes are types here, which Numba compiles to LLVM's `<4 x double>` and
-`<16 x float>`: `load` them, reckon with `+`, `-` and `*`, among themselves and with numbers of their own kind, each a single IEEE operation
-a lane, and `store` them. Machines with narrower registers give the same bits. In plain Python they are arrays.
+`<16 x float>`: `load` them, reckon with `+`, `-`, `*` and `fma`, among themselves and with numbers of their own kind, each a single IEEE
+operation a lane, and `store` them. Machines with narrower registers give the same bits. In plain Python they are arrays.
 
 A change of this file does not renew what Numba has cached of its callers.
 """
 
 import operator
 from collections.abc import Callable
-from typing import Any
+from itertools import product
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from llvmlite import ir  # type: ignore[import-untyped]  # it has no annotations
 from numba import types
+from numba.core import cgutils
 from numba.core.typing import signature
 from numba.core.typing.templates import AbstractTemplate, infer_global
 from numba.extending import lower_builtin, models, register_model, type_callable
@@ -22,6 +24,7 @@ from numpy.typing import NDArray
 
 LANES, WIDE = 4, 16
 Lanes = NDArray[Any]
+Sum = TypeVar("Sum")
 
 
 def _size(dtype: Any) -> int:
@@ -42,6 +45,17 @@ def splat(value: Any) -> Lanes:
     """Return the same value in every lane, of a float64 (or a float) or a float32."""
     kind = np.asarray(value).dtype
     return np.full(_size(kind), value, kind)
+
+
+def fma(a: Any, b: Any, c: Sum) -> Sum:
+    """Return a * b + c, rounded once: of lanes, of numbers and lanes, or of numbers of one kind alone, which CUDA takes too.
+
+    A compiler for GPUs fuses what it finds and one for CPUs nothing: what is to have the same bits on both says what is to be fused. Plain
+    Python has no such operation: there float32 are reckoned in float64, which differs once in 2^29, and float64 are rounded twice.
+    """
+    beside: Any = c
+    fused = np.multiply(a, b, dtype=np.float64) + np.asarray(beside, np.float64)
+    return cast(Sum, fused.astype(np.result_type(a, b, beside)))
 
 
 class _LanesType(types.Type):  # type: ignore[misc]  # Numba is untyped
@@ -125,6 +139,31 @@ def _operation(symbol: Callable[[Any, Any], Any], instruction: str) -> None:
     for kinds in ((_LanesType, _LanesType), (_LanesType, types.Float), (types.Float, _LanesType)):
         lower_builtin(symbol, *kinds)(lower)
 
+
+def _type_fma(context: Any) -> Callable[..., Any]:
+    def typed(a: Any, b: Any, c: Any) -> Any:
+        of = next((arg for arg in (a, b, c) if isinstance(arg, _LanesType)), None)
+        kind = a if of is None else of.of
+        known = kind in _KINDS and all(arg in (of, kind) for arg in (a, b, c))
+        return (kind if of is None else of) if known else None
+
+    return typed
+
+
+def _lower_fma(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    return builder.fma(*args)
+
+
+def _lower_fma_of_lanes(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    of = sig.return_type
+    name = f"llvm.fma.v{of.size}f{of.of.bitwidth}"
+    function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(of.vector, [of.vector] * 3), name)
+    return builder.call(function, [arg if kind == of else _splat(builder, of, arg) for kind, arg in zip(sig.args, args, strict=True)])
+
+
+type_callable(fma)(_type_fma)
+for _kinds in product((_LanesType, types.Float), repeat=3):
+    lower_builtin(fma, *_kinds)(_lower_fma_of_lanes if _LanesType in _kinds else _lower_fma)
 
 _operation(operator.add, "fadd")
 _operation(operator.sub, "fsub")

@@ -1,11 +1,27 @@
-"""Simulated sessions whose pages tell of what will be bought: for the journey model's tests, in the form of its published table."""
+"""Sessions for the journey's tests: drawn ones as its kernels take them, and simulated ones whose pages tell of what will be bought."""
 
 import gzip
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 PAGES = 5
+
+Drawn = Sequence[Sequence[tuple[int, float]]]  # of each session its events: the page, and the seconds since the event before
+GAPS = (0.0, 0.5, 1.5, 2.0, 31.0, 60.0, 61.5, 400.0)
+DRAWN = st.lists(st.lists(st.tuples(st.integers(0, PAGES - 1), st.sampled_from(GAPS)), max_size=30), min_size=1, max_size=5)
+
+
+def columns(drawn: Drawn) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+    """Return begins, ends, page and seconds of drawn sessions."""
+    sizes = [len(session) for session in drawn]
+    ends = np.cumsum(sizes).astype(np.int64)
+    page = np.array([page for session in drawn for page, _ in session], np.int64)
+    seconds = np.concatenate([np.empty(0), *(np.cumsum([gap for _, gap in session]) for session in drawn)]).astype(np.float32)
+    return ends - sizes, ends, page, seconds
 
 
 def write(folder: Path, number: int, seed: int) -> Path:

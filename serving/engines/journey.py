@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from kernels import friction
 from kernels.friction import COUNTED
 from kernels.parts import Parts
+from serving import device
 from serving.engines import feelings, steps
 from serving.engines.consent import lacking
 from serving.engines.engine import Engine, Scorer
@@ -301,7 +302,7 @@ def load(bundle: "Bundle", settings: Settings, parts: Parts | None = None) -> Jo
     """Return the scorer of a bundle. Raises BundleError for a bundle that does not match."""
     from training.models.journey import JourneyModel
 
-    model = JourneyModel.load(bundle, parts)
+    model = JourneyModel.load(bundle, parts, device.resolve(settings.device))
     return JourneyScorer(model, steps.load(CONFIGS / "steps.yaml", model.steps))
 
 

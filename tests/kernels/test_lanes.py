@@ -1,6 +1,7 @@
-"""Four lanes are, compiled, what they are in plain Python."""
+"""Lanes are, compiled, what they are in plain Python."""
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from kernels.compile import on_cpu
-from kernels.lanes import LANES, WIDE, load, splat, store
+from kernels.lanes import LANES, WIDE, fma, load, splat, store
 
 Values = NDArray[np.float64]
 
@@ -77,3 +78,37 @@ def test_lanes_begin_where_they_are_told_and_leave_the_rest() -> None:
 def moved(array: Values, origin: int, to: int) -> None:
     """Write ten times the lanes at `origin` to `to`."""
     store(array, to, load(array, origin) * 10.0)
+
+
+@on_cpu
+def fused(a: Values, b: Values, c: Values, out: Values) -> None:
+    """Write a * b + c of lanes, of lanes and a number in either place, and of numbers alone: [4, lanes] as one row."""
+    size = len(a)
+    one, two, three = load(a, 0), load(b, 0), load(c, 0)
+    store(out, 0, fma(one, two, three))
+    store(out, size, fma(a[0], two, three))
+    store(out, 2 * size, fma(one, two, c[0]))
+    for place in range(size):
+        out[3 * size + place] = fma(a[place], b[place], c[place])
+
+
+@pytest.mark.parametrize(("kind", "size"), [(np.float64, LANES), (np.float32, WIDE)])
+@settings(deadline=None)
+@given(data=st.data())
+def test_fused_products_and_sums_are_rounded_once(kind: type[np.floating], size: int, data: st.DataObject) -> None:
+    """Nothing that the type has is nearer to the exact result."""
+    drawn = st.lists(st.floats(-1e6, 1e6, width=32), min_size=3 * size, max_size=3 * size)
+    a, b, c = np.split((np.array(data.draw(drawn)) / 3).astype(kind), 3)
+    out = np.empty(4 * size, kind)
+    fused(a, b, c, out)
+    inputs = [(a, b, c), (np.full(size, a[0]), b, c), (a, b, np.full(size, c[0])), (a, b, c)]
+    for found, x, y, z in zip(out, *(np.concatenate(parts) for parts in zip(*inputs, strict=True)), strict=True):
+        exact = Fraction(float(x)) * Fraction(float(y)) + Fraction(float(z))
+        others = np.nextafter(found, kind(np.inf)), np.nextafter(found, kind(-np.inf))
+        assert all(abs(Fraction(float(found)) - exact) <= abs(Fraction(float(other)) - exact) for other in others)
+
+
+def test_plain_python_fuses_numbers_of_half_the_width() -> None:
+    a, b = np.float32(1 + 2**-12), np.float32(1 - 2**-12)
+    assert fma(a, b, np.float32(-1)) == np.float32(-(2**-24))
+    assert fma(a, b, np.float32(-1)).dtype == np.float32

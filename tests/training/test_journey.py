@@ -6,7 +6,9 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from numba import cuda
 
+from benchmarks.clicks import random_journeys
 from serving import batch
 from serving import settings as configuration
 from serving.errors import OutputError
@@ -93,6 +95,37 @@ def test_the_ended_and_the_running_session_are_told_apart_by_the_flag_alone(mode
 def test_sessions_of_no_one_and_very_many_events_have_a_score(model, pages):
     said = model.score(columns(model, pages, list(range(len(pages)))))
     assert 0 < said.conversion[0] < 1
+
+
+@pytest.fixture
+def many(model):
+    """More sessions than a model on a GPU scores without it."""
+    return Columns(*random_journeys(journey.MANY + 100, len(model.pages) + 1, len(model.attributes)))
+
+
+def test_very_many_sessions_and_no_fewer_are_the_gpus(trained, model, many, monkeypatch):
+    """The launches are the CPU's here, and tell that they were asked."""
+    asked = []
+
+    def telling(name):
+        return lambda *arrays: (asked.append(name), getattr(journey.ON_CPU, name)(*arrays))[1]
+
+    monkeypatch.setattr(journey, "ON_CUDA", journey.Launches(*map(telling, journey.Launches._fields)))
+    elsewhere = JourneyModel.load(trained, device="cuda")
+    few = many._replace(**{name: getattr(many, name)[: journey.MANY - 1] for name in ("begins", "ends", "ended", "attributes")})
+    assert elsewhere.score(few).conversion.tobytes() == model.score(few).conversion.tobytes()
+    assert not asked
+    assert elsewhere.score(many).conversion.tobytes() == model.score(many).conversion.tobytes()
+    assert set(asked) == {"margins", "trees"}
+
+
+@pytest.mark.gpu
+def test_a_gpu_has_the_bits_of_the_cpu(trained, model, many):
+    if not cuda.is_available():
+        pytest.skip("no CUDA device here")
+    found, expected = JourneyModel.load(trained, device="cuda").score(many), model.score(many)
+    for name in ("conversion", "exit", "steps"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
 
 
 def test_it_is_judged_by_val_beside_its_parts_and_plain_trees(trained):

@@ -1,6 +1,6 @@
 """The journey model: a recurrent network and trees that know what it says, stacked, in a bundle without pickles.
 
-network.safetensors  the networks' weights, by number and the names of `kernels.journey.Network`, and how attributes are standardised
+network.safetensors  the networks' weights, by number and the names of `kernels.recurrent.Network`, and how attributes are standardised
 model.ubj            trees over the features that `kernels.journey` counts and the networks' outputs
 calibration.json     sums to log-odds: of sessions that run on, of those that have ended; a line of whether the next event is none
 curves.svg           loss and AUC while the networks were learned
@@ -13,16 +13,17 @@ sessions that the others were left out of: the trees learn from what a network s
 of all.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kernels import journey as kernel
+from kernels import recurrent
 from kernels.forest import Forest
-from kernels.journey import Network
 from kernels.parts import Parts
+from kernels.recurrent import Network
 from training.bundle import Bundle
 from training.journey_table import UNKNOWN
 from training.models import boosted, journey_heads, steps
@@ -36,6 +37,7 @@ MODEL, NETWORK, CALIBRATION, METRICS, CARD = "model.ubj", "network.safetensors",
 RUNNING, FINISHED, EXIT, PAGES = 0, 1, 2, 3  # the network's outputs; from PAGES on, the next page
 BLENDS, LEAVES = ("running", "ended"), "exit"
 SCALING = "scaling"
+MANY = 4096  # sessions at once from which a GPU scores them: the longest of fewer would keep it waiting
 
 
 class Columns(NamedTuple):
@@ -71,13 +73,27 @@ class Before(NamedTuple):
     events: int
 
 
+class Launches(NamedTuple):
+    """What takes long of scoring sessions, on a device: the same bits on each."""
+
+    margins: Callable[..., None]
+    trees: Callable[[Forest, NDArray[np.float32]], Any]
+
+
+ON_CPU = Launches(recurrent.journey_margins, Forest.margin)
+ON_CUDA = Launches(recurrent.journey_margins_cuda, Forest.margin_cuda)
+
+
 class JourneyModel:
     """A loaded journey model. Row i of an answer depends on session i alone, bit for bit.
 
     pages: the names of the pages that it knows, a page's number less one being its place; attributes: the names of what it knows beside.
+    device: "cuda" where a GPU scores very many sessions at once (MANY).
     """
 
-    def __init__(self, forest: Forest, networks: Sequence[Network], scaling: NDArray[np.float32], bundle: Bundle, heads: Heads) -> None:
+    def __init__(
+        self, forest: Forest, networks: Sequence[Network], scaling: NDArray[np.float32], bundle: Bundle, heads: Heads, device: str = "cpu"
+    ) -> None:
         meta, calibration = bundle.manifest, bundle.json(CALIBRATION)
         self.version = bundle.version
         self.pages: tuple[str, ...] = tuple(meta["pages"])
@@ -86,7 +102,7 @@ class JourneyModel:
         self._forest, self._networks, self._scaling = forest, networks, scaling
         self._blends = {name: Blend.read(calibration[name]) for name in BLENDS}
         self._leaves = Platt.read(calibration[LEAVES])
-        self._tuned = Tuned(forest)
+        self._tuned, self._device = Tuned(forest), device
         self.heads, self.steps = heads, steps.load(bundle)
         known = {(len(network.pages), len(network.given)) for network in networks}
         if known != {(len(self.pages) + 1, len(self.attributes))}:
@@ -102,7 +118,7 @@ class JourneyModel:
         return {**boosted.named(f"{MODEL}/", boosted.forest(bundle, MODEL, columns)), **journey_heads.prepare(bundle, columns)}
 
     @classmethod
-    def load(cls, bundle: Bundle, parts: Parts | None = None) -> "JourneyModel":
+    def load(cls, bundle: Bundle, parts: Parts | None = None, device: str = "cpu") -> "JourneyModel":
         """Return the model in a verified bundle; `parts`: what `prepare` has made of it. Raises BundleError for one that is not whole."""
         from safetensors import SafetensorError
         from safetensors.numpy import load
@@ -112,7 +128,7 @@ class JourneyModel:
         try:
             content = load(bundle.read(NETWORK))
             scaling = content.pop(SCALING)
-            return cls(boosted.of_name(f"{MODEL}/", parts), unpacked(content), scaling, bundle, journey_heads.load(bundle, parts))
+            return cls(boosted.of_name(f"{MODEL}/", parts), unpacked(content), scaling, bundle, journey_heads.load(bundle, parts), device)
         except (KeyError, TypeError, ValueError, SafetensorError) as error:
             raise boosted.unloadable(bundle, error) from error
 
@@ -134,25 +150,28 @@ class JourneyModel:
 
         before: for each row where it goes on from, if anywhere: the same bits, in constant time an event.
         """
-        said, after = self._said(columns, before)
+        on = ON_CUDA if self._device == "cuda" and len(columns.begins) >= MANY else ON_CPU
+        said, after = self._said(columns, before, on)
         ended = columns.ended > 0
         X = stacked(columns, said, len(self.pages) + 1)
-        trees = self._forest.margin(X)
+        trees = on.trees(self._forest, X)
         conversion = conversions(trees, of_purchase(said, ended), ended, self._blends)
         exits = np.where(ended, 1.0, probability(self._leaves.apply(said[:, EXIT].astype(np.float64))))
         following = np.exp(said[:, PAGES:] - said[:, PAGES:].max(axis=1, initial=0.0, keepdims=True)).astype(np.float64)
         following /= following.sum(axis=1, keepdims=True)
         return Scores(conversion, exits, following, self.heads.order_value(X), self.heads.churn_risk(X), after)
 
-    def _said(self, columns: Columns, before: Sequence[Before | None]) -> tuple[NDArray[np.float32], list[NDArray[np.float32] | None]]:
+    def _said(
+        self, columns: Columns, before: Sequence[Before | None], on: Launches
+    ) -> tuple[NDArray[np.float32], list[NDArray[np.float32] | None]]:
         """Return what the networks say of each row, and the states of those that go on from some."""
         whole = [row for row in range(len(columns.begins)) if not before or before[row] is None]
         if len(whole) == len(columns.begins):
-            return margins(self._networks, self._scaling, columns), [None] * len(whole)
+            return margins(self._networks, self._scaling, columns, on), [None] * len(whole)
         said = np.empty((len(columns.begins), PAGES + len(self.pages) + 1), np.float32)
         after: list[NDArray[np.float32] | None] = [None] * len(said)
         part = columns._replace(**{name: getattr(columns, name)[whole] for name in ("begins", "ends", "ended", "attributes")})
-        said[whole] = margins(self._networks, self._scaling, part)
+        said[whole] = margins(self._networks, self._scaling, part, on)
         for row, known in enumerate(before):
             if known is not None:
                 after[row] = known.states.copy()
@@ -165,11 +184,11 @@ class JourneyModel:
         given, out = standardised(columns.attributes[row], self._scaling), np.empty_like(said)
         said[:] = 0.0
         for network, state in zip(self._networks, states, strict=True):
-            kernel.journey_said(given, network, state, out)
+            recurrent.journey_said(given, network, state, out)
             for place in range(begin + known, end):
                 gap = columns.seconds[place] - columns.seconds[place - 1] if place > begin else 0.0
                 elapsed = columns.seconds[place] - columns.seconds[begin]
-                kernel.journey_advance(columns.page[place], gap, elapsed, place - begin, given, network, state, out)
+                recurrent.journey_advance(columns.page[place], gap, elapsed, place - begin, given, network, state, out)
             said += out
         said /= np.float32(len(self._networks))
 
@@ -192,14 +211,14 @@ def standardised(attributes: NDArray[np.float32], scaling: NDArray[np.float32]) 
     return out
 
 
-def margins(networks: Sequence[Network], scaling: NDArray[np.float32], columns: Columns) -> NDArray[np.float32]:
+def margins(networks: Sequence[Network], scaling: NDArray[np.float32], columns: Columns, on: Launches = ON_CPU) -> NDArray[np.float32]:
     """Return the mean of the networks' outputs float32 [rows, outputs]; scaling: as for `standardised`."""
     given = standardised(columns.attributes, scaling)
     order = np.argsort(columns.ends - columns.begins, kind="stable")
     total = np.zeros((len(columns.begins), len(networks[0].out_bias)), np.float32)
     for network in networks:
         out = np.empty_like(total)
-        kernel.journey_margins(columns.begins, columns.ends, columns.page, columns.seconds, given, network, order, out)
+        on.margins(columns.begins, columns.ends, columns.page, columns.seconds, given, network, order, out)
         total += out
     return total / np.float32(len(networks))
 

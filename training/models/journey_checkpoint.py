@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kernels.journey import Network
+from kernels.recurrent import Network
 from training import bundle as bundles
 from training.models.journey import packed, unpacked
 

@@ -1,4 +1,4 @@
-"""How the journey's network is learned: a gated recurrent unit (Cho et al. 2014) in Torch, with the formulas of `kernels.journey`."""
+"""How the journey's network is learned: a gated recurrent unit (Cho et al. 2014) in Torch, with the formulas of `kernels.recurrent`."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from kernels.journey import TIMES, Network
+from kernels.recurrent import TIMES, Network
 from training import evaluate
 from training.models import journey
 from training.models.journey import EXIT, FINISHED, PAGES, RUNNING, Columns
@@ -45,7 +45,7 @@ class Sessions(NamedTuple):
 
 
 class Net(nn.Module):
-    """The network while it is learned: the formulas of `kernels.journey`, for whole batches."""
+    """The network while it is learned: the formulas of `kernels.recurrent`, for whole batches."""
 
     def __init__(self, pages: int, attributes: int) -> None:
         super().__init__()

@@ -16,7 +16,8 @@ import xgboost as xgb
 from numpy.typing import NDArray
 
 from kernels import journey as kernel
-from kernels.journey import LAST_GAPS, LAST_PAGES, Network
+from kernels.journey import LAST_GAPS, LAST_PAGES
+from kernels.recurrent import Network
 from training import bundle as bundles
 from training import evaluate, journey_table, outcomes_table
 from training.bundle import Bundle
