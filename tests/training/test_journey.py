@@ -48,22 +48,46 @@ def columns(model, pages, seconds, ended=0.0):
     return Columns(begin, end, model.code(pages), np.array(seconds, np.float32), np.array([ended], np.float32), attributes)
 
 
-def test_the_network_is_the_one_that_torch_has_learned():
-    torch.manual_seed(1)
-    net = journey_network.Net(6, 2).eval()
+SCALING = np.array([[0.5, 0], [2, 1]], np.float32)
+
+
+@pytest.fixture
+def three():
+    """Sessions of 7, 1 and 12 events over six pages."""
     random = np.random.default_rng(0)
     sizes = np.array([7, 1, 12])
     offsets = np.concatenate(([0], np.cumsum(sizes))).astype(np.int64)
     seconds = np.concatenate([np.cumsum(random.exponential(40, size)) for size in sizes]).astype(np.float32)
-    sessions = journey_network.Sessions(
-        offsets, random.integers(0, 6, 20), seconds, random.normal(size=(3, 2)).astype(np.float32), np.zeros(3)
-    )
-    scaling = np.array([[0.5, 0], [2, 1]], np.float32)
-    given = journey_network.padded(sessions, 6, scaling)
-    said = journey.margins([net.network()], scaling, sessions.columns(np.arange(3), sizes, np.zeros(3)))
+    return journey_network.Sessions(offsets, random.integers(0, 6, 20), seconds, random.normal(size=(3, 2)).astype(np.float32), np.zeros(3))
+
+
+def test_the_network_is_the_one_that_torch_has_learned(three):
+    torch.manual_seed(1)
+    net = journey_network.Net(6, 2).eval()
+    given = journey_network.padded(three, 6, SCALING)
+    said = journey.margins([net.network()], SCALING, three.columns(np.arange(3), three.sizes, np.zeros(3)))
     with torch.inference_mode():
-        expected = net(given.page, given.times, given.attributes)[torch.arange(3), torch.from_numpy(sizes - 1)]
+        expected = net(given.page, given.times, given.attributes)[torch.arange(3), torch.from_numpy(three.sizes - 1)]
     np.testing.assert_allclose(said, expected.numpy(), atol=2e-5)
+
+
+def test_the_loss_is_taken_on_the_device_of_the_network_and_the_sessions(three):
+    """On torch's device without numbers, on which whatever is elsewhere is refused."""
+    net, given = journey_network.Net(6, 2).to("meta"), journey_network.padded(three, 6, SCALING).to("meta")
+    loss = journey_network.loss_of(net, given, np.arange(3), 6)
+    loss.backward()
+    assert {loss.device.type, *(weight.grad.device.type for weight in net.parameters())} == {"meta"}
+
+
+def test_half_the_width_has_about_the_same_loss_and_gradients_of_the_whole(three):
+    torch.manual_seed(1)
+    net, given = journey_network.Net(6, 2).eval(), journey_network.padded(three, 6, SCALING)
+    whole = journey_network.loss_of(net, given, np.arange(3), 6)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = journey_network.loss_of(net, given, np.arange(3), 6)
+    half.backward()
+    assert half.item() == pytest.approx(whole.item(), rel=0.01)
+    assert {weight.grad.dtype for weight in net.parameters()} == {torch.float32}
 
 
 def test_what_comes_later_changes_nothing_before(folder):

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from training.models import minilm
+from training.models import minilm, precision
 from training.models.emotion import NAMES
 from training.models.minilm import WIDTH, Encoder, Pieces
 
@@ -24,7 +24,7 @@ RATE, HEAD_RATE, DECAY, WARM_UP, DROPOUT = 5e-5, 1e-3, 0.01, 0.1, 0.1
 def fine_tuned(given: Pieces, y: NDArray[np.float32], learn: NDArray[np.int64], seed: int, progress: Progress) -> Encoder:
     """Return the encoder fine-tuned on the texts `learn`; y: float32 [texts, len(NAMES)] in {0, 1}."""
     torch.manual_seed(seed)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = precision.device()
     encoder, head = minilm.encoder().to(device).train(), nn.Linear(WIDTH, len(NAMES)).to(device)
     groups = [{"params": encoder.parameters(), "lr": RATE}, {"params": head.parameters(), "lr": HEAD_RATE}]
     optimizer = torch.optim.AdamW(groups, weight_decay=DECAY)
@@ -35,8 +35,7 @@ def fine_tuned(given: Pieces, y: NDArray[np.float32], learn: NDArray[np.int64], 
     for _epoch in range(EPOCHS):
         for batch in _batches(random, learn, np.diff(given.offsets)):
             ids, mask = _padded(given, batch)
-            # Half the width where there is a GPU for it; the loss and what is summed stay in float32.
-            with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+            with precision.mixed(device):
                 states = encoder(ids.to(device), mask.to(device))
                 there = mask.to(device)[..., None].float()
                 mean = (states * there).sum(1) / there.sum(1)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from kernels.recurrent import TIMES, Network
 from training import evaluate
-from training.models import journey
+from training.models import journey, precision
 from training.models.journey import EXIT, FINISHED, PAGES, RUNNING, Columns
 
 WIDTH, LONGEST = 64, 100
@@ -82,7 +82,7 @@ class Net(nn.Module):
             "out": self.out.weight.T,
             "out_bias": self.out.bias,
         }
-        return Network(**{name: np.ascontiguousarray(weight.detach().numpy(), np.float32) for name, weight in given.items()})
+        return Network(**{name: np.ascontiguousarray(weight.detach().cpu().numpy(), np.float32) for name, weight in given.items()})
 
 
 class Padded(NamedTuple):
@@ -93,6 +93,11 @@ class Padded(NamedTuple):
     attributes: Tensor
     y: Tensor
     sizes: Ints
+
+    def to(self, device: str) -> "Padded":
+        """Return them on a device, but for the sizes."""
+        page, times, attributes, y = (one.to(device) for one in self[:-1])
+        return Padded(page, times, attributes, y, self.sizes)
 
 
 def scaling(attributes: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -116,7 +121,8 @@ def fit(
     random = np.random.default_rng(seed)
     watched = learn[::WATCHED]
     learn = np.setdiff1d(learn, watched)
-    net = Net(pages, sessions.attributes.shape[1])
+    device = precision.device()
+    net, given = Net(pages, sessions.attributes.shape[1]).to(device), given.to(device)
     optimizer = torch.optim.AdamW(net.parameters(), RATE, weight_decay=DECAY)
     steps = len(batched(random, learn, given.sizes))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=EPOCHS * steps + 1)
@@ -126,7 +132,8 @@ def fit(
         net.train()
         total, batches = 0.0, batched(random, learn, given.sizes)
         for batch in batches:
-            loss = loss_of(net, given, batch, pages)
+            with precision.mixed(device):
+                loss = loss_of(net, given, batch, pages)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(net.parameters(), 1.0)
@@ -178,19 +185,19 @@ def batched(random: np.random.Generator, learn: Ints, sizes: Ints) -> list[Ints]
 def loss_of(net: nn.Module, given: Padded, batch: Ints, pages: int) -> Tensor:
     """Return the loss of a batch: purchase after each event and at the end, whether it was the last, and the next page."""
     bce = nn.functional.binary_cross_entropy_with_logits
-    longest = int(given.sizes[batch].max())
+    longest, device = int(given.sizes[batch].max()), given.page.device
     page, y = given.page[batch, :longest], given.y[batch]
     out = net(page, given.times[batch, :longest], given.attributes[batch])
-    there = (page != pages).float()
-    weight = there / (torch.arange(longest) + 3.0).sqrt()
+    there, places = (page != pages).float(), torch.arange(longest, device=device)
+    weight = there / (places + 3.0).sqrt()
     weight = weight / weight.sum()
-    last = torch.from_numpy(given.sizes[batch] - 1)
-    leaves = (torch.arange(longest) == last[:, None]).float()
+    last = torch.from_numpy(given.sizes[batch] - 1).to(device)
+    leaves = (places == last[:, None]).float()
     running = (bce(out[..., RUNNING], y[:, None].expand(-1, longest), reduction="none") * weight).sum()
     leaving = (bce(out[..., EXIT], leaves, reduction="none") * weight).sum()
-    ended = bce(out[torch.arange(len(batch)), last, FINISHED], y)
+    ended = bce(out[torch.arange(len(batch), device=device), last, FINISHED], y)
     loss: Tensor = running + ENDED_WEIGHT * ended + EXIT_WEIGHT * leaving
-    if longest > 1 and bool((page[:, 1:] != pages).any()):
+    if longest > 1:
         following = nn.functional.cross_entropy(out[:, :-1, PAGES:].reshape(-1, pages), page[:, 1:].reshape(-1), ignore_index=pages)
         loss = loss + STEP_WEIGHT * following
     return loss
