@@ -2,6 +2,8 @@
 
 A folder with `events` and `sessions` (.csv, .csv.gz or .parquet each), or one file of events; a simulated shop is such a folder. Columns
 of sessions that are no field are their attributes: numbers, known when a session begins.
+
+A session goes by steps: pages that are shown, and what else is done of which the table says so by the `type` of an event.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,18 +16,20 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from kernels.friction import KINDS
 from training import frames
 from training.datasets import shop_journeys
 from training.errors import CellError, TableError
 from training.table import Columns, Field, check, listed
 
-SESSION, PAGE, SECONDS, STEP, LABEL, SPLIT, ENDED, LEFT_OUT = (
-    *("sessionId", "page", "seconds", "step", "purchase", "split", "sessionEnded", "leftOut"),
+SESSION, PAGE, TYPE, SECONDS, STEP, LABEL, SPLIT, ENDED, LEFT_OUT = (
+    *("sessionId", "page", "type", "seconds", "step", "purchase", "split", "sessionEnded", "leftOut"),
 )
 VALUE, CHURNED, CURRENCY = "orderValue", "churned", "currency"
 FIELDS: tuple[Field, ...] = (
     Field(SESSION, "text or number, in both files", "yes", "session_id"),
     Field(PAGE, "text or number: what kind of page, or what step", "yes", "page"),
+    Field(TYPE, "page_view, or what else was done, such as add_to_cart", "no: every line shows a page"),
     Field(SECONDS, "seconds since the session began", "yes", "cum_time_s"),
     Field(STEP, "number: the order of events of the same second", "no: the order of the lines", "step"),
     Field(LABEL, "1 or 0: the session bought, in the end", "to train; ignored when scoring", "purchase"),
@@ -44,13 +48,16 @@ _PUBLISHED = {field.name: field.published for field in FIELDS if field.published
 AT_THE_END = ("n_clicks", "duration_s")  # columns of the published table that are known only then
 EVENTS, SESSIONS = "events", "sessions"
 UNKNOWN = 0  # the page of an event whose page is none of the model's
+SHOW = ("page_view", "product_view", "page")  # types of events that show a page
+DONE = "event:"  # before the type of an event that is a step by itself
+NO_STEPS = frozenset((*KINDS[2:], "purchase"))  # types of events that are none: too many, or what is to be foreseen
 
 Mapped = Mapping[str, str | Sequence[str]]
 
 
 @dataclass(frozen=True, slots=True)
 class Journeys:
-    """Sessions and their events. ids: [sessions]; offsets int64 [sessions + 1]; pages: text [events]; seconds float32 [events].
+    """Sessions and their steps. ids: [sessions]; offsets int64 [sessions + 1]; pages: text, seconds: float32 [steps].
 
     ended: float32 [sessions]; attributes: float32 [sessions, names]; y: float32 [sessions] in {0, 1}, None where it is not known; val:
     bool [sessions], None where nothing says which are. value, churned: float64 [sessions], NaN where not known, None for none.
@@ -100,13 +107,18 @@ def gathers(source: Path) -> bool:
     return bool(_named(source, EVENTS)) if source.is_dir() else source.name.endswith(frames.SUFFIXES)
 
 
+def step(kind: str, page: str | None) -> tuple[bool, str | None]:
+    """Return whether an event of a type may be a step, and its name: the page, which may be unknown, or what was done."""
+    return kind not in NO_STEPS, page if kind in SHOW else DONE + kind
+
+
 def gather(source: Path, mapping: Mapped | None = None, first: int | None = None) -> pl.DataFrame:
-    """Return one table of events, each with what is known of its session; of each session the first `first` events.
+    """Return one table of steps, each with what is known of its session; of each session the first `first`.
 
     A session with fewer than `first` has ended after its last one, the others run on; without `first` the table's own sessionEnded holds.
     Raises TableError for a folder without events, or with sessions that do not fit.
     """
-    frame = _renamed(_joined(source), mapping or {})
+    frame = _steps(_renamed(_joined(source), mapping or {}))
     of = resolve(frame.columns).of
     if first is None:
         return frame
@@ -164,6 +176,16 @@ def _renamed(frame: pl.DataFrame, mapping: Mapped) -> pl.DataFrame:
     gone = [field for field, column in named.items() if field in frame.columns and field != column]
     kept = frame.drop([*gone, *((left,) if isinstance(left, str) else left)])
     return kept.rename({column: field for field, column in named.items()})
+
+
+def _steps(frame: pl.DataFrame) -> pl.DataFrame:
+    """Return the events that are steps, their names in the place of pages."""
+    of = resolve(frame.columns).of
+    if TYPE not in of:
+        return frame
+    kind = pl.col(of[TYPE]).cast(pl.String).fill_null(SHOW[0])
+    name = pl.when(kind.is_in(SHOW)).then(pl.col(of[PAGE]).cast(pl.String)).otherwise(DONE + kind)
+    return frame.filter(~kind.is_in(sorted(NO_STEPS))).with_columns(name.alias(of[PAGE])).drop(of[TYPE])
 
 
 def _joined(source: Path) -> pl.DataFrame:

@@ -16,9 +16,10 @@ from serving.engines import feelings, steps
 from serving.engines.consent import lacking
 from serving.engines.engine import Engine, Scorer
 from serving.engines.feelings import StateScore
-from serving.engines.journey_events import Session, counted, gone_on, shown
+from serving.engines.journey_events import Session, counted, gone_on
+from serving.engines.journey_events import steps as steps_of
 from serving.engines.journey_memory import MEMORY, Continued
-from serving.engines.journey_state import Trace
+from serving.engines.journey_state import Seen, Trace
 from serving.engines.journey_types import MOST_EVENTS, JourneyRequest, JourneyResponse, Step
 from serving.engines.steps import Situation, Steps
 from serving.engines.types import epoch_ms, is_sane, moment, not_sane, odd
@@ -32,9 +33,9 @@ if TYPE_CHECKING:
 
 
 class Asked(NamedTuple):
-    """Requests as columns: what the model takes, how often everything was counted (int32 [n, 2 counted]), events left out, which pages.
+    """Requests as columns: what the model takes, how often everything was counted (int32 [n, 2 counted]), events left out, which steps.
 
-    ids: of sessions, for a batch job. shown: each session's latest page. traces: what is known of the sessions that are remembered, but for
+    ids: of sessions, for a batch job. shown: each session's latest step. traces: what is known of the sessions that are remembered, but for
     the networks' states; before: where those go on from; recomputed: whether that was another model's.
     """
 
@@ -87,20 +88,22 @@ class JourneyScorer:
             None if trace is None else gone_on(trace, session, len(request.events))
             for trace, session, request in zip(known_before, sessions, requests, strict=True)
         ]
-        known = self._known(requests, sessions, traces)
+        seen = [session.seen if trace is None else trace.seen for session, trace in zip(sessions, traces, strict=True)]
+        steps = [steps_of(each, self._model.codes) for each in seen]
+        known = self._known(requests, steps)
         before = [None if trace is None else self._before(trace) for trace in known_before]
         return Asked(
             known,
             counted(sessions, traces),
             [len(session.events) if trace is None else trace.events for session, trace in zip(sessions, traces, strict=True)],
             [len(request.events) - len(session.events) for request, session in zip(requests, sessions, strict=True)],
-            [shown(session, trace) for session, trace in zip(sessions, traces, strict=True)],
+            [each[-1].name if each else None for each in steps],
             [int((known.page[begin:end] == journey_table.UNKNOWN).sum()) for begin, end in zip(known.begins, known.ends, strict=True)],
             as_of,
             [request.session_id for request in requests],
             traces,
             before,
-            [trace is not None and bool(trace.pages) and trace.version != self.version for trace in known_before],
+            [trace is not None and bool(trace.seen) and trace.version != self.version for trace in known_before],
         )
 
     def lean(self, columns: Asked) -> Asked:
@@ -168,19 +171,11 @@ class JourneyScorer:
         shape = self._model.state_shape
         if trace.version != self.version or trace.states.size != shape[0] * shape[1]:
             return Before(np.zeros(shape, np.float32), 0)
-        return Before(trace.states.reshape(shape), len(trace.pages))
+        return Before(trace.states.reshape(shape), len(steps_of(trace.seen, self._model.codes)))
 
-    def _known(self, requests: Sequence[JourneyRequest], sessions: Sequence[Session], traces: Sequence[Trace | None]) -> "Columns":
-        pages = [
-            [session.events[place].page for place in session.pages] if trace is None else trace.pages
-            for session, trace in zip(sessions, traces, strict=True)
-        ]
-        offsets = np.cumsum([0, *map(len, pages)]).astype(np.int64)
-        moments = [
-            np.array([session.moments[place] for place in session.pages] if trace is None else trace.moments, np.float64)
-            for session, trace in zip(sessions, traces, strict=True)
-        ]
-        stamps = [np.maximum.accumulate(times) for times in moments]
+    def _known(self, requests: Sequence[JourneyRequest], steps: Sequence[Sequence[Seen]]) -> "Columns":
+        offsets = np.cumsum([0, *map(len, steps)]).astype(np.int64)
+        stamps = [np.maximum.accumulate(np.array([one.moment for one in each], np.float64)) for each in steps]
         seconds = [(stamp - stamp[:1]) / 1000 for stamp in stamps]
         given = [
             [float(value) if (value := (request.attributes or {}).get(name)) is not None else np.nan for name in self._model.attributes]
@@ -188,7 +183,7 @@ class JourneyScorer:
         ]
         return _columns(
             offsets,
-            self._model.code([page for own in pages for page in own]),
+            self._model.code([one.name for each in steps for one in each]),
             np.concatenate([np.empty(0), *seconds]).astype(np.float32),
             np.array([bool(request.session_ended) for request in requests], np.float32),
             np.array(given, np.float32).reshape(len(requests), len(self._model.attributes)),
@@ -208,7 +203,7 @@ class JourneyScorer:
             current_step=asked.shown[place],
             conversion_probability=float(scores.conversion[place]),
             exit_probability=float(scores.exit[place]),
-            next_steps=[Step(page=page, probability=min(1.0, p)) for page, p in sorted(steps, key=lambda one: -one[1])],
+            next_steps=[Step(step=step, probability=min(1.0, p)) for step, p in sorted(steps, key=lambda one: -one[1])],
             value_prediction=None if worth is None else float(scores.conversion[place]) * worth,
             churn_risk=None if scores.churn is None else float(scores.churn[place]),
             currency=request.currency if own is not None else self._model.heads.currency,

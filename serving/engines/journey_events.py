@@ -1,7 +1,7 @@
-"""The events of sessions on their way to the model: until when they count, which of them show a page, and what friction they hold."""
+"""The events of sessions on their way to the model: until when they count, which of them are steps, and what friction they hold."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -10,32 +10,47 @@ from numpy.typing import NDArray
 
 from kernels import friction
 from kernels.friction import COUNTED, DEFAULTS, KINDS
-from serving.engines.journey_state import Trace
+from serving.engines.journey_state import Seen, Trace
 from serving.engines.journey_types import JourneyEvent
 from serving.engines.types import epoch_ms
+from training import journey_table
 
-_KIND = {**{name: code for code, name in enumerate(KINDS)}, "page_view": friction.PAGE, "product_view": friction.PAGE}
+ANSWERS = ("search", "add_to_cart", "remove_from_cart", "checkout", "purchase")  # types that show that a click was heard
+_KIND = {
+    **{name: code for code, name in enumerate(KINDS)},
+    **dict.fromkeys(journey_table.SHOW, friction.PAGE),
+    **dict.fromkeys(ANSWERS, friction.CHANGE),
+}
 _BITS = (1 << 63) - 1
 
 
 class Session(NamedTuple):
-    """The events of a session up to a moment: when each was (milliseconds since 1970), of which kind, and which of them show a page."""
+    """The events of a session up to a moment: when each was (milliseconds since 1970), of which kind, and what may be steps of them."""
 
     events: list[JourneyEvent]
     moments: list[float]
     kinds: list[int]
-    pages: list[int]
+    seen: list[Seen]
 
     @classmethod
     def until(cls, events: Sequence[JourneyEvent], until_ms: float) -> "Session":
         """Return the events that are not later than `until_ms`, in their order."""
         timed = [(event, stamp) for event in events if (stamp := epoch_ms(event.timestamp)) <= until_ms]
-        kinds = [_KIND.get(event.type, friction.UNKNOWN) for event, _ in timed]
-        pages = [place for place, kind in enumerate(kinds) if kind == friction.PAGE]
-        return cls([event for event, _ in timed], [stamp for _, stamp in timed], kinds, pages)
+        steps = ((*journey_table.step(event.type, event.page), stamp) for event, stamp in timed)
+        return cls(
+            [event for event, _ in timed],
+            [stamp for _, stamp in timed],
+            [_KIND.get(event.type, friction.UNKNOWN) for event, _ in timed],
+            [Seen(name, stamp) for possible, name, stamp in steps if possible],
+        )
 
 
 _NO_EVENT = Session([], [], [], [])
+
+
+def steps(seen: Sequence[Seen], known: Collection[str]) -> list[Seen]:
+    """Return what are steps to a model that knows these: every page, and what it knows of what else was done."""
+    return [one for one in seen if one.name is None or one.name in known or not one.name.startswith(journey_table.DONE)]
 
 
 def gone_on(trace: Trace, session: Session, sent: int) -> Trace:
@@ -44,18 +59,7 @@ def gone_on(trace: Trace, session: Session, sent: int) -> Trace:
     for event, kind, stamp in zip(session.events, session.kinds, session.moments, strict=True):
         x, y, wait = (math.nan if value is None else value for value in (event.x, event.y, event.wait_ms))
         friction.update(kind, int(stamp), x, y, _hash(event.element_id), _hash(event.url or event.page), wait, DEFAULTS, ints, reals)
-    pages = [session.events[place].page for place in session.pages]
-    moments = [session.moments[place] for place in session.pages]
-    return trace._replace(
-        events=trace.events + sent, pages=[*trace.pages, *pages], moments=[*trace.moments, *moments], ints=ints, reals=reals
-    )
-
-
-def shown(session: Session, trace: Trace | None) -> str | None:
-    """Return the latest page of a session."""
-    if trace is not None:
-        return trace.pages[-1] if trace.pages else None
-    return session.events[session.pages[-1]].page if session.pages else None
+    return trace._replace(events=trace.events + sent, seen=[*trace.seen, *session.seen], ints=ints, reals=reals)
 
 
 def counted(sessions: Sequence[Session], traces: Sequence[Trace | None]) -> NDArray[np.int32]:

@@ -1,6 +1,6 @@
 """What is remembered of a session between two requests: what any model needs to go on, and the networks' state of the one that answered.
 
-A state of another model is as good as none: it is made anew from the pages that are remembered, and the answer says so.
+A state of another model is as good as none: it is made anew from what is remembered of the steps, and the answer says so.
 """
 
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from kernels import friction
 from kernels.friction import INTS, REALS
 
-LAYOUT = 1
+LAYOUT = 2
 
 
 class _Packed(msgspec.Struct, array_like=True, frozen=True):
@@ -21,7 +21,7 @@ class _Packed(msgspec.Struct, array_like=True, frozen=True):
     layout: int
     version: str
     events: int
-    pages: list[str | None]
+    names: list[str | None]
     moments: bytes
     states: bytes
     ints: bytes
@@ -32,17 +32,22 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(_Packed).decode
 
 
+class Seen(NamedTuple):
+    """What may be a step of a session: which (`training.journey_table.step`), and when, in milliseconds since 1970."""
+
+    name: str | None
+    moment: float
+
+
 class Trace(NamedTuple):
     """What is known of a session after `events` events.
 
-    pages, moments: of its page events, milliseconds since 1970. states: float32 [networks, width], of the model `version`. ints, reals: of
-    `kernels.friction`.
+    seen: what may be its steps. states: float32 [networks, width], of the model `version`. ints, reals: of `kernels.friction`.
     """
 
     version: str
     events: int
-    pages: list[str | None]
-    moments: list[float]
+    seen: list[Seen]
     states: NDArray[np.float32]
     ints: NDArray[np.int64]
     reals: NDArray[np.float64]
@@ -52,7 +57,7 @@ class Trace(NamedTuple):
         """Return what is known of a session without an event."""
         ints, reals = np.empty(INTS, np.int64), np.empty(REALS)
         friction.start(ints, reals)
-        return cls("", 0, [], [], np.zeros((networks, width), np.float32), ints, reals)
+        return cls("", 0, [], np.zeros((networks, width), np.float32), ints, reals)
 
     @classmethod
     def read(cls, content: bytes) -> "Trace | None":
@@ -64,12 +69,13 @@ class Trace(NamedTuple):
             states = np.frombuffer(found.states, "<f4")
         except (msgspec.MsgspecError, ValueError):
             return None
-        if found.layout != LAYOUT or len(ints) != INTS or len(reals) != REALS or len(moments) != len(found.pages):
+        if found.layout != LAYOUT or len(ints) != INTS or len(reals) != REALS or len(moments) != len(found.names):
             return None
-        return cls(found.version, found.events, found.pages, moments, states.copy(), ints.astype(np.int64), reals.astype(np.float64))
+        seen = list(map(Seen, found.names, moments))
+        return cls(found.version, found.events, seen, states.copy(), ints.astype(np.int64), reals.astype(np.float64))
 
     def packed(self) -> bytes:
         """Return it as bytes."""
-        moments = np.array(self.moments, "<f8").tobytes()
+        names, moments = [one.name for one in self.seen], np.array([one.moment for one in self.seen], "<f8").tobytes()
         numbers = (self.states.astype("<f4").tobytes(), self.ints.astype("<i8").tobytes(), self.reals.astype("<f8").tobytes())
-        return _encode(_Packed(LAYOUT, self.version, self.events, self.pages, moments, *numbers))
+        return _encode(_Packed(LAYOUT, self.version, self.events, names, moments, *numbers))

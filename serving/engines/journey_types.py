@@ -20,7 +20,13 @@ Whole = Annotated[float, Meta(ge=0, le=1e9, multiple_of=1)]
 class JourneyEvent(Wire, frozen=True, kw_only=True):
     """One thing that happened in a session. Unknown types and pages are counted as unknown."""
 
-    type: Annotated[Name, Meta(description=f"page_view, or one of {', '.join(KINDS[1:])}; others are counted as unknown.")]
+    type: Annotated[
+        Name,
+        Meta(
+            description=f"page_view, or one of {', '.join(KINDS[1:])}; of others, such as add_to_cart, those that the "
+            "model's table has are steps of the session, and the rest count as unknown."
+        ),
+    ]
     timestamp: Annotated[Moment, Meta(description="ISO 8601 with a zone, or milliseconds since 1970-01-01 UTC; in the order of the list.")]
     page: Annotated[Name | None, Meta(description="The kind of page that is shown, as the model's table names it.")] = None
     url: Annotated[Url | None, Meta(description="Of the page, to tell visits of one page apart; absent: page.")] = None
@@ -71,9 +77,9 @@ class JourneyRequest(Wire, frozen=True, kw_only=True):
 
 
 class Step(Wire, frozen=True, kw_only=True):
-    """A page that may come next."""
+    """What may come next."""
 
-    page: Annotated[str, Meta(description="unknown: none of those that the model knows.")]
+    step: Annotated[str, Meta(description="A page, or event: and a type, such as event:add_to_cart; unknown: none that the model knows.")]
     probability: Fraction
 
 
@@ -82,10 +88,10 @@ class JourneyResponse(Wire, frozen=True, kw_only=True):
 
     session_id: str
     customer_id: str | None
-    current_step: Annotated[str | None, Meta(description="The page of the latest page event; null without one.")]
+    current_step: Annotated[str | None, Meta(description="The latest: a page, or event: and the type of what was done; null without one.")]
     conversion_probability: Annotated[Fraction, Meta(description="Calibrated: that the session will have bought when it ends.")]
-    exit_probability: Annotated[Fraction, Meta(description="Calibrated: that no page comes any more; 1 where the session has ended.")]
-    next_steps: Annotated[list[Step], Meta(description="The pages that may come next, if one does, the likeliest first.")]
+    exit_probability: Annotated[Fraction, Meta(description="Calibrated: that no step comes any more; 1 where the session has ended.")]
+    next_steps: Annotated[list[Step], Meta(description="The steps that may come next, if one does, the likeliest first.")]
     value_prediction: Annotated[
         float | None,
         Meta(description="Expected of the session: conversionProbability times an order's value; null: not known."),

@@ -1,6 +1,7 @@
 """The journey engine: what will come, what was counted and where, and nothing of a known customer without consent."""
 
 import msgspec
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,6 +12,7 @@ from serving.engines.journey_types import MOST_EVENTS, JourneyRequest
 from serving.errors import InvalidRequestError, TooLargeError
 from serving.ingress.validation import Decoder
 from serving.settings import CONFIGS
+from training import journey_table
 from training.models.journey import JourneyModel
 
 NOW = 1_764_000_000.0
@@ -59,7 +61,7 @@ def test_probabilities_of_the_next_page_add_up_and_are_in_order(scorer):
     steps = answer(scorer, [event("page_view", 0, page="1")]).next_steps
     assert sum(step.probability for step in steps) == pytest.approx(1)
     assert [step.probability for step in steps] == sorted((step.probability for step in steps), reverse=True)
-    assert {step.page for step in steps} == {"unknown", "0", "1", "2", "3", "4"}
+    assert {step.step for step in steps} == {"unknown", "0", "1", "2", "3", "4", "event:add_to_cart"}
 
 
 def test_an_ended_session_has_left(scorer):
@@ -69,14 +71,15 @@ def test_an_ended_session_has_left(scorer):
     assert running.conversion_probability != ended.conversion_probability
 
 
-def test_the_numbers_are_those_of_the_table(scorer):
+def test_the_numbers_are_those_of_the_table(scorer, tmp_path):
     """A session in a request has the bits that it has as a row of a table."""
-    import polars as pl
-
     seconds, pages = [0.0, 12.0, 44.5], ["0", "3", "1"]
-    frame = pl.DataFrame({"sessionId": ["a"] * 3, "page": pages, "seconds": seconds, "static0": [0.25] * 3})
-    table = scorer.answers_frame(scorer.run(scorer.table(frame)))
-    got = answer(scorer, [event("page_view", at, page=page) for page, at in zip(pages, seconds, strict=True)], attributes={"static0": 0.25})
+    kinds = ["page_view", "add_to_cart", "page_view"]
+    columns = {"sessionId": ["a"] * 3, "type": kinds, "page": pages, "seconds": seconds, "static0": [0.25] * 3}
+    pl.DataFrame(columns).write_parquet(tmp_path / "events.parquet")
+    table = scorer.answers_frame(scorer.run(scorer.table(journey_table.gather(tmp_path / "events.parquet"))))
+    events = [event(kind, at, page=page) for kind, page, at in zip(kinds, pages, seconds, strict=True)]
+    got = answer(scorer, events, attributes={"static0": 0.25})
     assert table["conversionProbability"][0] == got.conversion_probability
     assert table["exitProbability"][0] == got.exit_probability
 
@@ -86,6 +89,22 @@ def test_what_is_not_known_is_counted_and_never_an_error(scorer):
     got = answer(scorer, events, attributes={"static0": None, "moon": 3})
     assert (got.unknown_pages, got.missing, got.ignored) == (2, ["static0"], 1)
     assert [(one.detector, one.count) for one in got.friction] == [("unknownKind", 1)]
+
+
+def test_what_is_done_is_a_step_where_the_model_knows_it_and_else_nothing(scorer):
+    page = event("page_view", 0, page="1")
+    plain = answer(scorer, [page])
+    added, lifted = answer(scorer, [page, event("add_to_cart", 5)]), answer(scorer, [page, event("levitate", 5)])
+    assert (added.current_step, lifted.current_step) == ("event:add_to_cart", "1")
+    assert added.conversion_probability != plain.conversion_probability == lifted.conversion_probability
+    assert (added.friction, added.unknown_pages, lifted.unknown_pages) == ([], 0, 0)
+
+
+def test_a_click_that_changes_the_cart_is_not_dead(scorer):
+    clicked = [event("page_view", 0, page="1"), event("click", 10, elementId="buy", x=5, y=5)]
+    after = event("page_view", 60, page="2")
+    assert [one.detector for one in answer(scorer, [*clicked, after]).friction] == ["deadClick"]
+    assert answer(scorer, [*clicked, event("add_to_cart", 10.5), after]).friction == []
 
 
 def test_events_later_than_the_moment_asked_for_are_left_out(scorer):
@@ -185,7 +204,7 @@ def told(scorer, body, remembered):
     return scorer.rows([request], answers)[0]
 
 
-KINDS_DRAWN = st.sampled_from(["page_view", "click", "error_click", "wait", "levitate"])
+KINDS_DRAWN = st.sampled_from(["page_view", "click", "error_click", "wait", "levitate", "add_to_cart"])
 EVENTS_DRAWN = st.lists(st.tuples(KINDS_DRAWN, st.integers(0, 400), st.sampled_from(["0", "1", "4", "nowhere", None])), max_size=25)
 
 

@@ -103,6 +103,17 @@ def test_what_comes_later_changes_nothing_before(folder):
     assert (cut.ended == (sizes < 3)).all()
 
 
+def test_steps_are_pages_and_what_else_is_done_but_for_what_is_common_or_foretells(tmp_path):
+    kinds = ["page_view", "click", "add_to_cart", None, "purchase", "product_view"]
+    frame = pl.DataFrame(
+        {"sessionId": ["a"] * 6, "type": kinds, "page": ["home", "home", "home", "cart", "cart", "p"], "seconds": range(6)}
+    )
+    frame.write_parquet(tmp_path / "events.parquet")
+    assert journey_table.read(journey_table.gather(tmp_path / "events.parquet")).pages == ["home", "event:add_to_cart", "cart", "p"]
+    early = journey_table.read(journey_table.gather(tmp_path / "events.parquet", first=2))
+    assert (early.pages, early.ended.tolist()) == (["home", "event:add_to_cart"], [0])
+
+
 def test_columns_known_only_at_the_end_are_no_attributes(model):
     assert model.attributes == ("static0",)
 
@@ -285,6 +296,8 @@ def of_shop(tmp_path_factory):
 def test_the_simulated_shop_tells_of_values_and_of_customers_who_stay_away(of_shop, tmp_path):
     model = JourneyModel.load(of_shop)
     assert set(model.attributes) == {"returning", "mobile", "timeOfDay"}
+    assert {"product", "cart", "event:search", "event:add_to_cart", "event:checkout"} < set(model.pages)
+    assert not {"event:click", "event:purchase"} & set(model.pages)
     assert model.heads.currency == "EUR"
     rows = Columns(
         np.array([0]), np.array([1]), np.array([1]), np.zeros(1, np.float32), np.zeros(1, np.float32), np.zeros((1, 3), np.float32)

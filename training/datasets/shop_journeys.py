@@ -1,10 +1,9 @@
-"""The simulated shop's sessions as the journey model learns from them: pages that were opened, and what is known when a session begins."""
+"""The simulated shop's sessions as the journey model learns from them: their events, and what is known when a session begins."""
 
 from collections.abc import Collection
 
 import polars as pl
 
-VIEWS = ("page_view", "product_view", "search")  # the events that open a page
 EVENT_COLUMNS = ("sessionId", "timestamp", "type", "pageKind")
 SESSION_COLUMNS = ("sessionId", "customerId", "startedAt", "purchased", "orderValue", "currency", "visitorType", "deviceType", "timeOfDay")
 AWAY_DAYS = 60  # without another session: gone
@@ -16,7 +15,7 @@ def holds(events: Collection[str], sessions: Collection[str]) -> bool:
 
 
 def journeys(events: pl.DataFrame, sessions: pl.DataFrame) -> pl.DataFrame:
-    """Return a table of page events: sessionId, page, seconds, purchase, returning, mobile, timeOfDay, orderValue, churned, currency.
+    """Return a table of events: sessionId, type, page, seconds, purchase, returning, mobile, timeOfDay, orderValue, churned, currency.
 
     Everything else that the shop's table knows of a session is known only at its end.
     """
@@ -30,12 +29,12 @@ def journeys(events: pl.DataFrame, sessions: pl.DataFrame) -> pl.DataFrame:
         churned(sessions).alias("churned"),
         pl.col("currency").cast(pl.String),
     )
-    opened = events.filter(pl.col("type").cast(pl.String).is_in(VIEWS))
     ms = pl.col("timestamp").dt.epoch("ms")
     seconds = ((ms - ms.min().over("sessionId")) / 1000).alias("seconds")
-    return opened.select(pl.col("sessionId").cast(pl.String), pl.col("pageKind").cast(pl.String).alias("page"), seconds).join(
-        begun, on="sessionId", how="inner", maintain_order="left"
+    texts = (
+        pl.col(name).cast(pl.String).alias(field) for name, field in (("sessionId", "sessionId"), ("type", "type"), ("pageKind", "page"))
     )
+    return events.select(*texts, seconds).join(begun, on="sessionId", how="inner", maintain_order="left")
 
 
 def churned(sessions: pl.DataFrame) -> pl.Expr:

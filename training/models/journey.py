@@ -52,7 +52,7 @@ class Columns(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """float64 [rows], calibrated: buys, leaves after this event (1 where the session has ended); steps [rows, pages]: the next page.
+    """float64 [rows], calibrated: buys, leaves after this event (1 where the session has ended); steps [rows, pages]: the next step.
 
     order_value: what an order is worth if there is one; churn: that the customer stays away; None where the model does not know. after: the
     networks' states float32 [networks, width] of the rows that went on from some, None of the others.
@@ -67,7 +67,7 @@ class Scores(NamedTuple):
 
 
 class Before(NamedTuple):
-    """Where a session goes on from: states float32 [networks, width] after its first `events` page events."""
+    """Where a session goes on from: states float32 [networks, width] after its first `events` steps."""
 
     states: NDArray[np.float32]
     events: int
@@ -87,7 +87,7 @@ ON_CUDA = Launches(recurrent.journey_margins_cuda, Forest.margin_cuda)
 class JourneyModel:
     """A loaded journey model. Row i of an answer depends on session i alone, bit for bit.
 
-    pages: the names of the pages that it knows, a page's number less one being its place; attributes: the names of what it knows beside.
+    pages: the names of the steps that it knows (`journey_table.step`), a step's number less one being its place; attributes: the names of what it knows beside.
     device: "cuda" where a GPU scores very many sessions at once (MANY).
     """
 

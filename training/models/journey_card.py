@@ -15,7 +15,7 @@ def card(meta: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
     return f"""# What happens next in this session?
 
 A recurrent network of {meta["parameters"]["width"]} units and XGBoost trees that know what it says, with calibrated probabilities: that
-the session will have bought when it ends, that this event is its last, and of the next page.
+the session will have bought when it ends, that this event is its last, and of the next step: a page, or what else is done.
 
 **Use** it to choose what to show next. **Do not** take the order of things for their cause, and do not read feelings into it: friction is
 counted from clicks, pages and waits, and says what it is. There is no ground truth of what a shopper feels in any of this.
