@@ -87,7 +87,8 @@ ON_CUDA = Launches(recurrent.journey_margins_cuda, Forest.margin_cuda)
 class JourneyModel:
     """A loaded journey model. Row i of an answer depends on session i alone, bit for bit.
 
-    pages: the names of the steps that it knows (`journey_table.step`), a step's number less one being its place; attributes: the names of what it knows beside.
+    pages: the names of the steps that it knows (`journey_table.step`), a step's number less one being its place; attributes: the names of
+    what it knows beside.
     device: "cuda" where a GPU scores very many sessions at once (MANY).
     """
 
