@@ -15,7 +15,7 @@ import torch
 import xgboost as xgb
 from numpy.typing import NDArray
 
-from kernels import journey as kernel
+from kernels import recurrent
 from kernels.journey import LAST_GAPS, LAST_PAGES
 from kernels.recurrent import Network
 from training import bundle as bundles
@@ -228,7 +228,7 @@ def _folds(learn: Ints, seed: int) -> Ints:
 
 def _decides(sessions: Sessions, learn: Ints, pages: Sequence[str], seed: int) -> list[bytes]:
     """Return everything that decides what is fitted, but the code of networks, for which its hash stands."""
-    code = [Path(str(module.__file__)).read_bytes() for module in (journey_network, kernel)]
+    code = [Path(str(module.__file__)).read_bytes() for module in (journey_network, recurrent)]
     said = repr((pages, seed, FOLDS, software("numpy", "torch"))).encode()
     return [*code, said, *what(*sessions, learn)]
 
