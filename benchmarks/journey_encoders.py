@@ -102,7 +102,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=DATA / "clickstreamdmm", help="the folder with events.csv.gz and sessions.csv.gz")
     data = parser.parse_args().data
     table = journey_table.read(journey_table.gather(data))
-    names, sessions = journey_training.columns(data, table)
+    table, sessions, names, _, _ = journey_training.learnable(data, table)
     learn, judge = journey_training.split(table, 0)
     pages = len(names) + 1
     given = journey_network.padded(sessions, pages, journey_network.scaling(sessions.attributes[learn]))

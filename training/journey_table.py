@@ -6,8 +6,8 @@ of sessions that are no field are their attributes: numbers, known when a sessio
 A session goes by steps: pages that are shown, and what else is done of which the table says so by the `type` of an event.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +47,13 @@ FIELD_NAMES: tuple[str, ...] = tuple(field.name for field in FIELDS)
 _PUBLISHED = {field.name: field.published for field in FIELDS if field.published}
 AT_THE_END = ("n_clicks", "duration_s")  # columns of the published table that are known only then
 EVENTS, SESSIONS = "events", "sessions"
+ATTRIBUTE = "is no number: what is no field is an attribute; code it as numbers, or leave it out with --map leftOut={}"
+EVENTLESS = "the session has no event"
 UNKNOWN = 0  # the page of an event whose page is none of the model's
-SHOW = ("page_view", "product_view", "page")  # types of events that show a page
+SHOW = ("page_view", "product_view", "page", "")  # types of events that show a page
 DONE = "event:"  # before the type of an event that is a step by itself
+SHOWN = "page:"  # before the name of a page that would be taken for one
+NO_STEP = "\0"  # the page of a line that is only there since its session has no step
 NO_STEPS = frozenset((*KINDS[2:], "purchase"))  # types of events that are none: too many, or what is to be foreseen
 
 Mapped = Mapping[str, str | Sequence[str]]
@@ -59,8 +63,8 @@ Mapped = Mapping[str, str | Sequence[str]]
 class Journeys:
     """Sessions and their steps. ids: [sessions]; offsets int64 [sessions + 1]; pages: text, seconds: float32 [steps].
 
-    ended: float32 [sessions]; attributes: float32 [sessions, names]; y: float32 [sessions] in {0, 1}, None where it is not known; val:
-    bool [sessions], None where nothing says which are. value, churned: float64 [sessions], NaN where not known, None for none.
+    ended: float32 [sessions]; attributes: float32 [sessions, names]; y: float32 [sessions] in {0, 1}, NaN where not known, None for none;
+    val: bool [sessions], None where nothing says which are. value, churned: float64 [sessions], NaN where not known, None for none.
     """
 
     ids: list[str]
@@ -75,6 +79,31 @@ class Journeys:
     value: NDArray[np.float64] | None = None
     churned: NDArray[np.float64] | None = None
     currency: str | None = None
+
+    def of(self, sessions: NDArray[np.bool_]) -> "Journeys":
+        """Return these sessions alone."""
+        sizes = np.diff(self.offsets)
+        kept = self._with_steps(np.repeat(sessions, sizes), sizes[sessions])
+        own: dict[str, Any] = {name: getattr(self, name) for name in ("ended", "attributes", "y", "val", "value", "churned")}
+        own = {name: None if column is None else column[sessions] for name, column in own.items()}
+        return replace(kept, ids=[one for one, there in zip(self.ids, sessions, strict=True) if there], **own)
+
+    def known(self, names: Collection[str]) -> "Journeys":
+        """Return the steps that are steps to a model that knows these, as `is_step` says."""
+        return self._where([is_step(page, names) for page in self.pages])
+
+    def but(self, name: str) -> "Journeys":
+        """Return all steps but those of this name."""
+        return self._where([page != name for page in self.pages])
+
+    def _where(self, steps: Sequence[bool]) -> "Journeys":
+        there = np.array(steps, bool)
+        which = np.repeat(np.arange(len(self.ids)), np.diff(self.offsets))
+        return self._with_steps(there, np.bincount(which[there], minlength=len(self.ids)))
+
+    def _with_steps(self, there: NDArray[np.bool_], sizes: NDArray[np.int64]) -> "Journeys":
+        pages = [page for page, kept in zip(self.pages, there, strict=True) if kept]
+        return replace(self, offsets=np.concatenate(([0], np.cumsum(sizes))).astype(np.int64), pages=pages, seconds=self.seconds[there])
 
 
 def number_columns(mapping: Mapped) -> frozenset[str]:
@@ -109,7 +138,24 @@ def gathers(source: Path) -> bool:
 
 def step(kind: str, page: str | None) -> tuple[bool, str | None]:
     """Return whether an event of a type may be a step, and its name: the page, which may be unknown, or what was done."""
-    return kind not in NO_STEPS, page if kind in SHOW else DONE + kind
+    if kind not in SHOW:
+        return kind not in NO_STEPS, DONE + kind
+    return True, SHOWN + page if page is not None and page.startswith(DONE) else page
+
+
+def is_step(name: str | None, names: Collection[str]) -> bool:
+    """Return whether what may be a step is one to a model that knows these: every page, and what it knows of what else was done."""
+    return name is None or name in names or not name.startswith(DONE)
+
+
+def codes(names: Sequence[str]) -> dict[str, int]:
+    """Return the numbers of steps that a model knows: their places, from 1 on."""
+    return {name: place for place, name in enumerate(names, 1)}
+
+
+def coded(pages: Sequence[str | None], codes: Mapping[str, int]) -> NDArray[np.int64]:
+    """Return the numbers of steps int64 [steps], UNKNOWN of those that have none."""
+    return np.array([codes.get(page or "", UNKNOWN) for page in pages], np.int64)
 
 
 def gather(source: Path, mapping: Mapped | None = None, first: int | None = None) -> pl.DataFrame:
@@ -122,7 +168,7 @@ def gather(source: Path, mapping: Mapped | None = None, first: int | None = None
     of = resolve(frame.columns).of
     if first is None:
         return frame
-    size = pl.len().over(of[SESSION])
+    size = pl.col(of[PAGE]).ne_missing(NO_STEP).sum().over(of[SESSION])
     order = [pl.col(of[name]).cast(pl.Float64, strict=False) for name in (SECONDS, STEP) if name in of]  # `read` tells of what is none
     place = "the line's own place"
     known = frame.with_row_index(place).with_columns((size < first).cast(pl.Float64).alias(of.get(ENDED, ENDED)))
@@ -133,8 +179,8 @@ def gather(source: Path, mapping: Mapped | None = None, first: int | None = None
 def read(frame: Any) -> Journeys:
     """Return the sessions of a table that `gather` returned, in order of their first lines. Raises CellError for a wrong cell."""
     table = nw.from_native(frame, eager_only=True)
-    found = resolve(table.columns)
-    of = found.of
+    columns = resolve(table.columns)
+    of = columns.of
     keys = table[of[SESSION]].cast(nw.String).to_numpy().astype(str)
     _, begins, which = np.unique(keys, return_index=True, return_inverse=True)
     rank = np.empty(len(begins), np.int64)
@@ -145,23 +191,26 @@ def read(frame: Any) -> Journeys:
     order = np.lexsort((step, seconds, session))
     firsts = np.sort(begins)
     offsets = np.concatenate((np.searchsorted(session[order], np.arange(len(firsts))), [len(order)])).astype(np.int64)
-    names = tuple(name for name in table.columns if name not in of.values() and name not in found.ignored)
-    attributes = [_numbers(table, name, missing=True)[firsts] for name in names]
+    names = tuple(name for name in table.columns if name not in of.values() and name not in columns.ignored)
+    attributes = [_numbers(table, name, missing=True, fix=ATTRIBUTE)[firsts] for name in names]
     shown = np.array(["" if page is None else page for page in table[of[PAGE]].cast(nw.String).to_list()], dtype=object)
-    return Journeys(
+    found = Journeys(
         keys[firsts].tolist(),
         offsets,
         shown[order].tolist(),
         seconds[order].astype(np.float32),
-        _numbers(table, of[ENDED])[firsts].astype(np.float32) if ENDED in of else np.zeros(len(firsts), np.float32),
+        np.nan_to_num(_numbers(table, of[ENDED], missing=True)[firsts]).astype(np.float32)
+        if ENDED in of
+        else np.zeros(len(firsts), np.float32),
         names,
         np.array(attributes, np.float32).reshape(len(names), len(firsts)).T.copy(),
-        _numbers(table, of[LABEL])[firsts].astype(np.float32) if LABEL in of else None,
+        _numbers(table, of[LABEL], missing=True)[firsts].astype(np.float32) if LABEL in of else None,
         table[of[SPLIT]].cast(nw.String).to_numpy()[firsts] == "val" if SPLIT in of else None,
         _numbers(table, of[VALUE], missing=True)[firsts] if VALUE in of else None,
         _numbers(table, of[CHURNED], missing=True)[firsts] if CHURNED in of else None,
         _one(table, of[CURRENCY]) if CURRENCY in of else None,
     )
+    return found.but(NO_STEP)
 
 
 def _named(folder: Path, name: str) -> list[Path]:
@@ -179,13 +228,23 @@ def _renamed(frame: pl.DataFrame, mapping: Mapped) -> pl.DataFrame:
 
 
 def _steps(frame: pl.DataFrame) -> pl.DataFrame:
-    """Return the events that are steps, their names in the place of pages."""
-    of = resolve(frame.columns).of
-    if TYPE not in of:
-        return frame
-    kind = pl.col(of[TYPE]).cast(pl.String).fill_null(SHOW[0])
-    name = pl.when(kind.is_in(SHOW)).then(pl.col(of[PAGE]).cast(pl.String)).otherwise(DONE + kind)
-    return frame.filter(~kind.is_in(sorted(NO_STEPS))).with_columns(name.alias(of[PAGE])).drop(of[TYPE])
+    """Return the events that are steps, their names in the place of pages, and one line of each session that has none."""
+    of = resolve([name for name in frame.columns if name != EVENTLESS]).of
+    kind = pl.col(of[TYPE]).cast(pl.String).fill_null("") if TYPE in of else pl.lit("")
+    empty = pl.col(EVENTLESS).fill_null(False) if EVENTLESS in frame.columns else pl.lit(False)
+    page = pl.col(of[PAGE]).cast(pl.String)
+    # Where nothing says of which type events are, a page may be what this function has returned.
+    shown = pl.when(page.str.starts_with(DONE)).then(SHOWN + page).otherwise(page) if TYPE in of else page
+    done = pl.when(kind.is_in(SHOW)).then(shown).otherwise(DONE + kind)
+    name = pl.when(empty | kind.is_in(sorted(NO_STEPS))).then(pl.lit(NO_STEP)).otherwise(done).alias(of[PAGE])
+    zeros = (
+        pl.when(empty).then(pl.lit(0).cast(frame.schema[of[one]])).otherwise(pl.col(of[one])).alias(of[one])
+        for one in (SECONDS, STEP)
+        if one in of
+    )
+    steps = frame.with_columns(name, *zeros).drop(of.get(TYPE, EVENTLESS), EVENTLESS, strict=False)
+    none, first = pl.col(of[PAGE]).eq_missing(NO_STEP), pl.int_range(pl.len()).over(of[SESSION]) == 0
+    return steps.filter(~none | (none.all().over(of[SESSION]) & first))
 
 
 def _joined(source: Path) -> pl.DataFrame:
@@ -208,7 +267,10 @@ def _joined(source: Path) -> pl.DataFrame:
     events, sessions = events.with_columns(key), sessions.with_columns(key)
     if sessions[both[0]].is_duplicated().any():
         raise TableError(f"{tables[SESSIONS][0]}: a session is there twice; give each one line")
-    return events.join(sessions, on=both[0], how="inner", maintain_order="left")
+    # What only one of the files has stays: a session of which nothing is known, or one without an event.
+    without = sessions.join(events, on=both[0], how="anti", maintain_order="left").select(both[0], pl.lit(True).alias(EVENTLESS))
+    together = pl.concat([events, without], how="diagonal") if without.height else events
+    return together.join(sessions, on=both[0], how="left", maintain_order="left")
 
 
 def _one(table: Any, column: str) -> str | None:
@@ -221,7 +283,7 @@ def _one(table: Any, column: str) -> str | None:
     return first
 
 
-def _numbers(table: Any, column: str, *, missing: bool = False) -> NDArray[np.float64]:
+def _numbers(table: Any, column: str, *, missing: bool = False, fix: str = "is no number: give one") -> NDArray[np.float64]:
     """Return a column as numbers, NaN where it may be missing and is. Raises CellError for what is no number."""
     values = table[column].to_list()
     out = np.empty(len(values))
@@ -229,5 +291,5 @@ def _numbers(table: Any, column: str, *, missing: bool = False) -> NDArray[np.fl
         try:
             out[row] = np.nan if missing and value in (None, "") else float(value)
         except (TypeError, ValueError):
-            raise CellError(row, column, value, "give a number") from None
+            raise CellError(row, column, value, fix.format(column)) from None
     return out

@@ -74,7 +74,7 @@ def promote(
 ) -> Report:
     """Point an alias to a model.
 
-    Running servers take it within two seconds.
+    Running servers take it within 5 seconds.
     """
     choices(ctx, seed, as_json, quiet)
     entry = registry(url).promote(model, alias)

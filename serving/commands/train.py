@@ -34,7 +34,9 @@ def train(
     score: Annotated[
         Path | None, typer.Option("--score", metavar="FILE", help="value: write every customer into it, .csv or .parquet.")
     ] = None,
-    full: Annotated[bool, typer.Option("--full", help="emotion: fine-tune the whole encoder, not the head alone; takes an hour.")] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="emotion: fine-tune the whole encoder, not the head alone; takes twice as long.")
+    ] = False,
     seed: Seed = None,
     as_json: Json = False,
     quiet: Quiet = False,

@@ -120,7 +120,7 @@ class EmotionScorer:
                 ekman=dict(zip(EKMAN, p[ekman].tolist(), strict=True)),
                 ekman_labels=above(tuple(EKMAN), p[ekman], present[ekman]),
                 frustration=float(p[-1]),
-                remarks=[remark for remark, holds in zip(REMARKS, (cut, empty), strict=True) if holds],
+                remarks=remarks(cut, empty),
                 rung="full",
                 as_of=now if request.as_of is None else moment(epoch_ms(request.as_of)),
                 model_version=self.version,
@@ -135,7 +135,7 @@ class EmotionScorer:
         return Columns(texts, np.full(len(texts), np.nan))
 
     def answers_frame(self, answers: "Scores") -> dict[str, NDArray[Any] | list[Any]]:
-        """Return the output columns of a batch job: a probability for each label, then the labels, groups and frustration."""
+        """Return the output columns of a batch job: a probability for each label, then the labels, groups, frustration and remarks."""
         p, present = answers.probability, answers.present
         ekman = slice(len(EMOTIONS), len(EMOTIONS) + len(EKMAN))
         return {
@@ -144,8 +144,14 @@ class EmotionScorer:
             **{f"ekman:{name}": p[:, ekman][:, place] for place, name in enumerate(EKMAN)},
             "ekmanLabels": [",".join(above(tuple(EKMAN), *row)) for row in zip(p[:, ekman], present[:, ekman], strict=True)],
             "frustration": p[:, -1],
+            "remarks": [",".join(remarks(*row)) for row in zip(answers.cut, answers.empty, strict=True)],
             "modelVersion": [self.version] * len(p),
         }
+
+
+def remarks(cut: bool, empty: bool) -> list[Remark]:
+    """Return what is to be said of how a text was read."""
+    return [remark for remark, holds in zip(REMARKS, (cut, empty), strict=True) if holds]
 
 
 def above(names: Sequence[str], p: NDArray[np.float64], present: NDArray[np.bool_]) -> list[str]:

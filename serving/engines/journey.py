@@ -16,9 +16,9 @@ from serving.engines import feelings, steps
 from serving.engines.consent import lacking
 from serving.engines.engine import Engine, Scorer
 from serving.engines.feelings import StateScore
-from serving.engines.journey_events import Session, counted, gone_on
+from serving.engines.journey_events import Session, counted, gone_on, waiting
 from serving.engines.journey_events import steps as steps_of
-from serving.engines.journey_memory import MEMORY, Continued
+from serving.engines.journey_memory import MEMORY, Continued, attributes_of
 from serving.engines.journey_state import Seen, Trace
 from serving.engines.journey_types import MOST_EVENTS, JourneyRequest, JourneyResponse, Step
 from serving.engines.steps import Situation, Steps
@@ -36,7 +36,8 @@ class Asked(NamedTuple):
     """Requests as columns: what the model takes, how often everything was counted (int32 [n, 2 counted]), events left out, which steps.
 
     ids: of sessions, for a batch job. shown: each session's latest step. traces: what is known of the sessions that are remembered, but for
-    the networks' states; before: where those go on from; recomputed: whether that was another model's.
+    the networks' states; before: where those go on from; waiting: what is to
+    be remembered where that is not what was answered for; recomputed: whether it was another model's.
     """
 
     known: "Columns"
@@ -49,6 +50,7 @@ class Asked(NamedTuple):
     ids: list[str]
     traces: list[Trace | None]
     before: "list[Before | None]"
+    waiting: list[Trace | None]
     recomputed: list[bool]
 
 
@@ -85,25 +87,30 @@ class JourneyScorer:
         sessions = [Session.until(request.events, until) for request, until in zip(requests, as_of, strict=True)]
         known_before = [self._remembered(request) for request in requests]
         traces = [
-            None if trace is None else gone_on(trace, session, len(request.events))
+            None if trace is None else gone_on(trace, session, len(request.events))._replace(attributes=attributes_of(request))
             for trace, session, request in zip(known_before, sessions, requests, strict=True)
         ]
         seen = [session.seen if trace is None else trace.seen for session, trace in zip(sessions, traces, strict=True)]
         steps = [steps_of(each, self._model.codes) for each in seen]
         known = self._known(requests, steps)
-        before = [None if trace is None else self._before(trace) for trace in known_before]
+        before = [None if trace is None else self._before(trace, request) for trace, request in zip(known_before, requests, strict=True)]
+        pending = [
+            None if trace is None else waiting(trace._replace(attributes=attributes_of(request)), request.events, until)
+            for trace, request, until in zip(known_before, requests, as_of, strict=True)
+        ]
         return Asked(
             known,
             counted(sessions, traces),
             [len(session.events) if trace is None else trace.events for session, trace in zip(sessions, traces, strict=True)],
             [len(request.events) - len(session.events) for request, session in zip(requests, sessions, strict=True)],
             [each[-1].name if each else None for each in steps],
-            [int((known.page[begin:end] == journey_table.UNKNOWN).sum()) for begin, end in zip(known.begins, known.ends, strict=True)],
+            _unknown(known),
             as_of,
             [request.session_id for request in requests],
             traces,
             before,
-            [trace is not None and bool(trace.seen) and trace.version != self.version for trace in known_before],
+            pending,
+            [trace is not None and bool(trace.seen) and trace.version not in ("", self.version) for trace in known_before],
         )
 
     def lean(self, columns: Asked) -> Asked:
@@ -125,8 +132,8 @@ class JourneyScorer:
         return [self._row(request, place, answers, now) for place, request in enumerate(requests)]
 
     def table(self, frame: Any) -> Asked:
-        """Return the sessions of a table of events; nothing but pages is known of them."""
-        found = journey_table.read(frame)
+        """Return the sessions of a table of events; nothing but steps is known of them."""
+        found = journey_table.read(frame).known(self._model.codes)
         sessions = len(found.ids)
         known = _columns(
             found.offsets, self._model.code(found.pages), found.seconds, found.ended, _attributes(found, self._model.attributes)
@@ -134,7 +141,10 @@ class JourneyScorer:
         counts = np.zeros((sessions, 2 * len(COUNTED)), np.int32)
         zeros = [0] * sessions
         nothing: Any = [None] * sessions
-        return Asked(known, counts, zeros, zeros, nothing, zeros, [0.0] * sessions, found.ids, nothing, nothing, [False] * sessions)
+        unknown = _unknown(known)
+        return Asked(
+            known, counts, zeros, zeros, nothing, unknown, [0.0] * sessions, found.ids, nothing, nothing, nothing, [False] * sessions
+        )
 
     def answers_frame(self, answers: Answers) -> dict[str, NDArray[Any] | list[Any]]:
         """Return the output columns of a batch job."""
@@ -146,16 +156,20 @@ class JourneyScorer:
             "conversionProbability": scores.conversion,
             "exitProbability": scores.exit,
             **{name: column for name, column in told.items() if column is not None},
+            "unknownPages": answers.asked.unknown,
+            "missing": np.isnan(answers.asked.known.attributes).sum(axis=1),
             "modelVersion": [self.version] * len(scores.conversion),
         }
 
     def kept(self, requests: Sequence[JourneyRequest], answers: Answers) -> list[bytes | None]:
         """Return what is to be remembered of each session, None where that was not asked for."""
-        table = zip(requests, answers.asked.traces, answers.scores.after, strict=True)
-        return [
-            trace._replace(version=self.version, states=states).packed() if request.remember and trace and states is not None else None
-            for request, trace, states in table
+        asked = answers.asked
+        now = [
+            trace._replace(version=self.version, states=states) if trace is not None and states is not None else None
+            for trace, states in zip(asked.traces, answers.scores.after, strict=True)
         ]
+        kept = [later or trace for later, trace in zip(asked.waiting, now, strict=True)]
+        return [trace.packed() if request.remember and trace else None for request, trace in zip(requests, kept, strict=True)]
 
     def _remembered(self, request: JourneyRequest) -> Trace | None:
         """Return what is remembered of a session: nothing of one that begins, None of one that is not to be remembered."""
@@ -164,12 +178,12 @@ class JourneyScorer:
             return trace
         return Trace.begun(*self._model.state_shape) if request.remember else None
 
-    def _before(self, trace: Trace) -> "Before":
-        """Return where the networks go on from: the beginning, where what is remembered was another model's."""
+    def _before(self, trace: Trace, request: JourneyRequest) -> "Before":
+        """Return where the networks go on from: the beginning, where what is remembered was another model's, or of other attributes."""
         from training.models.journey import Before
 
         shape = self._model.state_shape
-        if trace.version != self.version or trace.states.size != shape[0] * shape[1]:
+        if trace.version != self.version or trace.attributes != attributes_of(request) or trace.states.size != shape[0] * shape[1]:
             return Before(np.zeros(shape, np.float32), 0)
         return Before(trace.states.reshape(shape), len(steps_of(trace.seen, self._model.codes)))
 
@@ -259,6 +273,13 @@ def _columns(
     from training.models.journey import Columns
 
     return Columns(offsets[:-1].copy(), offsets[1:].copy(), page, seconds, ended, attributes)
+
+
+def _unknown(known: "Columns") -> list[int]:
+    """Return how many steps of each session the model does not know."""
+    before = np.concatenate(([0], np.cumsum(known.page == journey_table.UNKNOWN)))
+    unknown: list[int] = (before[known.ends] - before[known.begins]).tolist()
+    return unknown
 
 
 def _attributes(found: journey_table.Journeys, names: Sequence[str]) -> NDArray[np.float32]:

@@ -50,16 +50,25 @@ _NO_EVENT = Session([], [], [], [])
 
 def steps(seen: Sequence[Seen], known: Collection[str]) -> list[Seen]:
     """Return what are steps to a model that knows these: every page, and what it knows of what else was done."""
-    return [one for one in seen if one.name is None or one.name in known or not one.name.startswith(journey_table.DONE)]
+    return [one for one in seen if journey_table.is_step(one.name, known)]
 
 
 def gone_on(trace: Trace, session: Session, sent: int) -> Trace:
-    """Return what is known of a session after the events of a request, of which `sent` came: those after asOf are forgotten."""
+    """Return what is known of a session after the events of a request, of which `sent` came."""
     ints, reals = trace.ints.copy(), trace.reals.copy()
     for event, kind, stamp in zip(session.events, session.kinds, session.moments, strict=True):
         x, y, wait = (math.nan if value is None else value for value in (event.x, event.y, event.wait_ms))
         friction.update(kind, int(stamp), x, y, _hash(event.element_id), _hash(event.url or event.page), wait, DEFAULTS, ints, reals)
     return trace._replace(events=trace.events + sent, seen=[*trace.seen, *session.seen], ints=ints, reals=reals)
+
+
+def waiting(trace: Trace, events: Sequence[JourneyEvent], until_ms: float) -> Trace | None:
+    """Return what is to be remembered where an event is later than `until_ms`: it and those after it are pending. None where none is."""
+    first = next((place for place, event in enumerate(events) if epoch_ms(event.timestamp) > until_ms), None)
+    if first is None:
+        return None
+    known = gone_on(trace, Session.until(events[:first], until_ms), len(events))
+    return known._replace(version="", pending=events[first:])
 
 
 def counted(sessions: Sequence[Session], traces: Sequence[Trace | None]) -> NDArray[np.int32]:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from serving.engines.journey_state import Trace
-from serving.engines.journey_types import MOST_EVENTS, JourneyRequest
+from serving.engines.journey_types import MOST_ATTRIBUTES, MOST_EVENTS, JourneyRequest
 from serving.engines.memory import Memory
 from serving.errors import FieldProblem, InvalidRequestError, TooLargeError
 
@@ -22,7 +22,9 @@ def session_key(request: JourneyRequest) -> str | None:
 
 
 def continued(request: JourneyRequest, content: bytes | None) -> JourneyRequest:
-    """Return the request with what is remembered of its session; events that are known already, since it was sent twice, are left out.
+    """Return the request with what is remembered of its session: attributes that it does not give, and events that were later than it.
+
+    Events that are known already, since it was sent twice, are left out.
 
     Raises InvalidRequestError where less is remembered than the request goes on from, TooLargeError where it comes to too much.
     """
@@ -36,8 +38,19 @@ def continued(request: JourneyRequest, content: bytes | None) -> JourneyRequest:
         raise TooLargeError(
             f"the session has {known + len(events):,} events, at most {MOST_EVENTS:,} are remembered; begin it anew", "events"
         )
+    attributes = {**trace.attributes, **attributes_of(request)}
+    if len(attributes) > MOST_ATTRIBUTES:
+        told = f"with those that are remembered there are {len(attributes)}, at most {MOST_ATTRIBUTES} are taken"
+        raise InvalidRequestError([FieldProblem("attributes", told)])
     fields = {name: getattr(request, name) for name in request.__struct_fields__}
-    return Continued(**{**fields, "events": events, "trace": trace})
+    events = [*trace.pending, *events]
+    trace = trace._replace(events=known - len(trace.pending), pending=())
+    return Continued(**{**fields, "events": events, "attributes": attributes, "trace": trace})
+
+
+def attributes_of(request: JourneyRequest) -> dict[str, float]:
+    """Return the attributes that a request says something of."""
+    return {name: value for name, value in (request.attributes or {}).items() if value is not None}
 
 
 MEMORY = Memory(

@@ -1,8 +1,9 @@
 """What is remembered of a session between two requests: what any model needs to go on, and the networks' state of the one that answered.
 
-A state of another model is as good as none: it is made anew from what is remembered of the steps, and the answer says so.
+A state of another model, or of other attributes, is as good as none: it is made anew from what is remembered of the steps.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from kernels import friction
 from kernels.friction import INTS, REALS
+from serving.engines.journey_types import JourneyEvent
 
 LAYOUT = 2
 
@@ -23,6 +25,8 @@ class _Packed(msgspec.Struct, array_like=True, frozen=True):
     events: int
     names: list[str | None]
     moments: bytes
+    attributes: dict[str, float]
+    pending: Sequence[JourneyEvent]
     states: bytes
     ints: bytes
     reals: bytes
@@ -42,12 +46,16 @@ class Seen(NamedTuple):
 class Trace(NamedTuple):
     """What is known of a session after `events` events.
 
-    seen: what may be its steps. states: float32 [networks, width], of the model `version`. ints, reals: of `kernels.friction`.
+    seen: what may be its steps. attributes: what was last said of each. pending: the latest of the events, from the first on that was later
+    than the moment that was asked for: they count once they are not, in their order. states: float32 [networks, width], of the model
+    `version`. ints, reals: of `kernels.friction`.
     """
 
     version: str
     events: int
     seen: list[Seen]
+    attributes: dict[str, float]
+    pending: Sequence[JourneyEvent]
     states: NDArray[np.float32]
     ints: NDArray[np.int64]
     reals: NDArray[np.float64]
@@ -57,7 +65,7 @@ class Trace(NamedTuple):
         """Return what is known of a session without an event."""
         ints, reals = np.empty(INTS, np.int64), np.empty(REALS)
         friction.start(ints, reals)
-        return cls("", 0, [], np.zeros((networks, width), np.float32), ints, reals)
+        return cls("", 0, [], {}, (), np.zeros((networks, width), np.float32), ints, reals)
 
     @classmethod
     def read(cls, content: bytes) -> "Trace | None":
@@ -72,10 +80,11 @@ class Trace(NamedTuple):
         if found.layout != LAYOUT or len(ints) != INTS or len(reals) != REALS or len(moments) != len(found.names):
             return None
         seen = list(map(Seen, found.names, moments))
-        return cls(found.version, found.events, seen, states.copy(), ints.astype(np.int64), reals.astype(np.float64))
+        known = (found.version, found.events, seen, found.attributes, found.pending)
+        return cls(*known, states.copy(), ints.astype(np.int64), reals.astype(np.float64))
 
     def packed(self) -> bytes:
         """Return it as bytes."""
         names, moments = [one.name for one in self.seen], np.array([one.moment for one in self.seen], "<f8").tobytes()
         numbers = (self.states.astype("<f4").tobytes(), self.ints.astype("<i8").tobytes(), self.reals.astype("<f8").tobytes())
-        return _encode(_Packed(LAYOUT, self.version, self.events, names, moments, *numbers))
+        return _encode(_Packed(LAYOUT, self.version, self.events, names, moments, self.attributes, self.pending, *numbers))

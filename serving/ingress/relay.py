@@ -175,10 +175,11 @@ class Relay:
     def begin(self, headers: Headers, body: bytes, reply: Reply, unread_s: float = 0.0) -> Callable[[], object]:
         """Begin to have a request answered, as `Endpoint.begin` does."""
         now = time.monotonic()
+        sane = True
         try:
             patience_s = timeout_ms(headers, self._default_ms) / 1000
         except InvalidRequestError:
-            patience_s = self._default_ms / 1000  # the other end says what is wrong
+            patience_s, sane = self._default_ms / 1000, False  # the other end says what is wrong
         left_s = patience_s - unread_s
         # How long a list may take by itself, only the other end knows, which reads it.
         waits_s = MAX_TIMEOUT_MS / 1000 if is_list(body) and not states_timeout(headers) else left_s
@@ -193,7 +194,7 @@ class Relay:
                 )
             )
             return _nothing
-        errand = Errand(self._content(headers, body, left_s), done, now + waits_s)
+        errand = Errand(self._content(headers, body, left_s if sane else None), done, now + waits_s)
         self._put(errand)
         return errand.cancel
 
@@ -245,12 +246,12 @@ class Relay:
         self._waiting.appendleft(errand)
         self._turn_soon()
 
-    def _content(self, headers: Headers, body: bytes, left_s: float) -> bytes:
-        """Return the request as it goes to the other end, with what is left of the time that the caller states."""
+    def _content(self, headers: Headers, body: bytes, left_s: float | None) -> bytes:
+        """Return the request as it goes to the other end, with what is left of the time that the caller states: None for no sane time."""
         lines = [b"%b: %b\r\n" % header for header in headers.items() if header[0] not in _OURS]
         if states_timeout(headers):
             stated = headers[_TIMEOUT]
-            lines.append(b"%b: %b\r\n" % (_TIMEOUT, b"%d" % max(1, int(left_s * 1000)) if stated.isdigit() else stated))
+            lines.append(b"%b: %b\r\n" % (_TIMEOUT, stated if left_s is None else b"%d" % max(1, int(left_s * 1000))))
         return b"".join((self._line, *lines, b"content-length: %d\r\n\r\n" % len(body), body))
 
     def _put(self, errand: Errand) -> None:

@@ -225,6 +225,38 @@ def test_a_session_that_is_sent_in_parts_has_the_answer_of_the_whole(scorer, dra
     assert (got.known_events, got.remarks) == (len(events), [])
 
 
+@pytest.mark.parametrize(("first", "then"), [({"static0": 1}, None), ({"static0": 1}, {"static0": None}), (None, {"static0": 1})])
+def test_attributes_are_remembered_and_one_that_comes_later_holds_for_the_whole(scorer, first, then):
+    remembered = {}
+    told(scorer, {"events": RAGE[:2], "remember": True, "attributes": first}, remembered)
+    got = told(scorer, {"events": RAGE[2:], "remember": True, "eventsBefore": 2, "attributes": then}, remembered)
+    whole = answer(scorer, RAGE, attributes={"static0": 1})
+    assert got == whole
+    assert told(scorer, {"events": [], "remember": True, "eventsBefore": 4}, remembered) == whole
+
+
+def test_what_was_later_than_asked_for_counts_once_it_is_not(scorer):
+    """Nor does it lose its place among the others."""
+    events = [event("page_view", 0, page="1"), event("page_view", 90, page="2"), event("page_view", 30, page="3")]
+    remembered, then = {}, event("page_view", 95, page="1")
+    early = told(scorer, {"events": events, "remember": True, "asOf": START_MS + 60_000}, remembered)
+    assert early == answer(scorer, events, asOf=START_MS + 60_000)
+    assert (early.later_events, early.known_events) == (1, 3)
+    again = told(scorer, {"events": [], "eventsBefore": 3, "asOf": START_MS + 60_000}, remembered)
+    assert again == early
+    later = told(scorer, {"events": [then], "remember": True, "eventsBefore": 3, "asOf": START_MS + 99_000}, remembered)
+    assert later == answer(scorer, [*events, then], asOf=START_MS + 99_000)
+    assert (later.later_events, later.known_events, later.remarks) == (0, 4, [])
+
+
+def test_too_many_attributes_are_refused_those_that_are_remembered_among_them(scorer):
+    remembered = {}
+    told(scorer, {"events": RAGE, "remember": True, "attributes": {str(one): 1 for one in range(150)}}, remembered)
+    more = {"events": [], "eventsBefore": 4, "attributes": {str(one): 1 for one in range(100, 250)}}
+    with pytest.raises(InvalidRequestError, match="there are 250, at most 200"):
+        told(scorer, more, remembered)
+
+
 def test_a_request_that_is_sent_twice_counts_once(scorer):
     remembered = {}
     told(scorer, {"events": RAGE[:2], "remember": True}, remembered)

@@ -113,6 +113,14 @@ async def test_what_is_left_of_a_stated_time_goes_along(tmp_path):
     assert 1 <= int(told[b"x-request-timeout-ms"]) <= 300
 
 
+@pytest.mark.parametrize("stated", [b"0", b"-1", b"999999", b"soon"])
+async def test_a_time_that_makes_no_sense_goes_as_it_came(tmp_path, stated):
+    """What is wrong with it, the other end says."""
+    async with Far(tmp_path / "far", reply()) as far, relayed(tmp_path / "far") as relay:
+        await relay.answer({**HEADERS, b"x-request-timeout-ms": stated}, BODY)
+        assert b"x-request-timeout-ms: " + stated + b"\r\n" in far.asked[0][0] + b"\r\n"
+
+
 async def test_where_nobody_is_503_is_said_at_once(tmp_path):
     async with relayed(tmp_path / "nobody", opened=False) as relay:
         answer = await relay.answer(HEADERS, BODY)

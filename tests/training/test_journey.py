@@ -114,6 +114,67 @@ def test_steps_are_pages_and_what_else_is_done_but_for_what_is_common_or_foretel
     assert (early.pages, early.ended.tolist()) == (["home", "event:add_to_cart"], [0])
 
 
+def test_sessions_that_only_one_file_has_and_those_without_a_step_have_a_line_and_are_told_of_in_training(folder, trained, tmp_path):
+    (tmp_path / "in").mkdir()
+    events, sessions = (pl.read_csv(folder / f"{name}.csv.gz") for name in ("events", "sessions"))
+    clicks = events.filter(pl.col("session_id") == 3).with_columns(type=pl.lit("click"))
+    events.filter(~pl.col("session_id").is_in([3, 5])).vstack(clicks).write_csv(tmp_path / "in" / "events.csv")
+    sessions.filter(~pl.col("session_id").is_in([7, 8])).write_csv(tmp_path / "in" / "sessions.csv")
+    batch.run(Task("journey", trained.path, {}, configuration.load(), {"first": 5}), tmp_path / "in", tmp_path / "out.csv")
+    answers = pl.read_csv(tmp_path / "out.csv")
+    assert sorted(answers["sessionId"]) == list(range(600))
+    silent_ones, alone = answers.filter(pl.col("sessionId").is_in([3, 5])), answers.filter(pl.col("sessionId").is_in([7, 8]))
+    assert silent_ones["exitProbability"].to_list() == [1, 1]  # they have fewer events than 5, and so have ended
+    assert silent_ones["conversionProbability"].n_unique() == 1
+    assert (silent_ones["missing"].to_list(), alone["missing"].to_list()) == ([0, 0], [1, 1])
+    found = journey_training.learnable(tmp_path / "in", journey_table.read(journey_table.gather(tmp_path / "in")))
+    assert [one.partition(" sessions ")[0] for one in found.warnings] == ["2", "2"]
+    assert len(found.sessions.y) == len(found.table.ids) == 596
+
+
+def test_names_beyond_those_that_are_known_apart_are_told_of(folder, monkeypatch):
+    monkeypatch.setattr(journey_training, "MOST_PAGES", 4)
+    found = journey_training.learnable(folder, journey_table.read(journey_table.gather(folder)))
+    (warning,) = found.warnings
+    assert "2 names beyond the 4 most frequent are not known apart" in warning
+    lost = {*map(str, range(journeys.PAGES)), "event:add_to_cart"} - set(found.pages)
+    assert all(name in warning for name in lost)
+    assert ("event:add_to_cart" in lost) == ("event:add_to_cart" not in found.table.pages)
+
+
+@pytest.mark.parametrize("ended", [0.0, 1.0])
+def test_of_a_session_without_a_step_the_shares_of_such_are_said(model, folder, ended):
+    scores = model.score(columns(model, [], [], ended))
+    bought = pl.read_csv(folder / "sessions.csv.gz")["purchase"].mean()
+    assert scores.conversion[0] == pytest.approx(bought)
+    assert (scores.exit[0] == 1) == (ended == 1)
+    assert scores.steps[0].sum() == pytest.approx(1)
+
+
+def test_a_page_that_is_named_like_an_event_is_a_page_still():
+    assert journey_table.step("page_view", "event:add_to_cart") == (True, "page:event:add_to_cart")
+    assert journey_table.step("", "cart") == (True, "cart")
+
+
+def test_an_attribute_that_is_no_number_is_told_how_to_be_left_out(folder, tmp_path):
+    (tmp_path / "in").mkdir()
+    events, sessions = (pl.read_csv(folder / f"{name}.csv.gz") for name in ("events", "sessions"))
+    events.write_csv(tmp_path / "in" / "events.csv")
+    sessions.with_columns(device=pl.lit("mobile")).write_csv(tmp_path / "in" / "sessions.csv")
+    with pytest.raises(CellError, match=r"device: 'mobile' is no number.*--map leftOut=device"):
+        journey_table.read(journey_table.gather(tmp_path / "in"))
+
+
+def test_a_simulated_shop_may_be_csv(tmp_path):
+    shop.write(shop.simulate(50, 3), tmp_path / "shop")
+    (tmp_path / "csv").mkdir()
+    for name in ("events", "sessions"):
+        pl.read_parquet(tmp_path / "shop" / f"{name}.parquet").write_csv(tmp_path / "csv" / f"{name}.csv")
+    whole, text = (journey_table.read(journey_table.gather(tmp_path / name)) for name in ("shop", "csv"))
+    assert (whole.ids, whole.pages) == (text.ids, text.pages)
+    np.testing.assert_array_equal(whole.churned, text.churned)
+
+
 def test_columns_known_only_at_the_end_are_no_attributes(model):
     assert model.attributes == ("static0",)
 
@@ -184,7 +245,7 @@ def test_batch_writes_a_line_for_each_session_as_of_its_kth_event(folder, traine
         options = {} if first is None else {"first": first}
         batch.run(Task("journey", trained.path, {}, configuration.load(), options), folder, tmp_path / out)
     five, running = (pl.read_csv(tmp_path / out) for out in ("five.csv", "running.csv"))
-    assert five.columns == ["sessionId", "conversionProbability", "exitProbability", "modelVersion"]
+    assert five.columns == ["sessionId", "conversionProbability", "exitProbability", "unknownPages", "missing", "modelVersion"]
     assert sorted(five["sessionId"]) == list(range(600))
     assert five["conversionProbability"].is_between(0, 1).all()
     assert not five["conversionProbability"].equals(running["conversionProbability"])

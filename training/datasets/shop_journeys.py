@@ -19,6 +19,7 @@ def journeys(events: pl.DataFrame, sessions: pl.DataFrame) -> pl.DataFrame:
 
     Everything else that the shop's table knows of a session is known only at its end.
     """
+    events, sessions = (_timed(frame, name) for frame, name in ((events, "timestamp"), (sessions, "startedAt")))
     begun = sessions.select(
         pl.col("sessionId").cast(pl.String),
         pl.col("purchased").cast(pl.Float64).alias("purchase"),
@@ -35,6 +36,11 @@ def journeys(events: pl.DataFrame, sessions: pl.DataFrame) -> pl.DataFrame:
         pl.col(name).cast(pl.String).alias(field) for name, field in (("sessionId", "sessionId"), ("type", "type"), ("pageKind", "page"))
     )
     return events.select(*texts, seconds).join(begun, on="sessionId", how="inner", maintain_order="left")
+
+
+def _timed(frame: pl.DataFrame, column: str) -> pl.DataFrame:
+    """Return the table with a column of moments, which in a CSV is text."""
+    return frame if frame.schema[column] != pl.String else frame.with_columns(pl.col(column).str.to_datetime(time_zone="UTC"))
 
 
 def churned(sessions: pl.DataFrame) -> pl.Expr:

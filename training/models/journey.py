@@ -2,7 +2,8 @@
 
 network.safetensors  the networks' weights, by number and the names of `kernels.recurrent.Network`, and how attributes are standardised
 model.ubj            trees over the features that `kernels.journey` counts and the networks' outputs
-calibration.json     sums to log-odds: of sessions that run on, of those that have ended; a line of whether the next event is none
+calibration.json     sums to log-odds: of sessions that run on, of those that have ended; a line of whether the next event is none; what is
+                     said before any (`journey_unseen`)
 curves.svg           loss and AUC while the networks were learned
 metrics.json         how well that does on sessions it never saw (`journey_training`)
 card.md              the same for people
@@ -24,12 +25,13 @@ from kernels import recurrent
 from kernels.forest import Forest
 from kernels.parts import Parts
 from kernels.recurrent import Network
+from training import journey_table
 from training.bundle import Bundle
-from training.journey_table import UNKNOWN
 from training.models import boosted, journey_heads, steps
 from training.models.boosted import Tuned
 from training.models.calibration import Blend, Platt, probability
 from training.models.journey_heads import Heads
+from training.models.journey_unseen import UNSEEN, Unseen
 
 TASK = "journey"
 CURVES = "curves.svg"
@@ -99,10 +101,11 @@ class JourneyModel:
         self.version = bundle.version
         self.pages: tuple[str, ...] = tuple(meta["pages"])
         self.attributes: tuple[str, ...] = tuple(meta["attributes"])
-        self.codes = {name: place for place, name in enumerate(self.pages, 1)}
+        self.codes = journey_table.codes(self.pages)
         self._forest, self._networks, self._scaling = forest, networks, scaling
         self._blends = {name: Blend.read(calibration[name]) for name in BLENDS}
         self._leaves = Platt.read(calibration[LEAVES])
+        self._unseen = Unseen.read(calibration[UNSEEN])
         self._tuned, self._device = Tuned(forest), device
         self.heads, self.steps = heads, steps.load(bundle)
         known = {(len(network.pages), len(network.given)) for network in networks}
@@ -139,7 +142,7 @@ class JourneyModel:
 
     def code(self, pages: Sequence[str | None]) -> NDArray[np.int64]:
         """Return the numbers of pages, UNKNOWN of those that the model does not know."""
-        return np.array([self.codes.get(page or "", UNKNOWN) for page in pages], np.int64)
+        return journey_table.coded(pages, self.codes)
 
     @property
     def state_shape(self) -> tuple[int, int]:
@@ -147,7 +150,7 @@ class JourneyModel:
         return len(self._networks), len(self._networks[0].bias)
 
     def score(self, columns: Columns, before: Sequence[Before | None] = ()) -> Scores:
-        """Return the scores of sessions; of one without an event, what the model says before any.
+        """Return the scores of sessions; of one without a step, how such sessions have been.
 
         before: for each row where it goes on from, if anywhere: the same bits, in constant time an event.
         """
@@ -157,9 +160,13 @@ class JourneyModel:
         X = stacked(columns, said, len(self.pages) + 1)
         trees = on.trees(self._forest, X)
         conversion = conversions(trees, of_purchase(said, ended), ended, self._blends)
-        exits = np.where(ended, 1.0, probability(self._leaves.apply(said[:, EXIT].astype(np.float64))))
+        exits = probability(self._leaves.apply(said[:, EXIT].astype(np.float64)))
         following = np.exp(said[:, PAGES:] - said[:, PAGES:].max(axis=1, initial=0.0, keepdims=True)).astype(np.float64)
         following /= following.sum(axis=1, keepdims=True)
+        none, unseen = columns.begins == columns.ends, self._unseen
+        conversion[none] = np.where(ended[none], unseen.ended, unseen.running)
+        exits[none], following[none] = unseen.exit, unseen.steps
+        exits[ended] = 1.0
         return Scores(conversion, exits, following, self.heads.order_value(X), self.heads.churn_risk(X), after)
 
     def _said(

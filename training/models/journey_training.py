@@ -22,7 +22,7 @@ from training import bundle as bundles
 from training import evaluate, journey_table, outcomes_table
 from training.bundle import Bundle
 from training.curves import picture as curves_of
-from training.errors import TableError
+from training.errors import CellError, TableError
 from training.journey_table import Journeys, Mapped
 from training.models import journey, journey_card, journey_heads_training, journey_network, steps
 from training.models.calibration import Blend, Platt
@@ -31,14 +31,17 @@ from training.models.journey_checkpoint import Checkpoint, Curve, what
 from training.models.journey_heads_training import Told
 from training.models.journey_network import EPOCHS, WIDTH, Floats, Ints, Progress, Sessions, padded, scaling
 from training.models.journey_network import fit as fit_network
+from training.models.journey_unseen import UNSEEN, Unseen
 from training.outcomes_table import Outcomes
 from training.provenance import software
+from training.table import listed
 
 LEAST_SESSIONS, LEAST_OF_CLASS = 400, 40
-MOST_PAGES = 11  # that are known by name; the others are unknown
+MOST_PAGES = 23  # steps that are known by name: the trees see how often each comes after each
 AFTER = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 17, 20, 25, 30, 40, 60, 100)  # events after which a session is learned from
 JUDGED = (5, 10, None)  # and judged; None: after its last, ended
 HELD_OUT, FOLDS = 0.2, 3
+NAMELESS = ("", "-1")  # pages without a name
 ROUNDS = 320
 LEAF_SHARE, MOST_OF_LEAF = 1 / 500, 30.0  # of the sessions learned from: what a leaf holds at least, by the curvature of the loss
 PARAMETERS: Mapping[str, Any] = {
@@ -85,9 +88,21 @@ class Fitted(NamedTuple):
     leaves: Platt
 
     def calibration(self) -> dict[str, Any]:
-        """Return what calibration.json says."""
+        """Return what calibration.json says of sums and of leaving."""
         blends = {name: blend.content() for name, blend in self.blends.items()}
         return {**blends, journey.LEAVES: self.leaves.content()}
+
+
+class Learnable(NamedTuple):
+    """Sessions that can be learned from: the table of them and their columns, the names of steps that get a number, what is said of those
+    without a step, and of what was left out.
+    """
+
+    table: Journeys
+    sessions: Sessions
+    pages: tuple[str, ...]
+    unseen: Unseen
+    warnings: Sequence[str]
 
 
 def train(data: Path, out: Path, *, mapping: Mapped, seed: int, progress: Progress) -> Bundle:
@@ -98,8 +113,7 @@ def train(data: Path, out: Path, *, mapping: Mapped, seed: int, progress: Progre
     """
     bundles.require_free(out)
     progress("reading", 0.0)
-    table = journey_table.read(journey_table.gather(data, mapping))
-    pages, sessions = columns(data, table)
+    table, sessions, pages, unseen, warnings = learnable(data, _read(data, mapping))
     learn, judge = split(table, seed)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -122,6 +136,7 @@ def train(data: Path, out: Path, *, mapping: Mapped, seed: int, progress: Progre
         **about_heads,
         **({"steps": steps.report(outcomes)} if outcomes is not None else {}),
         **_about(sessions, learn, judge, seed),
+        "warnings": list(warnings),
     }
     meta = {
         "pages": list(pages),
@@ -135,7 +150,7 @@ def train(data: Path, out: Path, *, mapping: Mapped, seed: int, progress: Progre
     files = {
         journey.MODEL: bytes(fitted.booster.save_raw("ubj")),
         journey.NETWORK: save({**journey.packed(fitted.networks), journey.SCALING: fitted.scaling}),
-        journey.CALIBRATION: bundles.encoded(fitted.calibration()),
+        journey.CALIBRATION: bundles.encoded({**fitted.calibration(), UNSEEN: unseen.content()}),
         journey.METRICS: bundles.encoded(metrics),
         journey.CURVES: curves_of(curves, {"loss": "Loss while learning", "auc": "AUC of sessions not learned from, ended"}).encode(),
         **({steps.FILE: bundles.encoded(steps.learned(outcomes))} if outcomes is not None else {}),
@@ -148,21 +163,51 @@ def train(data: Path, out: Path, *, mapping: Mapped, seed: int, progress: Progre
     return bundle
 
 
-def columns(data: Path, table: Journeys) -> tuple[tuple[str, ...], Sessions]:
-    """Return the pages that get a number, and the sessions as columns. Raises TableError where there are too few to learn from."""
-    if table.y is None:
+def _read(data: Path, mapping: Mapped) -> Journeys:
+    try:
+        return journey_table.read(journey_table.gather(data, mapping))
+    except CellError as error:
+        raise TableError(f"{data}: {error}") from None
+
+
+def learnable(data: Path, found: Journeys) -> Learnable:
+    """Return what can be learned from, and what is said of the rest. Raises TableError where it is too little."""
+    if found.y is None:
         raise TableError(f"{data}: no column says which sessions bought. Name it with --map purchase=COLUMN")
-    bought = int(table.y.sum())
-    if len(table.y) < LEAST_SESSIONS or min(bought, len(table.y) - bought) < LEAST_OF_CLASS:
-        raise TableError(
-            f"{data}: insufficient data: {len(table.y)} sessions, {bought} of which bought; at least {LEAST_SESSIONS} are needed, "
-            f"{LEAST_OF_CLASS} that bought and {LEAST_OF_CLASS} that did not: collect more sessions"
+    told = np.isfinite(found.y)
+    names, counts = np.unique(np.array(found.pages, dtype=str), return_counts=True)
+    frequent = names[np.argsort(-counts, kind="stable")]
+    named = [name for name in frequent.tolist() if name not in NAMELESS]
+    pages = tuple(sorted(named[:MOST_PAGES]))
+    table = found.of(told).known(pages)
+    assert table.y is not None, "labels that were there are gone; this is a bug"
+    page = journey_table.coded(table.pages, journey_table.codes(pages))
+    sizes = np.diff(table.offsets)
+    first = np.full(len(sizes), -1)
+    first[sizes > 0] = page[table.offsets[:-1][sizes > 0]]
+    warnings = _left_out(int((~told).sum()), int((sizes == 0).sum()), named[MOST_PAGES:])
+    unseen = Unseen.learn(first, table.y, len(pages) + 1) if len(first) else None
+    table = table.of(sizes > 0)
+    y = np.asarray(table.y, np.float64)
+    bought = int(y.sum())
+    if unseen is None or len(y) < LEAST_SESSIONS or min(bought, len(y) - bought) < LEAST_OF_CLASS:
+        lacking = (
+            f"insufficient data: {len(y)} sessions, {bought} of which bought; at least {LEAST_SESSIONS} are needed, {LEAST_OF_CLASS} that "
+            f"bought and {LEAST_OF_CLASS} that did not: collect more sessions"
         )
-    names, counts = np.unique(np.array(table.pages, dtype=str), return_counts=True)
-    pages = tuple(sorted(name for name in names[np.argsort(-counts, kind="stable")][:MOST_PAGES].tolist() if name not in ("", "-1")))
-    codes = {name: place for place, name in enumerate(pages, 1)}
-    page = np.array([codes.get(name, journey_table.UNKNOWN) for name in table.pages], np.int64)
-    return pages, Sessions(table.offsets, page, table.seconds, table.attributes, table.y.astype(np.float64))
+        raise TableError("; ".join((f"{data}: {lacking}", *warnings)))
+    return Learnable(table, Sessions(table.offsets, page, table.seconds, table.attributes, y), pages, unseen, warnings)
+
+
+def _left_out(untold: int, stepless: int, rare: Sequence[str]) -> list[str]:
+    """Return what is to be said of sessions and steps that are not learned from."""
+    said = {
+        f"{untold:,} sessions were left out, of which nothing says whether they bought": untold,
+        f"{stepless:,} sessions have no step: of such the model says how many of them bought": stepless,
+        f"{len(rare):,} names beyond the {MOST_PAGES} most frequent are not known apart: pages count as unknown, other events are left out "
+        f"({listed(sorted(rare))})": len(rare),
+    }
+    return [one for one, number in said.items() if number]
 
 
 def fit_networks(
@@ -329,4 +374,4 @@ def _headlines(contestants: Mapping[str, Any]) -> dict[str, float]:
 
 def _about(sessions: Sessions, learn: Ints, judge: Ints, seed: int) -> dict[str, Any]:
     rate = float(sessions.y.mean())
-    return {"baseRate": rate, "sessionsLearnedFrom": len(learn), "sessionsJudgedBy": len(judge), "seed": seed, "warnings": []}
+    return {"baseRate": rate, "sessionsLearnedFrom": len(learn), "sessionsJudgedBy": len(judge), "seed": seed}
