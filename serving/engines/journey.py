@@ -32,26 +32,46 @@ if TYPE_CHECKING:
     from training.models.journey import Before, Columns, JourneyModel, Scores
 
 
-class Asked(NamedTuple):
-    """Requests as columns: what the model takes, how often everything was counted (int32 [n, 2 counted]), events left out, which steps.
+class Told(NamedTuple):
+    """One session as a request, and what is remembered, tell of it at a moment, in milliseconds since 1970.
 
-    ids: of sessions, for a batch job. shown: each session's latest step. traces: what is known of the sessions that are remembered, but for
-    the networks' states; before: where those go on from; waiting: what is to
-    be remembered where that is not what was answered for; recomputed: whether it was another model's.
+    later: events that came but are later than that, and do not count yet. steps: those that the model takes. trace: what is known of a
+    session that is remembered, but for the networks' states, and before: where these go on from. waiting: what is to be remembered where
+    that is not what was answered for. recomputed: whether it was another model's.
+    """
+
+    session: Session
+    as_of_ms: float
+    later: int
+    steps: Sequence[Seen]
+    trace: Trace | None = None
+    before: "Before | None" = None
+    waiting: Trace | None = None
+    recomputed: bool = False
+
+    @property
+    def events(self) -> int:
+        """Return how many events count."""
+        return len(self.session.events) if self.trace is None else self.trace.events - self.later
+
+
+class Asked(NamedTuple):
+    """Sessions as columns: what the model takes, how often everything was counted (int32 [n, 2 counted]), and whose they are.
+
+    told: the sessions one by one; none for those of a table.
     """
 
     known: "Columns"
     counts: NDArray[np.int32]
-    events: list[int]
-    later: list[int]
-    shown: list[str | None]
-    unknown: list[int]
-    as_of_ms: list[float]
-    ids: list[str]
-    traces: list[Trace | None]
-    before: "list[Before | None]"
-    waiting: list[Trace | None]
-    recomputed: list[bool]
+    ids: Sequence[str]
+    told: Sequence[Told] = ()
+
+    @property
+    def unknown(self) -> NDArray[np.int64]:
+        """Return how many steps of each session the model does not know: int64 [n]."""
+        before = np.concatenate(([0], np.cumsum(self.known.page == journey_table.UNKNOWN)))
+        unknown: NDArray[np.int64] = before[self.known.ends] - before[self.known.begins]
+        return unknown
 
 
 class Answers(NamedTuple):
@@ -83,35 +103,9 @@ class JourneyScorer:
     def columns(self, requests: Sequence[JourneyRequest]) -> Asked:
         """Return the requests as columns."""
         now = self._clock() * 1000
-        as_of = [now if request.as_of is None else epoch_ms(request.as_of) for request in requests]
-        sessions = [Session.until(request.events, until) for request, until in zip(requests, as_of, strict=True)]
-        known_before = [self._remembered(request) for request in requests]
-        traces = [
-            None if trace is None else gone_on(trace, session, len(request.events))._replace(attributes=attributes_of(request))
-            for trace, session, request in zip(known_before, sessions, requests, strict=True)
-        ]
-        seen = [session.seen if trace is None else trace.seen for session, trace in zip(sessions, traces, strict=True)]
-        steps = [steps_of(each, self._model.codes) for each in seen]
-        known = self._known(requests, steps)
-        before = [None if trace is None else self._before(trace, request) for trace, request in zip(known_before, requests, strict=True)]
-        pending = [
-            None if trace is None else waiting(trace._replace(attributes=attributes_of(request)), request.events, until)
-            for trace, request, until in zip(known_before, requests, as_of, strict=True)
-        ]
-        return Asked(
-            known,
-            counted(sessions, traces),
-            [len(session.events) if trace is None else trace.events for session, trace in zip(sessions, traces, strict=True)],
-            [len(request.events) - len(session.events) for request, session in zip(requests, sessions, strict=True)],
-            [each[-1].name if each else None for each in steps],
-            _unknown(known),
-            as_of,
-            [request.session_id for request in requests],
-            traces,
-            before,
-            pending,
-            [trace is not None and bool(trace.seen) and trace.version not in ("", self.version) for trace in known_before],
-        )
+        told = [self._told(request, now if request.as_of is None else epoch_ms(request.as_of)) for request in requests]
+        counts = counted([one.session for one in told], [one.trace for one in told])
+        return Asked(self._known(requests, told), counts, [request.session_id for request in requests], told)
 
     def lean(self, columns: Asked) -> Asked:
         """Return the columns as they are: nothing can be left out."""
@@ -124,7 +118,7 @@ class JourneyScorer:
         """Return scores as columns."""
         score = np.empty(len(columns.counts))
         friction.friction_scores(columns.counts, score)
-        return Answers(columns, self._model.score(columns.known, columns.before), score)
+        return Answers(columns, self._model.score(columns.known, [one.before for one in columns.told]), score)
 
     def rows(self, requests: Sequence[JourneyRequest], answers: Answers) -> list[JourneyResponse]:
         """Return one response for each request, in order."""
@@ -134,17 +128,10 @@ class JourneyScorer:
     def table(self, frame: Any) -> Asked:
         """Return the sessions of a table of events; nothing but steps is known of them."""
         found = journey_table.read(frame).known(self._model.codes)
-        sessions = len(found.ids)
         known = _columns(
             found.offsets, self._model.code(found.pages), found.seconds, found.ended, _attributes(found, self._model.attributes)
         )
-        counts = np.zeros((sessions, 2 * len(COUNTED)), np.int32)
-        zeros = [0] * sessions
-        nothing: Any = [None] * sessions
-        unknown = _unknown(known)
-        return Asked(
-            known, counts, zeros, zeros, nothing, unknown, [0.0] * sessions, found.ids, nothing, nothing, nothing, [False] * sessions
-        )
+        return Asked(known, np.zeros((len(found.ids), 2 * len(COUNTED)), np.int32), found.ids)
 
     def answers_frame(self, answers: Answers) -> dict[str, NDArray[Any] | list[Any]]:
         """Return the output columns of a batch job."""
@@ -163,13 +150,34 @@ class JourneyScorer:
 
     def kept(self, requests: Sequence[JourneyRequest], answers: Answers) -> list[bytes | None]:
         """Return what is to be remembered of each session, None where that was not asked for."""
-        asked = answers.asked
-        now = [
-            trace._replace(version=self.version, states=states) if trace is not None and states is not None else None
-            for trace, states in zip(asked.traces, answers.scores.after, strict=True)
-        ]
-        kept = [later or trace for later, trace in zip(asked.waiting, now, strict=True)]
-        return [trace.packed() if request.remember and trace else None for request, trace in zip(requests, kept, strict=True)]
+        table = zip(requests, answers.asked.told, answers.scores.after, strict=True)
+        return [self._kept(told, states) if request.remember else None for request, told, states in table]
+
+    def _kept(self, told: Told, states: "NDArray[np.float32] | None") -> bytes | None:
+        if told.waiting is not None:
+            return told.waiting.packed()
+        if told.trace is None or states is None:
+            return None
+        return told.trace._replace(version=self.version, states=states).packed()
+
+    def _told(self, request: JourneyRequest, until_ms: float) -> Told:
+        """Return what is told of a session until a moment."""
+        session, remembered = Session.until(request.events, until_ms), self._remembered(request)
+        later = len(request.events) - len(session.events)
+        if remembered is None:
+            return Told(session, until_ms, later, steps_of(session.seen, self._model.codes))
+        begun = remembered._replace(attributes=attributes_of(request))
+        trace = gone_on(begun, session, len(request.events))
+        return Told(
+            session,
+            until_ms,
+            later,
+            steps_of(trace.seen, self._model.codes),
+            trace,
+            self._before(remembered, request),
+            waiting(begun, request.events, until_ms),
+            bool(remembered.seen) and remembered.version not in ("", self.version),
+        )
 
     def _remembered(self, request: JourneyRequest) -> Trace | None:
         """Return what is remembered of a session: nothing of one that begins, None of one that is not to be remembered."""
@@ -187,7 +195,8 @@ class JourneyScorer:
             return Before(np.zeros(shape, np.float32), 0)
         return Before(trace.states.reshape(shape), len(steps_of(trace.seen, self._model.codes)))
 
-    def _known(self, requests: Sequence[JourneyRequest], steps: Sequence[Sequence[Seen]]) -> "Columns":
+    def _known(self, requests: Sequence[JourneyRequest], told: Sequence[Told]) -> "Columns":
+        steps = [one.steps for one in told]
         offsets = np.cumsum([0, *map(len, steps)]).astype(np.int64)
         stamps = [np.maximum.accumulate(np.array([one.moment for one in each], np.float64)) for each in steps]
         seconds = [(stamp - stamp[:1]) / 1000 for stamp in stamps]
@@ -204,17 +213,17 @@ class JourneyScorer:
         )
 
     def _row(self, request: JourneyRequest, place: int, answers: Answers, now: datetime) -> JourneyResponse:
-        asked, scores, names = answers.asked, answers.scores, self._model.attributes
+        asked, told, scores, names = answers.asked, answers.asked.told[place], answers.scores, self._model.attributes
         given = request.attributes or {}
         steps = zip(("unknown", *self._model.pages), scores.steps[place].tolist(), strict=True)
         evidence = feelings.counted(asked.counts[place])
-        states = feelings.scores(evidence, asked.events[place], float(scores.conversion[place]))
+        states = feelings.scores(evidence, told.events, float(scores.conversion[place]))
         own = request.order_value
         worth = own if own is not None else None if scores.order_value is None else float(scores.order_value[place])
         return JourneyResponse(
             session_id=request.session_id,
             customer_id=request.customer_id,
-            current_step=asked.shown[place],
+            current_step=told.steps[-1].name if told.steps else None,
             conversion_probability=float(scores.conversion[place]),
             exit_probability=float(scores.exit[place]),
             next_steps=[Step(step=step, probability=min(1.0, p)) for step, p in sorted(steps, key=lambda one: -one[1])],
@@ -229,12 +238,12 @@ class JourneyScorer:
             friction=evidence,
             missing=[name for name in names if given.get(name) is None],
             ignored=sum(value is not None and name not in names for name, value in given.items()),
-            unknown_pages=asked.unknown[place],
-            later_events=asked.later[place],
-            known_events=len(request.events) if (trace := asked.traces[place]) is None else trace.events,
-            remarks=["recomputed"] if asked.recomputed[place] else [],
+            unknown_pages=sum(one.name not in self._model.codes for one in told.steps),
+            later_events=told.later,
+            known_events=told.events + told.later,
+            remarks=["recomputed"] if told.recomputed else [],
             rung="full",
-            as_of=moment(asked.as_of_ms[place]),
+            as_of=moment(told.as_of_ms),
             model_version=self.version,
             timestamp=now,
         )
@@ -243,23 +252,23 @@ class JourneyScorer:
         self, request: JourneyRequest, place: int, answers: Answers, states: Sequence[StateScore], worth: float | None
     ) -> Situation:
         """Return what is known when a step is to be chosen."""
-        asked, scores = answers.asked, answers.scores
+        told, scores = answers.asked.told[place], answers.scores
         facts: dict[str, float] = {
             "conversionProbability": float(scores.conversion[place]),
             "exitProbability": float(scores.exit[place]),
             "frictionScore": float(answers.friction[place]),
-            "events": float(asked.events[place]),
+            "events": float(told.events),
         }
         facts |= {str(one.state): one.score for one in states}
         return Situation(
             facts,
-            asked.as_of_ms[place],
+            told.as_of_ms,
             bool(request.session_ended),
             request.consent or (),
             request.contacts or (),
             request.utc_offset_minutes,
             worth,
-            f"{request.session_id}\0{asked.events[place]}\0{self.version}",
+            f"{request.session_id}\0{told.events}\0{self.version}",
         )
 
 
@@ -273,13 +282,6 @@ def _columns(
     from training.models.journey import Columns
 
     return Columns(offsets[:-1].copy(), offsets[1:].copy(), page, seconds, ended, attributes)
-
-
-def _unknown(known: "Columns") -> list[int]:
-    """Return how many steps of each session the model does not know."""
-    before = np.concatenate(([0], np.cumsum(known.page == journey_table.UNKNOWN)))
-    unknown: list[int] = (before[known.ends] - before[known.begins]).tolist()
-    return unknown
 
 
 def _attributes(found: journey_table.Journeys, names: Sequence[str]) -> NDArray[np.float32]:

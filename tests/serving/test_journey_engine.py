@@ -209,18 +209,17 @@ EVENTS_DRAWN = st.lists(st.tuples(KINDS_DRAWN, st.integers(0, 400), st.sampled_f
 
 
 @settings(max_examples=40, deadline=None)
-@given(EVENTS_DRAWN, st.lists(st.integers(0, 25), max_size=3))
-def test_a_session_that_is_sent_in_parts_has_the_answer_of_the_whole(scorer, drawn, cuts):
-    """Every number is the same, to the bit, wherever the session is cut."""
+@given(EVENTS_DRAWN, st.lists(st.integers(0, 25), max_size=3), st.sampled_from([150, 500]))
+def test_a_session_that_is_sent_in_parts_has_the_answer_of_the_whole(scorer, drawn, cuts, until):
+    """Every number is the same, to the bit, wherever the session is cut, and whatever of it is later than the moment asked for."""
+    given = {"attributes": {"static0": 1}, "asOf": START_MS + until * 1000}
     events = [event(kind, seconds, page=page, elementId="buy", x=5, y=5, waitMs=3500) for kind, seconds, page in drawn]
     ends = [*sorted(min(cut, len(events)) for cut in cuts), len(events)]
     remembered, before = {}, 0
     for end in ends:
-        got = told(
-            scorer, {"events": events[before:end], "remember": True, "eventsBefore": before, "attributes": {"static0": 1}}, remembered
-        )
+        got = told(scorer, {"events": events[before:end], "remember": True, "eventsBefore": before, **given}, remembered)
         before = end
-    whole = answer(scorer, events, attributes={"static0": 1})
+    whole = answer(scorer, events, **given)
     assert got == msgspec.structs.replace(whole, remarks=got.remarks)
     assert (got.known_events, got.remarks) == (len(events), [])
 
@@ -237,16 +236,16 @@ def test_attributes_are_remembered_and_one_that_comes_later_holds_for_the_whole(
 
 def test_what_was_later_than_asked_for_counts_once_it_is_not(scorer):
     """Nor does it lose its place among the others."""
-    events = [event("page_view", 0, page="1"), event("page_view", 90, page="2"), event("page_view", 30, page="3")]
+    events = [*RAGE, event("page_view", 90, page="2"), event("page_view", 30, page="3")]
     remembered, then = {}, event("page_view", 95, page="1")
     early = told(scorer, {"events": events, "remember": True, "asOf": START_MS + 60_000}, remembered)
     assert early == answer(scorer, events, asOf=START_MS + 60_000)
-    assert (early.later_events, early.known_events) == (1, 3)
-    again = told(scorer, {"events": [], "eventsBefore": 3, "asOf": START_MS + 60_000}, remembered)
+    assert (early.later_events, early.known_events) == (1, 6)
+    again = told(scorer, {"events": [], "eventsBefore": 6, "asOf": START_MS + 60_000}, remembered)
     assert again == early
-    later = told(scorer, {"events": [then], "remember": True, "eventsBefore": 3, "asOf": START_MS + 99_000}, remembered)
+    later = told(scorer, {"events": [then], "remember": True, "eventsBefore": 6, "asOf": START_MS + 99_000}, remembered)
     assert later == answer(scorer, [*events, then], asOf=START_MS + 99_000)
-    assert (later.later_events, later.known_events, later.remarks) == (0, 4, [])
+    assert (later.later_events, later.known_events, later.remarks) == (0, 7, [])
 
 
 def test_too_many_attributes_are_refused_those_that_are_remembered_among_them(scorer):
