@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -88,10 +89,12 @@ class Plain(nn.Module):
             self.register_buffer(name, getattr(whole, name))
         self.register_buffer("weight", whole.weight.float())
         self._scale, self._zero = whole.scale, whole.zero
+        self._steps = float(1 / np.float32(whole.scale))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the map of x float32 [..., inputs]."""
-        taken = (x * self.inverse / self._scale).round().add(self._zero).clamp(0, MOST) - self._zero
+        # As the operator does it: fused with the zero before it is rounded, which decides what lies between two whole numbers.
+        taken = ((x * self.inverse).double() * self._steps + self._zero).float().round().clamp(0, MOST) - self._zero
         return nn.functional.linear(taken, self.weight) * (self.weight_scale * self._scale) + self.bias
 
 
