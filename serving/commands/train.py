@@ -35,7 +35,7 @@ def train(
         Path | None, typer.Option("--score", metavar="FILE", help="value: write every customer into it, .csv or .parquet.")
     ] = None,
     full: Annotated[
-        bool, typer.Option("--full", help="emotion: fine-tune the whole encoder, not the head alone; takes twice as long.")
+        bool, typer.Option("--full", help="emotion: fine-tune the whole encoder, not the head alone; takes four times as long.")
     ] = False,
     seed: Seed = None,
     as_json: Json = False,
