@@ -174,7 +174,7 @@ class JourneyScorer:
             later,
             steps_of(trace.seen, self._model.codes),
             trace,
-            self._before(remembered, request),
+            self._before(remembered, begun.attributes),
             waiting(begun, request.events, until_ms),
             bool(remembered.seen) and remembered.version not in ("", self.version),
         )
@@ -186,12 +186,12 @@ class JourneyScorer:
             return trace
         return Trace.begun(*self._model.state_shape) if request.remember else None
 
-    def _before(self, trace: Trace, request: JourneyRequest) -> "Before":
+    def _before(self, trace: Trace, attributes: Mapping[str, float]) -> "Before":
         """Return where the networks go on from: the beginning, where what is remembered was another model's, or of other attributes."""
         from training.models.journey import Before
 
         shape = self._model.state_shape
-        if trace.version != self.version or trace.attributes != attributes_of(request) or trace.states.size != shape[0] * shape[1]:
+        if trace.version != self.version or trace.attributes != attributes or trace.states.size != shape[0] * shape[1]:
             return Before(np.zeros(shape, np.float32), 0)
         return Before(trace.states.reshape(shape), len(steps_of(trace.seen, self._model.codes)))
 

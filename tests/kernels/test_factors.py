@@ -1,9 +1,6 @@
 """The factors of a margin are those of XGBoost, of the definition, and add up to the margin."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -20,8 +17,7 @@ from kernels.factors import Factors
 from kernels.paths import walk
 from kernels.trees import LEAF, Trees, read
 from tests import naive
-
-ROOT = Path(__file__).parents[2]
+from tests.simulator import simulate
 
 Rows = NDArray[np.float32]
 
@@ -233,8 +229,5 @@ def test_the_compiled_kernel_gives_the_bits_of_plain_python(tmp_path: Path) -> N
     """So that no operation of the lanes is fused or reordered; of two passes and of a repeated column."""
     trees, X = read(decision_list(10)), rows(4, 10, 0, 3) / 2
     np.savez(tmp_path / "inputs.npz", X=X, **{name: getattr(trees, name) for name in Trees._fields[:-1]})
-    environment = {**os.environ, "NUMBA_ENABLE_CUDASIM": "1", "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"}
-    command = [sys.executable, "-c", SIMULATED, str(tmp_path / "inputs.npz"), str(tmp_path / "out.npy")]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
+    simulate(SIMULATED, tmp_path / "inputs.npz", tmp_path / "out.npy")
     np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), Factors(trees).of(X))

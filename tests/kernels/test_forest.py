@@ -1,9 +1,6 @@
 """A forest answers as the booster that it is made from: every bit of a margin, to 1 ulp of a prediction, in every layout."""
 
 import math
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +15,8 @@ from kernels import forest, heaps, responses, walks
 from kernels.forest import Forest, probes
 from kernels.trees import LEAF, Trees, read
 from tests import naive
+from tests.simulator import simulate
 
-ROOT = Path(__file__).parents[2]
 COLUMNS = 5
 Floats = NDArray[np.float32]
 
@@ -300,10 +297,7 @@ def test_the_simulated_cuda_launch_gives_the_bits_of_the_cpu(objective: str, tmp
     made = Forest.from_booster(trained(objective, rounds=3, max_depth=4))
     X = probes(made.trees, 50)
     np.savez(tmp_path / "in.npz", X=X, **made.trees._asdict())
-    environment = {**os.environ, "NUMBA_ENABLE_CUDASIM": "1", "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"}
-    command = [sys.executable, "-c", SIMULATED, str(tmp_path / "in.npz"), str(tmp_path / "out.npz")]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
+    simulate(SIMULATED, tmp_path / "in.npz", tmp_path / "out.npz")
     with np.load(tmp_path / "out.npz") as found:
         np.testing.assert_array_equal(found["host"], made.margin(X))
         np.testing.assert_array_equal(found["device"], made.margin(X))

@@ -1,8 +1,5 @@
 """Friction: the published vectors, every rule at its bounds, and one event after the other against all at once and against plain rules."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +11,8 @@ from benchmarks.clicks import random_sessions
 from kernels import friction as kernel
 from tests import naive
 from tests.naive import Moved
+from tests.simulator import simulate
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 COUNTED = len(kernel.COUNTED)
 LIMITS = {threshold.name: threshold.value for threshold in kernel.THRESHOLDS}
 
@@ -345,10 +342,7 @@ np.save(sys.argv[2], out)
 def test_the_simulated_cuda_launch_counts_as_the_cpu_does(tmp_path: Path) -> None:
     arrays = random_sessions(40)
     np.savez(tmp_path / "inputs.npz", *arrays)
-    environment = {**os.environ, "NUMBA_ENABLE_CUDASIM": "1", "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"}
-    command = [sys.executable, "-c", SIMULATED, str(tmp_path / "inputs.npz"), str(tmp_path / "out.npy")]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
+    simulate(SIMULATED, tmp_path / "inputs.npz", tmp_path / "out.npy")
     np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), bulk(arrays))
 
 

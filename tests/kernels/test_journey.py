@@ -1,8 +1,5 @@
 """A session as features: those that plain Python counts, on a GPU too."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +10,8 @@ from benchmarks.clicks import random_journeys
 from kernels import journey
 from tests import naive
 from tests.journeys import DRAWN, PAGES, columns
+from tests.simulator import simulate
 
-ROOT = Path(__file__).parents[2]
 ATTRIBUTES = 2
 
 
@@ -56,10 +53,7 @@ np.save(sys.argv[2], out)
 def test_the_simulated_cuda_launch_counts_as_the_cpu_does(tmp_path: Path) -> None:
     arrays = random_journeys(40, PAGES, ATTRIBUTES)
     np.savez(tmp_path / "in.npz", *arrays)
-    environment = {**os.environ, "NUMBA_ENABLE_CUDASIM": "1", "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"}
-    command = [sys.executable, "-c", SIMULATED, str(tmp_path / "in.npz"), str(tmp_path / "out.npy"), str(PAGES)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
+    simulate(SIMULATED, tmp_path / "in.npz", tmp_path / "out.npy", PAGES)
     np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), features(arrays))
 
 

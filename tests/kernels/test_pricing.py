@@ -1,9 +1,6 @@
 """The best price on a ladder, against plain Python over the draws and the closed form of constant elasticity."""
 
 import math
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +11,7 @@ from hypothesis import strategies as st
 from kernels import pricing as kernel
 from kernels.demand import WIDEST, Z
 from tests import naive
-
-ROOT = Path(__file__).resolve().parent.parent.parent
+from tests.simulator import simulate
 
 
 def asked(**facts: float) -> np.ndarray:
@@ -155,10 +151,7 @@ def test_cuda_gives_what_the_cpu_gives(tmp_path: Path) -> None:
     out = np.empty((20, kernel.ANSWERED))
     kernel.prices(ladder, rows, out)
     np.savez(tmp_path / "inputs.npz", ladder=ladder, rows=rows)
-    environment = {**os.environ, "NUMBA_ENABLE_CUDASIM": "1", "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"}
-    command = [sys.executable, "-c", SIMULATED, str(tmp_path / "inputs.npz"), str(tmp_path / "out.npy")]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
+    simulate(SIMULATED, tmp_path / "inputs.npz", tmp_path / "out.npy")
     np.testing.assert_allclose(np.load(tmp_path / "out.npy"), out, rtol=1e-12)
 
 

@@ -1,8 +1,5 @@
 """A session as the state of a network: as plain Python has it, event by event as at once, whatever else is in the batch, on a GPU too."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +10,8 @@ from benchmarks.clicks import random_journeys, random_network
 from kernels import recurrent
 from tests import naive
 from tests.journeys import DRAWN, PAGES, columns
+from tests.simulator import simulate
 
-ROOT = Path(__file__).parents[2]
 ATTRIBUTES, WIDTH, OUTPUTS = 2, 8, 5
 
 
@@ -34,12 +31,16 @@ def margins(net, begins, ends, page, seconds, attributes):
     return out
 
 
+def of_drawn(net, drawn):
+    """Return drawn sessions as `margins` takes them, and what it gives."""
+    sessions = (*columns(drawn), given_of(len(drawn)))
+    return sessions, margins(net, *sessions)
+
+
 @settings(max_examples=60, deadline=None)
 @given(drawn=DRAWN)
 def test_margins_are_those_of_the_published_unit(net, drawn):
-    begins, ends, page, seconds = columns(drawn)
-    attributes = given_of(len(drawn))
-    out = margins(net, begins, ends, page, seconds, attributes)
+    (begins, ends, page, seconds, attributes), out = of_drawn(net, drawn)
     for row, (begin, end) in enumerate(zip(begins, ends, strict=True)):
         expected = naive.journey_margins(page[begin:end].tolist(), seconds[begin:end].tolist(), attributes[row], net)
         np.testing.assert_allclose(out[row], expected, rtol=1e-4, atol=1e-4)
@@ -48,9 +49,7 @@ def test_margins_are_those_of_the_published_unit(net, drawn):
 @settings(max_examples=60, deadline=None)
 @given(drawn=DRAWN)
 def test_event_by_event_is_the_whole_session_to_the_bit(net, drawn):
-    begins, ends, page, seconds = columns(drawn)
-    attributes = given_of(len(drawn))
-    out = margins(net, begins, ends, page, seconds, attributes)
+    (begins, ends, page, seconds, attributes), out = of_drawn(net, drawn)
     for row, (begin, end) in enumerate(zip(begins, ends, strict=True)):
         state, said = np.zeros(WIDTH, np.float32), np.empty(OUTPUTS, np.float32)
         for place in range(begin, end):
@@ -64,9 +63,7 @@ def test_event_by_event_is_the_whole_session_to_the_bit(net, drawn):
 @settings(max_examples=30, deadline=None)
 @given(drawn=DRAWN)
 def test_a_session_alone_has_the_bits_it_has_among_others(net, drawn):
-    begins, ends, page, seconds = columns(drawn)
-    attributes = given_of(len(drawn))
-    out = margins(net, begins, ends, page, seconds, attributes)
+    (begins, ends, page, seconds, attributes), out = of_drawn(net, drawn)
     for row in range(len(drawn)):
         one = slice(row, row + 1)
         alone = margins(net, begins[one], ends[one], page, seconds, attributes[one])
@@ -101,10 +98,7 @@ def test_the_simulated_cuda_launch_says_what_the_cpu_does(net, tmp_path: Path) -
     """To one place of a float32: plain Python rounds a fused product twice."""
     begins, ends, page, seconds, _, attributes = arrays = random_journeys(40, PAGES, ATTRIBUTES)
     np.savez(tmp_path / "in.npz", *arrays, **net._asdict())
-    environment = {**os.environ, "NUMBA_ENABLE_CUDASIM": "1", "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"}
-    command = [sys.executable, "-c", SIMULATED, str(tmp_path / "in.npz"), str(tmp_path / "out.npy")]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
+    simulate(SIMULATED, tmp_path / "in.npz", tmp_path / "out.npy")
     np.testing.assert_allclose(np.load(tmp_path / "out.npy"), margins(net, begins, ends, page, seconds, attributes), rtol=0, atol=1e-6)
 
 

@@ -1,9 +1,6 @@
 """The session features of the kernel are those of the slow, obvious twin, one session or many, on the CPU and on CUDA."""
 
 import math
-import os
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,10 +13,9 @@ from numpy.typing import NDArray
 
 from kernels import sessions
 from tests.naive import Event, session_features
+from tests.simulator import simulate
 from training.features import EVENT_CODES, EVENT_TYPES, INDEX, NAMES, PAGE_CODES, PAGE_KINDS
 from training.features import given as nothing_given
-
-ROOT = Path(__file__).parents[2]
 
 Arrays = tuple[Any, ...]  # the arguments of the kernel without the last, its result
 
@@ -183,10 +179,7 @@ np.save(sys.argv[2], out)
 def test_the_simulated_cuda_launch_gives_the_bits_of_the_compiled_kernel(tmp_path: Path) -> None:
     inputs = many(200)
     np.savez(tmp_path / "inputs.npz", *inputs)
-    environment = {**os.environ, "NUMBA_ENABLE_CUDASIM": "1", "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"}
-    command = [sys.executable, "-c", SIMULATED, str(tmp_path / "inputs.npz"), str(tmp_path / "out.npy")]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
+    simulate(SIMULATED, tmp_path / "inputs.npz", tmp_path / "out.npy")
     np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), counted(inputs))
 
 
