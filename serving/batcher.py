@@ -26,6 +26,7 @@ SAFETY = 1.25  # a queue is taken to last so much longer than it should,
 STALL_S, STALL = 0.1, 2.0  # and at most so much besides, by its length: a machine that others use too may be slow or away for a moment
 WAY_BACK = 2.0  # batches that pass until an answer is with its caller: its own, and the turn in which it is written
 RECOVERED = 0.5  # of the time that is left: what the queue must fit into, nothing left out, before nothing is left out again
+NEARLY_S = 0.0005  # who waits hardly longer than one that was refused is refused too: to read it takes its time, and it would come to this
 CALM_S = 0.1  # after the last refusal, until the queue is taken to be no longer pressed
 PRIORITIES = 8  # urgency of RFC 9218: 0 first, 7 last
 NORMAL = 3
@@ -99,7 +100,7 @@ class Batcher:
         self._pause_s = 0.0  # what passes from then to the beginning of a batch: reading, refusing and replying take their time too
         self.pressed = False  # somebody was refused of late
         self._refused_at = 0.0  # when that was
-        self._refused_s = -1.0  # who waits no longer than so was refused since the queue last became shorter,
+        self._refused_s = -1.0  # who waits no longer than so, or hardly, was refused since the queue last became shorter,
         self._refusal: OverloadedError | None = None  # with these words
         self.full, self.lean = Cost(), Cost()
         self.batches = 0
@@ -153,10 +154,10 @@ class Batcher:
         now = time.monotonic() if now is None else now
         if self._leaning and self._may_recover:
             self._leaning, self._may_recover = not self._recovered(now), False
+        if priority == NORMAL and deadline - now <= self._refused_s + NEARLY_S:
+            return self._refusal
         if self._easily_fits(waiting, deadline - now):
             return None
-        if priority == NORMAL and deadline - now <= self._refused_s:
-            return self._refusal
         error = self._judge(waiting, deadline, priority, now)
         if error is not None and priority == NORMAL:
             self._refused_s, self._refusal = deadline - now, error

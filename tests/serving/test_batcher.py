@@ -149,6 +149,25 @@ async def test_what_cannot_be_in_time_is_refused_at_once_and_the_accepted_keep_t
     assert [scored.body for scored in await asyncio.gather(first, *accepted)] == [str(2 * i).encode() for i in range(8)]
 
 
+@pytest.mark.parametrize(("row_s", "patience_s", "takes_s"), [(1.0, 9.9, 10.1), (0.006, 0.15, 0.156)])
+async def test_who_waits_hardly_longer_than_one_that_was_refused_is_refused_too(executor, row_s, patience_s, takes_s):
+    gate = Gate()
+    batcher = Batcher(gate, executor, max_queued=100, max_batch=1)
+    batcher.full.learn(1, row_s)
+    first = batcher.submit(0, in_time())
+    await asyncio.to_thread(gate.started.wait, FAR)
+    waiting = [batcher.submit(i, time.monotonic() + patience_s) for i in range(1, 8)]
+    now = time.monotonic()
+    hardly = now + takes_s + 0.0003
+    assert batcher.refusal(hardly, now=now) is None
+    refused = batcher.refusal(now + takes_s - 0.0001, now=now)
+    assert isinstance(refused, OverloadedError)
+    assert batcher.refusal(hardly, now=now) is refused  # else it is read, and refused then for the time that took: much for nothing
+    assert batcher.refusal(now + takes_s + 0.001, now=now) is None
+    gate.open.set()
+    await asyncio.gather(first, *waiting, return_exceptions=True)
+
+
 async def test_who_will_not_be_in_time_after_all_is_refused_while_there_is_time_to_hear_it(executor):
     gate = Gate()
     batcher = slow(Batcher(gate, executor, max_queued=100, max_batch=2))

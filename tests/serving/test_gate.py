@@ -1,9 +1,11 @@
 """At the gate: who was refused is refused again for less, answered as soon as there is room, and never overtaken, lost or cut."""
 
+import contextlib
 import dataclasses
+import fcntl
+import termios
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import msgspec
 import pytest
@@ -43,11 +45,19 @@ class Gated:
         """Wait until the route has so many requests to answer."""
         self.server.until(lambda: len(self.held.replies) == number)
 
+    def all_come(self, callers: list[Caller]) -> None:
+        """Send from callers at the gate, the most patient first, and wait until each of them can be read from."""
+        callers[0].send(request(b"two", b"X-Request-Timeout-Ms: 2000"))
+        for caller in callers[1:]:
+            caller.send(PLAIN)
+        while not all(fcntl.ioctl(socket, termios.FIONREAD, bytes(4)) != bytes(4) for socket in self.gate._callers):
+            pass
+
     def let_go(self) -> None:
         self.server.call(self.held.let_go)
 
 
-@contextmanager
+@contextlib.contextmanager
 def gated(loop: str) -> Iterator[Gated]:
     full, held, state = Full(), Held(), State(ready=True)
     gate = Gate(Shedder({PATH: full}, 1000, 100_000))
@@ -87,6 +97,22 @@ def test_of_many_at_the_gate_each_is_refused_and_counted_once(loop):
         for caller in callers:
             caller.sock.close()
         at.at_gate(0)
+
+
+@each_loop
+def test_however_many_have_come_none_is_left_unread_for_another_turn(loop):
+    """Else they would wait for as long as scoring and writing what was taken, again and again, until their time is up."""
+    with gated(loop) as at, contextlib.ExitStack() as stack:
+        callers = [stack.enter_context(Caller(at.server.port)) for _ in range(400)]
+        for caller in callers:
+            assert caller.send(PLAIN).answer()[0] == 429
+        at.at_gate(400)
+        judged = at.full.judged
+        at.server.call(lambda: at.all_come(callers))  # on the loop: before the next look
+        assert {caller.answer()[0] for caller in callers} == {429}
+        at.at_gate(400)
+        assert at.full.judged == judged + 1  # of each look the first
+        assert at.full.judged + at.full.likewise == 800
 
 
 @each_loop
