@@ -1,15 +1,19 @@
-"""Values side by side, as a register holds them, and what Numba does not put there by itself: LANES float64, or WIDE float32.
+"""Values side by side, as a register holds them, and what Numba does not put there by itself: LANES float64, or twice as many, or WIDE
+float32.
 
 The loop vectoriser leaves loops of few turns to the SLP vectoriser, which Numba switches off, having met wrong code from it (numba#8705),
-and keeps no sum in a register over a loop around it. So lanes are types here, which Numba compiles to LLVM's `<4 x double>` and
-`<16 x float>`: `load` them, reckon with `+`, `-`, `*` and `fma`, among themselves and with numbers of their own kind, each a single IEEE
-operation a lane, and `store` them. Machines with narrower registers give the same bits. In plain Python they are arrays.
+and keeps no sum in a register over a loop around it. So lanes are types here, which Numba compiles to LLVM's `<4 x double>`, `<8 x double>`
+and `<16 x float>`: `load` them, put two `beside` each other, reckon with `+`, `-`, `*` and `fma`, among themselves and with numbers of
+their own kind, each a single IEEE operation a lane, and `store` them. Machines with narrower registers give the same bits. In plain Python
+they are arrays.
 
 A change of this file does not renew what Numba has cached of its callers.
 """
 
+import math
 import operator
 from collections.abc import Callable
+from fractions import Fraction
 from itertools import product
 from typing import Any, TypeVar, cast
 
@@ -41,6 +45,11 @@ def store(array: NDArray[Any], start: int, lanes: Lanes) -> None:
     array[start : start + len(lanes)] = lanes
 
 
+def beside(first: Lanes, second: Lanes) -> Lanes:
+    """Return LANES float64 and, after them, LANES others."""
+    return np.concatenate((first, second))
+
+
 def splat(value: Any) -> Lanes:
     """Return the same value in every lane, of a float64 (or a float) or a float32."""
     kind = np.asarray(value).dtype
@@ -51,18 +60,27 @@ def fma(a: Any, b: Any, c: Sum) -> Sum:
     """Return a * b + c, rounded once: of lanes, of numbers and lanes, or of numbers of one kind alone, which CUDA takes too.
 
     A compiler for GPUs fuses what it finds and one for CPUs nothing: what is to have the same bits on both says what is to be fused. Plain
-    Python has no such operation: there float32 are reckoned in float64, which differs once in 2^29, and float64 are rounded twice.
+    Python has no such operation: there float32 are reckoned in float64, which differs once in 2^29, and float64 in fractions.
     """
-    beside: Any = c
-    fused = np.multiply(a, b, dtype=np.float64) + np.asarray(beside, np.float64)
-    return cast(Sum, fused.astype(np.result_type(a, b, beside)))
+    more: Any = c
+    kind = np.result_type(a, b, more)
+    if kind == np.float64:
+        return cast(Sum, _fused_exactly(a, b, more).astype(kind))
+    return cast(Sum, (np.multiply(a, b, dtype=np.float64) + np.asarray(more, np.float64)).astype(kind))
+
+
+@np.vectorize
+def _fused_exactly(a: float, b: float, c: float) -> float:
+    if not (math.isfinite(a) and math.isfinite(b) and math.isfinite(c)):
+        return a * b + c
+    return float(Fraction(a) * Fraction(b) + Fraction(c))
 
 
 class _LanesType(types.Type):  # type: ignore[misc]  # Numba is untyped
     """Numba's name for lanes of one kind of number."""
 
     def __init__(self, of: Any, llvm: Any, size: int) -> None:
-        super().__init__(f"Lanes({of})")
+        super().__init__(f"Lanes({of}, {size})")
         self.of, self.size = of, size
         self.vector = ir.VectorType(llvm, size)
 
@@ -71,6 +89,7 @@ _KINDS = {
     types.float64: _LanesType(types.float64, ir.DoubleType(), LANES),
     types.float32: _LanesType(types.float32, ir.FloatType(), WIDE),
 }
+_TWICE = _LanesType(types.float64, ir.DoubleType(), 2 * LANES)
 
 
 @register_model(_LanesType)
@@ -83,14 +102,16 @@ class _LanesModel(models.PrimitiveModel):  # type: ignore[misc]  # Numba is unty
 
 type_callable(load)(lambda context: lambda array, start: _KINDS[array.dtype])
 type_callable(store)(lambda context: lambda array, start, lanes: types.none)
+type_callable(beside)(lambda context: lambda first, second: _TWICE if first == second == _KINDS[types.float64] else None)
 type_callable(splat)(lambda context: lambda value: _KINDS[value])
 
 
 def _address(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-    """Return the pointer to the lanes of the array `args[0]` from index `args[1]` on."""
+    """Return the pointer to the lanes of the array `args[0]` from index `args[1]` on, as many as are stored or loaded."""
     data = context.make_array(sig.args[0])(context, builder, args[0]).data
     start = context.cast(builder, args[1], sig.args[1], types.intp)
-    return builder.bitcast(builder.gep(data, [start]), _KINDS[sig.args[0].dtype].vector.as_pointer())
+    kind = sig.args[2] if len(sig.args) == 3 else sig.return_type
+    return builder.bitcast(builder.gep(data, [start]), kind.vector.as_pointer())
 
 
 def _splat(builder: Any, kind: Any, value: Any) -> Any:
@@ -112,12 +133,17 @@ def _lower_store(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     return context.get_dummy_value()
 
 
+def _lower_beside(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    return builder.shuffle_vector(*args, ir.Constant(ir.VectorType(ir.IntType(32), 2 * LANES), list(range(2 * LANES))))
+
+
 def _lower_splat(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     return _splat(builder, sig.return_type, args[0])
 
 
 lower_builtin(load, types.Array, types.Integer)(_lower_load)
 lower_builtin(store, types.Array, types.Integer, _LanesType)(_lower_store)
+lower_builtin(beside, _LanesType, _LanesType)(_lower_beside)
 lower_builtin(splat, types.Float)(_lower_splat)
 
 

@@ -17,7 +17,7 @@ FORK, TWIG, TWIG_AGAIN, STRAY, LEFT_OUT = range(5)
 # above of the same feature, 0 where the feature is new; shape: where in the table its S and M are; kids: where their lanes are; step, by
 # the row's side: what right - left is multiplied by to be z_cold (hot - cold).
 FORKS = np.dtype([("view", "u4"), ("threshold", "f4"), ("ancestor", "u4"), ("shape", "u4"), ("kids", "u4", 2), ("step", "f8", 2)])
-# step, by the row's side: z_cold (hot - cold); value: hot.
+# step, by the row's side: z_cold (cold - hot); value: hot.
 TWIGS = np.dtype([("view", "u4"), ("threshold", "f4"), ("ancestor", "u4"), ("shape", "u4"), ("step", "f8", 2), ("value", "f8", 2)])
 
 # A row of the table is S and M at four points: first those of a lost feature (1, 0), then of a new one (1 - t, 1), then one by edge.
@@ -125,7 +125,7 @@ def _twigs(trees: Trees, paths: Paths, nodes: NDArray[np.int64], place: NDArray[
     made = _test(trees, paths, nodes, place, edges, TWIGS)
     made["value"] = np.stack([trees.value[left], trees.value[right]], axis=1)
     more = made["value"][:, 1] - made["value"][:, 0]
-    made["step"] = np.stack([-paths.share[right] * more, paths.share[left] * more], axis=1)
+    made["step"] = np.stack([paths.share[right] * more, -paths.share[left] * more], axis=1)
     return made
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from kernels.compile import on_cpu
-from kernels.lanes import LANES, WIDE, fma, load, splat, store
+from kernels.lanes import LANES, WIDE, beside, fma, load, splat, store
 
 Values = NDArray[np.float64]
 
@@ -106,6 +106,27 @@ def test_fused_products_and_sums_are_rounded_once(kind: type[np.floating], size:
         exact = Fraction(float(x)) * Fraction(float(y)) + Fraction(float(z))
         others = np.nextafter(found, kind(np.inf)), np.nextafter(found, kind(-np.inf))
         assert all(abs(Fraction(float(found)) - exact) <= abs(Fraction(float(other)) - exact) for other in others)
+
+
+@on_cpu
+def reckon_twice(a: Values, b: Values, number: float, out: Values) -> None:
+    """Write the operations of twice the lanes into `out`: float64 [4, 2 * LANES] as one row."""
+    one, two = beside(load(a, 0), load(a, LANES)), beside(load(b, 0), load(b, LANES))
+    store(out, 0, one + two)
+    store(out, 2 * LANES, one * two - one)
+    store(out, 4 * LANES, fma(one, two, one))
+    store(out, 6 * LANES, fma(one, beside(splat(number), load(b, 0)), two) * number)
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(-1e6, 1e6), min_size=4 * LANES, max_size=4 * LANES), st.floats(-1e6, 1e6))
+def test_lanes_beside_lanes_give_the_bits_of_arrays_and_fused_sums_those_of_fractions(values: list[float], number: float) -> None:
+    a, b = np.split(np.array(values), 2)
+    out = np.empty(8 * LANES)
+    reckon_twice(a, b, number, out)
+    mixed = np.concatenate((np.full(LANES, number), b[:LANES]))
+    expected = [a + b, a * b - a, fma(a, b, a), fma(a, mixed, b) * number]
+    np.testing.assert_array_equal(out, np.concatenate(expected))
 
 
 def test_plain_python_fuses_numbers_of_half_the_width() -> None:
