@@ -14,6 +14,7 @@ The child where the row goes is hot, the other cold, with shares z_hot + z_cold 
 
 where S = 1 - t and M = 1 for a feature that is new on its path. For one that is not, let z be the product of the shares of its edges above:
 if the row takes all of these, D = 1 / ((1 - t) z + t), S = (1 - t) z D and M = z D^2; if it does not, the feature is lost, S = 1 and M = 0.
+Below, a step is z_cold (U_cold - U_hot) and phi has its sign turned, so that either sum is one with a product and fused.
 """
 
 import numpy as np
