@@ -109,6 +109,7 @@ class Gate:
         refusals = self._refusals
         refusals.limit_ms.fill(plain.NOBODY)
         refusals.counts.fill(0)
+        refusals.lain.fill(0)
         at = 0
         while at < len(sockets):
             at, got, path, patience_ms, sent = plain.refuse(sockets, at, self._held, self._data, self.shedder.bounds, refusals)

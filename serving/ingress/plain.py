@@ -3,7 +3,7 @@
 A request is plain when it is whole, alone in what was read, a POST to a known path in HTTP/1.1, and says nothing that a refusal would have
 to heed: no header of `_TELLING` but the harmless ones, each once. Whatever is not as plain as that goes the usual way.
 
-On a 2.8 GHz core a refusal takes less than 10 microseconds here, most of them in the kernel, and several times as many through the loop.
+A refusal takes about 10 microseconds here, most of them in the kernel, and several times as many through the loop.
 """
 
 from typing import NamedTuple
@@ -19,6 +19,7 @@ Bytes = NDArray[np.uint8]
 
 READ_BYTES = 64 * 1024  # looked at in one go
 ID_DIGITS = 32  # of a request id
+GROUP = 16  # sockets of which the last is asked how long it has lain unread: those before it came before it
 NOT_PLAIN = -1
 NOBODY = -(2**62)  # a limit below every patience: that of who has waited for longer than it wanted to is less than nothing
 # What `got` of `refuse` is besides a number of bytes.
@@ -62,7 +63,7 @@ class Refusals(NamedTuple):
     """For each path: who waits at most `limit_ms` int64 [paths] is refused (NOBODY at first) in the bytes `replies` uint8 [paths, longest].
 
     `sizes` int64 [paths] are theirs, `marks` int64 [paths, 2] where in them the ID_DIGITS of the request's id belong; `counts` int64
-    [paths] is how many were refused.
+    [paths] is how many were refused. `lain`, int64 [2], is what `least_lain_ms` has found, zeros at first.
     """
 
     limit_ms: NDArray[np.int64]
@@ -70,6 +71,7 @@ class Refusals(NamedTuple):
     sizes: NDArray[np.int64]
     marks: NDArray[np.int64]
     counts: NDArray[np.int64]
+    lain: NDArray[np.int64]
 
 
 def bounds(paths: "tuple[bytes, ...]", default_ms: int, most_bytes: int) -> Bounds:
@@ -80,7 +82,14 @@ def bounds(paths: "tuple[bytes, ...]", default_ms: int, most_bytes: int) -> Boun
 def refusals(paths: int, longest: int) -> Refusals:
     """Return what refuses nobody yet, with room for replies of so many bytes."""
     one = np.zeros(paths, np.int64)
-    return Refusals(np.full(paths, NOBODY, np.int64), np.zeros((paths, longest), np.uint8), one, np.zeros((paths, 2), np.int64), one.copy())
+    return Refusals(
+        np.full(paths, NOBODY, np.int64),
+        np.zeros((paths, longest), np.uint8),
+        one,
+        np.zeros((paths, 2), np.int64),
+        one.copy(),
+        np.zeros(2, np.int64),
+    )
 
 
 _SOL_TCP, _TCP_INFO = 6, 11
@@ -243,6 +252,19 @@ def _mark(reply: Bytes, marks: NDArray[np.int64]) -> None:
 
 
 @on_cpu
+def least_lain_ms(sockets: NDArray[np.int32], at: int, lain: NDArray[np.int64]) -> int:
+    """Return for how many ms sockets[at] has lain unread at the least: to ask each costs as much as reading from it.
+
+    sockets: int32 [n], in the order in which bytes came; `lain`: int64 [2], zeros at first: what was found of a group, and where that ends.
+    The last of a group may have no bytes but an end, long after its last ones: so it counts for no more than `at`, which has been read.
+    """
+    if at >= lain[1]:
+        lain[1] = min(at + GROUP, len(sockets))
+        lain[0] = min(unread_ms(sockets[at]), unread_ms(sockets[lain[1] - 1]))
+    return int(lain[0])
+
+
+@on_cpu
 def refuse(
     sockets: NDArray[np.int32], start: int, held: Bytes, data: Bytes, bounds: Bounds, refusals: Refusals
 ) -> tuple[int, int, int, int, int]:
@@ -262,9 +284,10 @@ def refuse(
         path, patience_ms = read(data, got, bounds)
         if path == NOT_PLAIN:
             return at, got, path, 0, -1
-        if patience_ms > refusals.limit_ms[path]:  # else it is refused however long it has lain there
+        limit_ms = refusals.limit_ms[path]
+        if patience_ms > limit_ms and patience_ms - least_lain_ms(sockets, at, refusals.lain) > limit_ms:
             patience_ms -= unread_ms(socket)
-            if patience_ms > refusals.limit_ms[path]:
+            if patience_ms > limit_ms:
                 return at, got, path, patience_ms, -1
         reply, size = refusals.replies[path], refusals.sizes[path]
         _mark(reply, refusals.marks[path])

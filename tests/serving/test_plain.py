@@ -5,7 +5,7 @@ import socket
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.ingress import plain
@@ -68,6 +68,7 @@ def request(fields: list[tuple[str, str]], body: bytes = b"12345", path: bytes =
 fields = st.lists(st.tuples(st.sampled_from(HEADERS), st.sampled_from(VALUES)), max_size=5)
 
 
+@settings(deadline=None)  # the first compiles
 @given(fields, st.sampled_from(PATHS), st.sampled_from([b"", b"12345", b"x" * 101]), st.booleans())
 def test_a_request_is_read_as_a_slow_reader_does(fields, path, body, right):
     data = request([*fields, ("Content-Length", f" {len(body)}")] if right else fields, body, path)
@@ -169,6 +170,24 @@ def test_what_the_kernel_does_not_take_of_a_refusal_is_told(pairs):
     at, _, path, _, sent = refuse([end])
     assert (at, path) == (0, 1)
     assert 0 < sent < len(reply)
+
+
+def test_of_those_that_came_after_one_another_none_is_taken_to_have_lain_for_longer_than_it_has(pairs):
+    """Neither where the last of them has no bytes but an end, long after its last ones."""
+    pairs[2][0].sendall(b"x")
+    pairs[2][1].recv(10)
+    for caller, end in pairs[:2]:
+        caller.sendall(b"x")
+        while plain.unread_ms(end.fileno()) < 20:
+            pass
+    pairs[2][0].close()
+    sockets = np.array([end.fileno() for _, end in pairs], np.int32)
+    lain = np.zeros(2, np.int64)
+    least = [plain.least_lain_ms(sockets[:2], at, lain) for at in range(2)]
+    assert all(ms <= plain.unread_ms(socket) for ms, socket in zip(least, sockets[:2], strict=True))
+    assert lain.tolist() == [least[0], 2]
+    ended = np.zeros(2, np.int64)
+    assert 20 <= plain.least_lain_ms(sockets, 1, ended) <= plain.unread_ms(sockets[1]) <= plain.unread_ms(sockets[2])
 
 
 def test_what_lies_unread_grows_older_and_what_is_no_tcp_socket_has_no_age(pairs):
