@@ -279,7 +279,7 @@ def factors(
                 seen[row, column] = value
                 seen[row, columns + column] = np.float32(np.inf) if np.isnan(value) else value
         for group in range(len(groups) - 1):
-            phi[:] = 0.0
+            phi[: (rows + 1) // 2] = 0.0
             for points in range(len(tables)):
                 lanes = load(weights, LANES * points)
                 for tree in range(groups[group], groups[group + 1]):

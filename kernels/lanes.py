@@ -65,11 +65,11 @@ def fma(a: Any, b: Any, c: Sum) -> Sum:
     more: Any = c
     kind = np.result_type(a, b, more)
     if kind == np.float64:
-        return cast(Sum, _fused_exactly(a, b, more).astype(kind))
+        return cast(Sum, _fused_exactly(a, b, more)[()])
     return cast(Sum, (np.multiply(a, b, dtype=np.float64) + np.asarray(more, np.float64)).astype(kind))
 
 
-@np.vectorize
+@np.vectorize(otypes=[np.float64])
 def _fused_exactly(a: float, b: float, c: float) -> float:
     if not (math.isfinite(a) and math.isfinite(b) and math.isfinite(c)):
         return a * b + c
@@ -106,11 +106,10 @@ type_callable(beside)(lambda context: lambda first, second: _TWICE if first == s
 type_callable(splat)(lambda context: lambda value: _KINDS[value])
 
 
-def _address(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-    """Return the pointer to the lanes of the array `args[0]` from index `args[1]` on, as many as are stored or loaded."""
+def _address(context: Any, builder: Any, sig: Any, args: Any, kind: Any) -> Any:
+    """Return the pointer to lanes of this kind in the array `args[0]` from index `args[1]` on."""
     data = context.make_array(sig.args[0])(context, builder, args[0]).data
     start = context.cast(builder, args[1], sig.args[1], types.intp)
-    kind = sig.args[2] if len(sig.args) == 3 else sig.return_type
     return builder.bitcast(builder.gep(data, [start]), kind.vector.as_pointer())
 
 
@@ -125,11 +124,11 @@ def _bytes(kind: Any) -> int:
 
 
 def _lower_load(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-    return builder.load(_address(context, builder, sig, args), align=_bytes(sig.args[0].dtype))
+    return builder.load(_address(context, builder, sig, args, sig.return_type), align=_bytes(sig.args[0].dtype))
 
 
 def _lower_store(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-    builder.store(args[2], _address(context, builder, sig, args), align=_bytes(sig.args[0].dtype))
+    builder.store(args[2], _address(context, builder, sig, args, sig.args[2]), align=_bytes(sig.args[0].dtype))
     return context.get_dummy_value()
 
 
