@@ -9,6 +9,7 @@ Clockwork: a refusal now is worth more than an answer too late).
 import asyncio
 import heapq
 import itertools
+import math
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
@@ -102,6 +103,7 @@ class Batcher:
         self._refused_at = 0.0  # when that was
         self._refused_s = -1.0  # who waits no longer than so, or hardly, was refused since the queue last became shorter,
         self._refusal: OverloadedError | None = None  # with these words
+        self._fitting = math.inf  # there was time for a request with this deadline, or a later one, since the queue last changed
         self.full, self.lean = Cost(), Cost()
         self.batches = 0
         self.rows = 0
@@ -126,6 +128,7 @@ class Batcher:
             return error
         job = Job(request, deadline, done, now)
         heapq.heappush(self._waiting, (priority, deadline, next(self._numbers), job))
+        self._fitting = math.inf
         self._queued[priority] += 1
         if deadline > self._latest:
             self._latest = deadline
@@ -156,11 +159,14 @@ class Batcher:
             self._leaning, self._may_recover = not self._recovered(now), False
         if priority == NORMAL and deadline - now <= self._refused_s + NEARLY_S:
             return self._refusal
-        if self._easily_fits(waiting, deadline - now):
+        if priority == NORMAL and deadline >= self._fitting:
             return None
-        error = self._judge(waiting, deadline, priority, now)
-        if error is not None and priority == NORMAL:
-            self._refused_s, self._refusal = deadline - now, error
+        error = None if self._easily_fits(waiting, deadline - now) else self._judge(waiting, deadline, priority, now)
+        if priority == NORMAL:
+            if error is None:
+                self._fitting = deadline
+            else:
+                self._refused_s, self._refusal = deadline - now, error
         return error
 
     def note_refusal(self) -> None:
@@ -249,7 +255,7 @@ class Batcher:
         now = time.monotonic()
         cost = self._cost()
         soon = now + WAY_BACK * self._wait_s(cost, min(most, len(self._waiting)))
-        self._refused_s, self._refusal = -1.0, None
+        self._refused_s, self._refusal, self._fitting = -1.0, None, math.inf
         while self._waiting and len(batch) < most:
             priority, deadline, _, job = heapq.heappop(self._waiting)
             self._queued[priority] -= 1

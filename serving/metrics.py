@@ -8,10 +8,11 @@ the page is this process's own.
 import asyncio
 import contextlib
 import math
+import operator
 import os
 from collections import Counter as Tally
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import repeat
+from itertools import chain, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,8 @@ OTHER = "(other)"
 STAGES = ("parse", "features", "queue", "model", "encode")
 COMPUTED = ("miss", "bypass", "off")
 
+_first, _last = operator.itemgetter(0), operator.itemgetter(-1)
+
 
 class Meter:
     """One engine's part of the metrics. For the event loop's thread alone."""
@@ -49,6 +52,7 @@ class Meter:
         self._engine = engine
         self._fields: set[str] = set()
         self._requests: list[tuple[int, float]] = []
+        self._alike: Tally[tuple[int, float]] = Tally()
         self._parsed: list[float] = []
         self._answers: list[tuple[Any, ...]] = []
         self._refused: Tally[str] = Tally()
@@ -60,7 +64,7 @@ class Meter:
         if times == 1:
             self._requests.append((status, seconds))
         else:
-            self._requests.extend(repeat((status, seconds), times))
+            self._alike[status, seconds] += times
         if len(self._requests) >= MAX_ROWS or len(self._answers) >= MAX_ROWS:
             self.flush()
 
@@ -87,16 +91,20 @@ class Meter:
 
     def flush(self) -> None:
         """Hand over what was gathered."""
-        if self._requests:
+        if self._requests or self._alike:
             requests, self._requests = self._requests, []
-            for status, times in Tally(status for status, _ in requests).items():
+            alike, self._alike = self._alike, Tally()
+            statuses = Tally(map(_first, requests))
+            for (status, _), times in alike.items():
+                statuses[status] += times
+            for status, times in statuses.items():
                 self._metrics.child("requests_total", self._engine, str(status)).inc(times)
-            observe(self._latency, [seconds for _, seconds in requests])
+            observe(self._latency, [seconds for _, seconds in chain(requests, alike)], [*repeat(1, len(requests)), *alike.values()])
         if self._answers:
             answers, self._answers = self._answers, []
-            for state, times in Tally(answer[0] for answer in answers).items():
+            for state, times in Tally(map(_first, answers)).items():
                 self._metrics.child("answers_total", self._engine, state).inc(times)
-            for rung, times in Tally(answer[-1] for answer in answers).items():
+            for rung, times in Tally(map(_last, answers)).items():
                 self._metrics.child("rungs_total", self._engine, rung).inc(times)
             computed = [answer[2:-1] for answer in answers if answer[0] in COMPUTED and answer[-1] != "base-rate"]
             if computed:
@@ -110,12 +118,12 @@ class Meter:
             observe(self._stages[0], parsed)
 
 
-def observe(histogram: Histogram, seconds: Sequence[float]) -> None:
-    """Do what `histogram.observe` does for each value, in one go: it has no such method, hence its inner parts."""
-    times = np.bincount(np.searchsorted(histogram._upper_bounds, seconds, side="left"))
-    for slot in np.flatnonzero(times).tolist():
-        histogram._buckets[slot].inc(int(times[slot]))
-    histogram._sum.inc(math.fsum(seconds))
+def observe(histogram: Histogram, seconds: Sequence[float], times: Sequence[int] | None = None) -> None:
+    """Do what `histogram.observe` does for each value, so many times, in one go: it has no such method, hence its inner parts."""
+    seen = np.bincount(np.searchsorted(histogram._upper_bounds, seconds, side="left"), times)
+    for slot in np.flatnonzero(seen).tolist():
+        histogram._buckets[slot].inc(int(seen[slot]))
+    histogram._sum.inc(math.fsum(seconds if times is None else map(operator.mul, seconds, times)))
 
 
 class Metrics:

@@ -27,6 +27,7 @@ _encode = msgspec.json.Encoder().encode
 
 CacheState = Literal["hit", "hit-shared", "miss", "joined", "bypass", "off", "stale"]
 LUCK_SMOOTHING, LEAST_LUCK, TRY_EVERY = 0.02, 0.1, 16
+IN_AND_OUT = 1.5  # rows that might be scored, among others, while one request is read and replied to
 
 # How a rung stands in an answer's JSON. A text of the caller's cannot look like it: quotes in a JSON string are escaped.
 _FULL, _STALE = b'"rung":"full"', b'"rung":"stale"'
@@ -314,8 +315,7 @@ class Question:
         if row is None:
             return None
         body = _encode(row)
-        # Reading and replying are paid for too: a row under load costs at least them.
-        self._spare.spend(max(time.perf_counter() - began, self.batcher.full.row_s))
+        self._spare.spend(time.perf_counter() - began + IN_AND_OUT * self.batcher.full.row_s)
         return Asked(body, "off" if self._cache is None else "bypass", 0.0, rung="base-rate")
 
     def _may_know(self) -> bool:

@@ -45,7 +45,7 @@ class Exchange:
         self._connection = connection
         self._hot = hot
         self._route = route
-        self._headers = headers
+        self.headers = headers
         self.keep_alive = keep_alive
         self.chunks: list[bytes] = []
 
@@ -54,7 +54,7 @@ class Exchange:
         self._connection.under_way = self
         error = self._hot.state.enter(self._hot.max_requests)
         if error is not None:
-            self.reply(refuse(self._headers, error))
+            self.reply(refuse(self.headers, error))
             return
         self._opened = True
         if self.whole:
@@ -120,9 +120,9 @@ class Exchange:
             self._refuse(bodies.too_large(self._hot.max_body_bytes))
             return
         try:
-            cancel = self._route.begin(self._headers, body, self.reply, self._connection.unread_ms / 1000)
+            cancel = self._route.begin(self.headers, body, self.reply, self._connection.unread_ms / 1000)
         except Exception as error:  # it never should, but a caller must not wait for ever
-            self.reply(self._route.refuse(self._headers, error))
+            self.reply(self._route.refuse(self.headers, error))
             return
         if not self.ended:
             self._cancel = cancel
@@ -133,7 +133,7 @@ class Exchange:
         first = self._size == 0
         self._size += sum(map(len, self.chunks[self._weighed :]))
         self._weighed = len(self.chunks)
-        if self._size > limit or (first and bodies.declares_more(self._headers, limit)):
+        if self._size > limit or (first and bodies.declares_more(self.headers, limit)):
             self._too_large, self._size = True, bodies.DISCARD_BYTES
             self.chunks.clear()
             self._stop_waiting()
@@ -144,7 +144,7 @@ class Exchange:
     def _refuse(self, error: RevenueEngineError) -> None:
         """End the connection with a problem: some of the body may still be on its way."""
         self._stop_waiting()
-        self.reply(self._route.refuse(self._headers, error).closing())
+        self.reply(self._route.refuse(self.headers, error).closing())
 
     def _stop_waiting(self) -> None:
         if self._timer is not None:

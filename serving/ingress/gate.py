@@ -37,6 +37,9 @@ class Caller(Protocol):
     def take(self, data: bytes) -> None:
         """Take bytes that came, as if from the transport, and not to be refused at once."""
 
+    def take_aged(self, data: bytes, unread_ms: int) -> None:
+        """Take bytes that are known to have lain unread for so long."""
+
     def take_rest(self, data: bytes) -> None:
         """Send what the kernel did not take of a reply."""
 
@@ -112,23 +115,23 @@ class Gate:
         refusals.lain.fill(0)
         at = 0
         while at < len(sockets):
-            at, got, path, patience_ms, sent = plain.refuse(sockets, at, self._held, self._data, self.shedder.bounds, refusals)
-            if at < len(sockets) and not self._unhold(int(sockets[at]), got):
-                self._decide(int(sockets[at]), got, path, patience_ms, sent)
+            at, *seen = plain.refuse(sockets, at, self._held, self._data, self.shedder.bounds, refusals)
+            if at < len(sockets) and not (seen[0] == plain.HELD and self._unhold(int(sockets[at]))):
+                self._decide(int(sockets[at]), *seen)
                 at += 1
         for asked, times in zip(self.shedder.asked, refusals.counts.tolist(), strict=True):
             if times:
                 asked.shed_likewise(times)
 
-    def _unhold(self, socket: int, got: int) -> bool:
+    def _unhold(self, socket: int) -> bool:
         """Return whether a connection that was not read from, since it was held, may be read from now."""
         caller = self._callers.get(socket)
-        if got != plain.HELD or caller is None or not caller.quiet:
+        if caller is None or not caller.quiet:
             return False
         self.unhold(socket)
         return True
 
-    def _decide(self, socket: int, got: int, path: int, patience_ms: int, sent: int) -> None:
+    def _decide(self, socket: int, got: int, path: int, left_ms: int, lain_ms: int, sent: int) -> None:
         """Do what compiled code cannot: see `plain.refuse` for the numbers."""
         caller = self._callers.get(socket)
         if caller is None:  # it has been closed by what was done for another in this look
@@ -142,19 +145,19 @@ class Gate:
         elif path == plain.NOT_PLAIN or not self.shedder.pressed:
             self.release(socket)
             caller.take(self._data[:got].tobytes())
-        elif (form := self.shedder.judge(path, patience_ms)) is not None:
-            self._refuse_likewise(path, patience_ms, form)
+        elif (form := self.shedder.judge(path, left_ms)) is not None:
+            self._refuse_likewise(path, left_ms, form)
             self._reply(socket, caller, form.filled())
         else:
             self._held[socket] = 1
-            caller.take(self._data[:got].tobytes())
+            caller.take_aged(self._data[:got].tobytes(), lain_ms)
 
-    def _refuse_likewise(self, path: int, patience_ms: int, form: Form) -> None:
+    def _refuse_likewise(self, path: int, left_ms: int, form: Form) -> None:
         """Have whoever has no more patience refused in this form until the end of the look."""
         refusals, blank = self._refusals, np.frombuffer(form.blank, np.uint8)
         if len(blank) > LONGEST:
             return
-        refusals.limit_ms[path] = max(refusals.limit_ms[path], patience_ms)
+        refusals.limit_ms[path] = max(refusals.limit_ms[path], left_ms)
         refusals.replies[path, : len(blank)] = blank
         refusals.sizes[path] = len(blank)
         refusals.marks[path] = form.marks

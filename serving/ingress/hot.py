@@ -10,6 +10,7 @@ from serving.ingress import problems
 from serving.ingress.answer import Answer
 from serving.ingress.gate import Gate
 from serving.ingress.headers import Headers, request_id
+from serving.ingress.heads import Heads
 from serving.ingress.state import State
 from serving.outcome import tell
 
@@ -77,4 +78,5 @@ class Hot:
     max_requests: int = 0
     max_body_bytes: int = 0
     outbox: Outbox = field(default_factory=Outbox)
+    heads: Heads = field(default_factory=Heads)
     gate: Gate | None = None  # None: every request is parsed

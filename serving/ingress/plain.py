@@ -267,32 +267,34 @@ def least_lain_ms(sockets: NDArray[np.int32], at: int, lain: NDArray[np.int64]) 
 @on_cpu
 def refuse(
     sockets: NDArray[np.int32], start: int, held: Bytes, data: Bytes, bounds: Bounds, refusals: Refusals
-) -> tuple[int, int, int, int, int]:
-    """Read from `sockets` [start:] and refuse plain requests until one must be looked at; return (its index, got, path, patience_ms, sent).
+) -> tuple[int, int, int, int, int, int]:
+    """Read from `sockets` [start:] and refuse plain requests until one must be looked at.
 
-    sockets: int32 [n], TCP; the index is n where all were refused. got: how many bytes of it are in `data`, uint8 [READ_BYTES], or GONE:
-    nothing came, since the peer has closed or there was nothing; or HELD: held[socket], uint8, said not to read. path is as of `read`, and
-    patience_ms what is left of it. sent: -1, or of a refusal how many bytes the kernel took, where that was less than all of them.
+    Return (its index, got, path, left_ms, lain_ms, sent). sockets: int32 [n], TCP; the index is n where all were refused. got: how many
+    bytes of it are in `data`, uint8 [READ_BYTES], or GONE: nothing came, since the peer has closed or there was nothing; or HELD:
+    held[socket], uint8, said not to read. path is as of `read`, and left_ms what is left of the patience after lain_ms of lying unread.
+    sent: -1, or of a refusal how many bytes the kernel took, where that was less than all of them.
     """
     for at in range(start, len(sockets)):
         socket = sockets[at]
         if held[socket]:
-            return at, HELD, NOT_PLAIN, 0, -1
+            return at, HELD, NOT_PLAIN, 0, 0, -1
         got = recv(socket, data.ctypes, len(data), DONT_WAIT)
         if got <= 0:
-            return at, GONE, NOT_PLAIN, 0, -1
+            return at, GONE, NOT_PLAIN, 0, 0, -1
         path, patience_ms = read(data, got, bounds)
         if path == NOT_PLAIN:
-            return at, got, path, 0, -1
+            return at, got, path, 0, 0, -1
         limit_ms = refusals.limit_ms[path]
+        lain_ms = 0
         if patience_ms > limit_ms and patience_ms - least_lain_ms(sockets, at, refusals.lain) > limit_ms:
-            patience_ms -= unread_ms(socket)
-            if patience_ms > limit_ms:
-                return at, got, path, patience_ms, -1
+            lain_ms = unread_ms(socket)
+            if patience_ms - lain_ms > limit_ms:
+                return at, got, path, patience_ms - lain_ms, lain_ms, -1
         reply, size = refusals.replies[path], refusals.sizes[path]
         _mark(reply, refusals.marks[path])
         sent = send(socket, reply.ctypes, size, DONT_WAIT | NO_SIGNAL)
         refusals.counts[path] += 1
         if sent != size:
-            return at, got, path, patience_ms, max(sent, 0)
-    return len(sockets), GONE, NOT_PLAIN, 0, -1
+            return at, got, path, patience_ms - lain_ms, lain_ms, max(sent, 0)
+    return len(sockets), GONE, NOT_PLAIN, 0, 0, -1

@@ -17,6 +17,7 @@ from serving.ingress.answer import Answer, written
 from serving.ingress.exchange import Exchange
 from serving.ingress.gate import Gate
 from serving.ingress.headers import request_id
+from serving.ingress.heads import Head
 from serving.ingress.hot import Hot
 
 MAX_HEAD_BYTES = 64 * 1024
@@ -28,11 +29,12 @@ _NONE = Hot()
 class Protocol(HttpToolsProtocol):
     """One connection. Its requests take turns: `_busy` while one is being answered, those behind it wait as what will begin them.
 
-    `_socket` is its descriptor, -1 where it has none; `_at_gate`: the gate reads it now instead of the loop.
+    `_socket` is its descriptor, -1 where it has none; `_at_gate`: the gate reads it now instead of the loop. `_unread_ms`: how long what is
+    being taken lay unread, where that has been asked.
 
     `_incoming` is the hot request whose body is being read, `under_way` the request that is being answered. What was read but must not be
-    parsed yet is the `_rest`. The parser is within a request when that has `_begun`; `_quiet_bytes` came since it last found anything but a
-    header.
+    parsed yet is the `_rest`. The parser is within a request when that has `_begun`, in what came before or at the beginning of what it is
+    `_fed` now; `_quiet_bytes` came since it last found anything but a header.
     """
 
     def __init__(
@@ -49,6 +51,8 @@ class Protocol(HttpToolsProtocol):
         self._in_head = True
         self._quiet_bytes = 0
         self._rest = b""
+        self._fed = b""
+        self._unread_ms: int | None = None
         self._socket = -1
         self._at_gate = False
         self._busy = False
@@ -68,6 +72,8 @@ class Protocol(HttpToolsProtocol):
     @property
     def unread_ms(self) -> int:
         """How long ago the last bytes came: for so long, or less, they have lain unread."""
+        if self._unread_ms is not None:
+            return self._unread_ms
         return plain.unread_ms(self._socket) if self._socket >= 0 else 0
 
     def data_received(self, data: bytes | memoryview) -> None:
@@ -83,6 +89,12 @@ class Protocol(HttpToolsProtocol):
             self._parse_rest()
             return
         self._idle_since = None
+        self._fed = b""
+        if type(data) is bytes and not (self._begun or self._busy or self._waiting):
+            if (known := self._hot.heads.find(data)) is not None:
+                self._take_known(*known)
+                return
+            self._fed = data
         self._quiet_bytes += len(data)
         try:
             self.parser.feed_data(data)
@@ -96,6 +108,14 @@ class Protocol(HttpToolsProtocol):
             self._await(self._incoming)
         if self._quiet_bytes > MAX_HEAD_BYTES and not self._deaf:
             self._refuse(HeadTooLargeError(f"the request line and headers have more than {MAX_HEAD_BYTES} bytes; send less"))
+
+    def take_aged(self, data: bytes, unread_ms: int) -> None:
+        """Take bytes of which the gate knows how long they have lain unread."""
+        self._unread_ms = unread_ms
+        try:
+            self.take(data)
+        finally:
+            self._unread_ms = None
 
     @property
     def quiet(self) -> bool:
@@ -136,6 +156,13 @@ class Protocol(HttpToolsProtocol):
         self._at_gate = False
         self._idle_since = self.loop.time()
         self._read_on()
+
+    def _take_known(self, head: Head, body: bytes) -> None:
+        """Let a hot request have its turn that need not be parsed."""
+        exchange = Exchange(self, self._hot, self._hot.routes[head.path], head.headers, keep_alive=True)
+        exchange.chunks.append(body)
+        exchange.queued = exchange.whole = True
+        self._turn(exchange.open)
 
     def _parse_rest(self) -> None:
         """Parse what was read until a request has to wait: it and what follows it in the same part are all that wait."""
@@ -214,6 +241,9 @@ class Protocol(HttpToolsProtocol):
         if exchange.queued:
             exchange.finish()
         else:
+            if self._fed and exchange.keep_alive:
+                self._hot.heads.keep(self._fed, Head(self.url, exchange.headers, sum(map(len, exchange.chunks))))
+            self._fed = b""
             exchange.queued = exchange.whole = True
             self._turn(exchange.open)
 

@@ -111,7 +111,7 @@ class Refusing:
         self.refusals.replies[1, :] = np.frombuffer(reply, np.uint8)
         self.refusals.sizes[1], self.refusals.marks[1], self.refusals.limit_ms[1] = len(reply), (3, 42), limit_ms
 
-    def __call__(self, ends: list[socket.socket], start: int = 0) -> tuple[int, int, int, int, int]:
+    def __call__(self, ends: list[socket.socket], start: int = 0) -> tuple[int, int, int, int, int, int]:
         sockets = np.array([end.fileno() for end in ends], np.int32)
         return plain.refuse(sockets, start, self.held, self.data, BOUNDS, self.refusals)
 
@@ -124,9 +124,10 @@ def test_who_has_little_patience_is_refused_and_the_first_with_more_is_handed_ov
     refuse, ends = Refusing(500), [end for _, end in pairs]
     for (caller, _), patience_ms in zip(pairs, (400, 20_000, 300), strict=True):
         caller.sendall(timed(patience_ms))
-    at, got, path, patience_ms, sent = refuse(ends)
+    at, got, path, left_ms, lain_ms, sent = refuse(ends)
     assert (at, got, path, sent) == (1, len(timed(20_000)), 1, -1)
-    assert 15_000 < patience_ms <= 20_000
+    assert 15_000 < left_ms <= 20_000
+    assert left_ms + lain_ms == 20_000
     assert bytes(refuse.data[:got]) == timed(20_000)
     assert refuse(ends, 2)[0] == 3
     assert refuse.refusals.counts.tolist() == [0, 2]
@@ -140,9 +141,9 @@ def test_nobody_is_refused_before_somebody_was_not_even_who_has_waited_for_longe
     caller.sendall(timed(1))
     while plain.unread_ms(end.fileno()) < 20:
         pass
-    at, _, path, patience_ms, _ = refuse([end])
+    at, _, path, left_ms, lain_ms, _ = refuse([end])
     assert (at, path, refuse.refusals.counts.sum()) == (0, 1, 0)
-    assert patience_ms < 0
+    assert left_ms == 1 - lain_ms < 0
 
 
 def test_other_paths_other_requests_and_who_is_gone_are_handed_over(pairs):
@@ -167,7 +168,7 @@ def test_what_the_kernel_does_not_take_of_a_refusal_is_told(pairs):
     (caller, end), reply = pairs[0], Refusing.REPLY + bytes(8_000_000)
     refuse = Refusing(10**6, reply)
     caller.sendall(timed(1))
-    at, _, path, _, sent = refuse([end])
+    at, _, path, _, _, sent = refuse([end])
     assert (at, path) == (0, 1)
     assert 0 < sent < len(reply)
 
