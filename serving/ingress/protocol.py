@@ -89,12 +89,8 @@ class Protocol(HttpToolsProtocol):
             self._parse_rest()
             return
         self._idle_since = None
-        self._fed = b""
-        if type(data) is bytes and not (self._begun or self._busy or self._waiting):
-            if (known := self._hot.heads.find(data)) is not None:
-                self._take_known(*known)
-                return
-            self._fed = data
+        if self._take_known(data):
+            return
         self._quiet_bytes += len(data)
         try:
             self.parser.feed_data(data)
@@ -157,12 +153,20 @@ class Protocol(HttpToolsProtocol):
         self._idle_since = self.loop.time()
         self._read_on()
 
-    def _take_known(self, head: Head, body: bytes) -> None:
-        """Let a hot request have its turn that need not be parsed."""
+    def _take_known(self, data: bytes | memoryview) -> bool:
+        """Return whether this is one request whose head has come before: then it is not parsed, and has its turn."""
+        if not isinstance(data, bytes) or self._begun or self._busy or self._waiting:
+            return False
+        known = self._hot.heads.find(data)
+        if known is None:
+            self._fed = data
+            return False
+        head, body = known
         exchange = Exchange(self, self._hot, self._hot.routes[head.path], head.headers, keep_alive=True)
         exchange.chunks.append(body)
         exchange.queued = exchange.whole = True
         self._turn(exchange.open)
+        return True
 
     def _parse_rest(self) -> None:
         """Parse what was read until a request has to wait: it and what follows it in the same part are all that wait."""
@@ -233,6 +237,7 @@ class Protocol(HttpToolsProtocol):
         self._begun = False
         self._in_head = True
         self._quiet_bytes = 0
+        fed, self._fed = self._fed, b""
         exchange = self._incoming
         if exchange is None:
             super().on_message_complete()
@@ -241,9 +246,8 @@ class Protocol(HttpToolsProtocol):
         if exchange.queued:
             exchange.finish()
         else:
-            if self._fed and exchange.keep_alive:
-                self._hot.heads.keep(self._fed, Head(self.url, exchange.headers, sum(map(len, exchange.chunks))))
-            self._fed = b""
+            if fed and exchange.keep_alive:
+                self._hot.heads.keep(fed, Head(self.url, exchange.headers, sum(map(len, exchange.chunks))))
             exchange.queued = exchange.whole = True
             self._turn(exchange.open)
 

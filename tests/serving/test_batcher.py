@@ -168,6 +168,21 @@ async def test_who_waits_hardly_longer_than_one_that_was_refused_is_refused_too(
     await asyncio.gather(first, *waiting, return_exceptions=True)
 
 
+async def test_who_fitted_is_judged_anew_once_others_wait(executor):
+    gate = Gate()
+    batcher = slow(Batcher(gate, executor, max_queued=100, max_batch=1))  # a second a row
+    first = batcher.submit(0, in_time())
+    await asyncio.to_thread(gate.started.wait, FAR)
+    now = time.monotonic()
+    waiting = [batcher.submit(1, now + 3)]
+    deadline = now + 3.7  # less than three rows may take: three seconds, a quarter longer, and a tenth of a second
+    assert batcher.refusal(deadline, now=now) is None is batcher.refusal(deadline + 1, now=now)
+    waiting.append(batcher.submit(2, now + 3))
+    assert isinstance(batcher.refusal(deadline, now=now), OverloadedError)
+    gate.open.set()
+    await asyncio.gather(first, *waiting)
+
+
 async def test_who_will_not_be_in_time_after_all_is_refused_while_there_is_time_to_hear_it(executor):
     gate = Gate()
     batcher = slow(Batcher(gate, executor, max_queued=100, max_batch=2))

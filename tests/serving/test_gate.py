@@ -126,6 +126,23 @@ def test_who_has_waited_for_longer_than_it_wanted_to_still_gets_its_refusal(loop
 
 
 @each_loop
+def test_a_route_hears_how_long_its_request_has_lain_unread_at_the_gate(loop):
+    with gated(loop) as at, Caller(at.server.port) as caller:
+        assert caller.send(PLAIN).answer()[0] == 429
+        at.at_gate(1)
+
+        def look_away() -> None:
+            caller.send(PATIENT)
+            time.sleep(0.05)
+
+        at.server.call(look_away)
+        at.asked(1)
+        assert 0.03 <= at.held.lain[0] < 20
+        at.let_go()
+        assert caller.answer()[0] == 200
+
+
+@each_loop
 def test_who_can_be_answered_is_answered_at_the_gate_and_then_refused_again(loop):
     with gated(loop) as at, Caller(at.server.port) as caller:
         assert caller.send(PLAIN).answer()[0] == 429

@@ -41,7 +41,10 @@ def test_a_head_that_is_kept_is_found_with_another_body():
     assert known.find(request(b"two!")) == (HEAD, b"two!")
 
 
-@pytest.mark.parametrize("data", [request(b"three"), request(b"two!") + b"!", request(b"two!")[:-1], request(b"two!", TYPE), b"", b"\r\n\r\n"])
+OTHERS = [request(b"three"), request(b"two!") + b"!", request(b"two!")[:-1], request(b"two!", TYPE), b"", b"\r\n\r\n"]
+
+
+@pytest.mark.parametrize("data", OTHERS)
 def test_what_is_no_whole_request_with_a_known_head_is_not_found(data):
     known = Heads()
     known.keep(request(b"one!"), HEAD)

@@ -35,14 +35,15 @@ def read(metrics: Metrics) -> dict[tuple[str, ...], float]:
     return samples(metrics.page()[0])
 
 
-@given(st.lists(st.floats(0, 20) | st.sampled_from([0.001, 0.01, 0.1, 1.0])))
+@given(st.lists(st.tuples(st.floats(0, 20) | st.sampled_from([0.001, 0.01, 0.1, 1.0]), st.integers(1, 4))), st.booleans())
 @settings(max_examples=100, deadline=None)
-def test_observing_many_at_once_is_observing_one_after_another(seconds: list[float]) -> None:
+def test_observing_many_at_once_is_observing_one_after_another(seen: list[tuple[float, int]], counted: bool) -> None:
     """`observe` reaches into prometheus_client: this holds it against the real thing."""
     one, many = (Histogram("h", "h", registry=CollectorRegistry(), buckets=(0.001, 0.01, 0.1, 1.0)) for _ in range(2))
-    for value in seconds:
-        one.observe(value)
-    observe(many, seconds)
+    for value, times in seen:
+        for _ in range(times if counted else 1):
+            one.observe(value)
+    observe(many, [value for value, _ in seen], [times for _, times in seen] if counted else None)
     expected, got = ({(s.name, *s.labels.values()): s.value for s in h.collect()[0].samples if s.name != "h_created"} for h in (one, many))
     assert got == pytest.approx(expected, rel=1e-12)
 

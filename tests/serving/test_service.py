@@ -13,7 +13,7 @@ from serving.cache import Cache
 from serving.cost import Cost
 from serving.engines import Engine
 from serving.errors import NotReadyError, OverloadedError
-from serving.service import Question
+from serving.service import IN_AND_OUT, Question
 from serving.settings import Cache as CacheSettings
 from serving.settings import Degrade, Settings
 from tests.serving.stores import turns
@@ -158,6 +158,16 @@ async def test_without_an_old_answer_the_base_rate_is_given_within_its_share_of_
         with pytest.raises(OverloadedError, match="would come after"):
             await ask(question, 5)
         assert question.refusal(time.monotonic() + 1) is None, "the cache may know"
+        waiting.cancel()
+
+
+async def test_a_base_rate_is_charged_for_reading_and_replying_too(monkeypatch):
+    with overloaded(Settings()) as question:
+        waiting = await fill(question)
+        spent = []
+        monkeypatch.setattr(question._spare, "spend", spent.append)
+        assert (await ask(question, 3)).rung == "base-rate"
+        assert spent[0] > IN_AND_OUT * question.batcher.full.row_s > 0
         waiting.cancel()
 
 

@@ -41,14 +41,19 @@ class Echo:
 
 
 class Held:
-    """Answers when it is told to: `replies` holds what to call, `cancelled` the bodies whose caller has gone."""
+    """Answers when it is told to: `replies` holds what to call, `cancelled` the bodies whose caller has gone.
+
+    `lain`: for how many seconds each request had lain unread.
+    """
 
     def __init__(self) -> None:
         self.replies: list[tuple[bytes, Reply]] = []
         self.cancelled: list[bytes] = []
+        self.lain: list[float] = []
 
     def begin(self, headers: Headers, body: bytes, reply: Reply, unread_s: float) -> Callable[[], object]:
         self.replies.append((body, reply))
+        self.lain.append(unread_s)
         return lambda: self.cancelled.append(body)
 
     def let_go(self, size: int = 1) -> None:
