@@ -3,16 +3,18 @@
 Two bundles in turn become the champion under an open loop of half the peak; the next one once every replica has switched, so that there is
 always one under way. Server and load share the cores. Both bundles hold the same model under two versions, so that every answer can be held
 against the right one. Blocks of a few promotions and blocks of the same load without any take turns, and the medians of their p99 are
-compared: whatever else the machine does, it does to both. Writes benchmarks/results/promotions.json.
+compared: whatever else the machine does, it does to both, and so does whoever asks for the metrics. What passes while the callers open
+their connections is not counted. Writes benchmarks/results/promotions.json.
 """
 
 import argparse
 import signal
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 
 from benchmarks import results
 from benchmarks.contest import CONNECTIONS, CONTESTANTS, MOST_CONNECTIONS, running
@@ -21,9 +23,13 @@ from benchmarks.gauge import Questions, Report, clean, load, loading, metrics, r
 from benchmarks.workload import make
 from training.registry import Registry
 
+T = TypeVar("T")
+
 PEAK_S = 5.0
 BLOCK = 5  # promotions
-STEADY_S = 6.0  # about what a block of them takes
+STEADY_S = 4.0  # about what a block of them takes
+LOOK_S = 0.2  # between two looks at the metrics
+WARM_UP_S = 1.5  # in which the callers' connections are opened
 SHARE = 0.5
 MOST_S = 500.0
 SWITCH_S = 30.0  # a switch that takes longer has failed
@@ -41,21 +47,27 @@ def promote(questions: Questions, registry: Registry, names: Sequence[str], numb
         while metrics(questions.url).get(SWITCHES, 0.0) < wanted:  # every replica: else the next one could come before one has looked
             if time.monotonic() - began > SWITCH_S:
                 raise RuntimeError(f"promotion {number + 1} was not live after {SWITCH_S:g} s; nothing is recorded")
-            time.sleep(0.2)
+            time.sleep(LOOK_S)
         took.append(round(time.monotonic() - began, 2))
     return took
 
 
-def under_load(
-    questions: Questions, registry: Registry, names: Sequence[str], rate: float, numbers: Iterable[int]
-) -> tuple[Report, list[float]]:
-    """Return the report of the load during these promotions, and what each took."""
-    options = ("--rate", rate, "--seconds", MOST_S, "--connections", MOST_CONNECTIONS)
+def look_on(questions: Questions) -> None:
+    """Look at the metrics as often as `promote` does, and promote nothing."""
+    end = time.monotonic() + STEADY_S
+    while time.monotonic() < end:
+        metrics(questions.url)
+        time.sleep(LOOK_S)
+
+
+def under_load(questions: Questions, rate: float, act: Callable[[], T]) -> tuple[Report, T]:
+    """Return the report of the load while something is done, and what that returned."""
+    options = ("--rate", rate, "--warm-up", WARM_UP_S, "--seconds", MOST_S, "--connections", MOST_CONNECTIONS)
     with loading(questions, *options) as process:
-        time.sleep(1.0)
-        took = promote(questions, registry, names, numbers)
+        time.sleep(WARM_UP_S)
+        done = act()
         process.send_signal(signal.SIGTERM)
-        return report_of(process, questions.url), took
+        return report_of(process, questions.url), done
 
 
 def compared(steady: list[Report], promoting: list[Report]) -> dict[str, Any]:
@@ -85,11 +97,11 @@ def main() -> None:
         peak = clean(load(questions, "--connections", CONNECTIONS, "--seconds", PEAK_S), questions.url)["rate"]
         rate = round(SHARE * peak, 1)
         say(f"the peak: {peak:,.0f} answers/s; {rate:,.0f} a second are offered")
-        calm = ("--rate", rate, "--seconds", STEADY_S, "--connections", MOST_CONNECTIONS)
         steady, promoting, took = list[Report](), list[Report](), list[float]()
         for first in range(0, times, BLOCK):
-            steady.append(clean(load(questions, *calm), questions.url))
-            report, seconds = under_load(questions, registry, names, rate, range(first, min(first + BLOCK, times)))
+            steady.append(clean(under_load(questions, rate, partial(look_on, questions))[0], questions.url))
+            numbers = range(first, min(first + BLOCK, times))
+            report, seconds = under_load(questions, rate, partial(promote, questions, registry, names, numbers))
             promoting.append(report)
             took += seconds
             last = f"p99 {report['p99_ms']:.2f} ms, without {steady[-1]['p99_ms']:.2f} ms"

@@ -21,8 +21,10 @@ from benchmarks.gauge import metrics, say
 from benchmarks.plan import Plan
 from benchmarks.replies import Reader
 from benchmarks.workload import make
+from serving.deployments import APPLICATION
 
 CALLERS = 1000
+REPLICA = f"ServeReplica:{APPLICATION}:"  # the processes that answer slow questions are replicas of other applications
 PREFIX = "revenue_engine_"
 COUNTED = ("batches_total", "batched_rows_total", "answers_total{", "requests_total{")
 FLUSHED_S = 0.5  # the metrics are brought up to date ten times a second
@@ -33,7 +35,7 @@ def ask_at_once(url: str, body: bytes, callers: int) -> list[bytes]:
     (message,) = Plan(url=url, bodies=[body]).messages()
     target = urlsplit(url)
     sockets = [socket.create_connection((target.hostname or "", target.port or 80), timeout=30) for _ in range(callers)]
-    replicas = [process for process in psutil.Process().children(recursive=True) if "ServeReplica" in " ".join(process.cmdline())]
+    replicas = [process for process in psutil.Process().children(recursive=True) if REPLICA in " ".join(process.cmdline())]
     if len(replicas) != 1:
         raise RuntimeError(f"{len(replicas)} replicas run; one is needed")
     time.sleep(FLUSHED_S)  # until every connection is accepted
