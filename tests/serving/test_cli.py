@@ -137,6 +137,15 @@ def test_a_bug_is_a_short_message_and_with_debug_a_traceback(asked, monkeypatch,
     assert "Traceback" in asked("simulate", "--sessions", 1, "--out", tmp_path / "o")[2]
 
 
+@pytest.fixture
+def interruptible():
+    """Have SIGINT raise KeyboardInterrupt even where whoever started the tests has it ignored, as a shell does in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_is_a_failure_without_a_traceback(asked, monkeypatch, tmp_path):
     monkeypatch.setattr(shop, "simulate", lambda *_: signal.raise_signal(signal.SIGINT))
     assert asked("simulate", "--sessions", 1, "--out", tmp_path / "o")[::2] == (1, "error: interrupted; nothing half-written is left\n")
