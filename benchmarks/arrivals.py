@@ -19,7 +19,7 @@ def poisson(rate: float, seed: int, began: float = 0.0) -> Iterator[float]:
 
 
 class Alarm:
-    """A timerfd, since epoll's own timeout is rounded up to whole milliseconds; `benchmarks.turns` sets it."""
+    """A timerfd, since epoll's own timeout is rounded up to whole milliseconds; `benchmarks.event_loop` sets it."""
 
     def __init__(self) -> None:
         self.fd: int = _libc.timerfd_create(_MONOTONIC, _NONBLOCK | _CLOEXEC)

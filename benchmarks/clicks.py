@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.recurrent import TIMES, Network
+from kernels.networks.gru import TIMES, Network
 
 
 def random_sessions(number: int, seed: int = 0) -> tuple[NDArray[Any], ...]:

@@ -16,13 +16,13 @@ import numpy as np
 import xgboost as xgb
 
 from benchmarks import results
-from benchmarks.gauge import say
+from benchmarks.harness import say
 from benchmarks.kernel_rates import measure, repeated
 from benchmarks.workload import DEPTH, FEATURES, PURCHASE, TREES, Workload, grown, make, matrix
-from kernels.forest import Forest
-from serving.service import score
+from kernels.trees.forest import Forest
+from serving.scoring.question import score
 from serving.settings import Settings
-from training import bundle as bundles
+from training.registry import bundle as bundles
 
 ROWS = (1, 1_024)
 AGAINST: dict[str, tuple[int, ...]] = {"trees": (25, 50, 100, 200, 400, 800), "depth": (2, 4, 6, 8, 10), "features": (8, 17, 64, 128)}

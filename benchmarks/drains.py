@@ -15,8 +15,8 @@ from pathlib import Path
 
 from benchmarks import machine
 from tests.serving.live import Callers, Live
-from training import defaults
-from training.registry import Registry
+from training.registry import defaults
+from training.registry.registry import Registry
 
 RESULT = Path(__file__).parent / "results" / "drains.json"
 REPLICAS = 2

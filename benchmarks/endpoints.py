@@ -20,20 +20,22 @@ import numpy as np
 import polars as pl
 
 from benchmarks import results
-from benchmarks.contest import CONNECTIONS
-from benchmarks.contestants import ours
-from benchmarks.gauge import Questions, clean, load, say
+from benchmarks.comparison import CONNECTIONS
+from benchmarks.harness import Questions, clean, load, say
+from benchmarks.peers import ours
 from benchmarks.servers import free_port
 from benchmarks.workload import SEED, Workload, make, right_answers
-from serving import batch
+from serving.batch import run as batch
+from serving.batch.publish import Publication
+from serving.batch.task import Task
 from serving.engines import Engine, named
 from serving.progress import silent
-from serving.publication import Publication
-from serving.scoring import Task
 from serving.settings import load as load_settings
-from training import bundle as bundles
-from training.datasets import buyers, shop
-from training.models import MODELS, pricing
+from training.datasets import buyers
+from training.datasets.shop import shop
+from training.models import MODELS
+from training.models.pricing import model as pricing
+from training.registry import bundle as bundles
 
 ROUNDS, SLICE_S = 8, 2.5
 WARM_UP_S = 2.0

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-CONTESTANTS = Path(__file__).resolve().parent / "contestants"
+PEERS = Path(__file__).resolve().parent / "peers"
 FOLDER = Path(os.environ.get("BENCH_ENVIRONMENTS", ROOT / ".revenue-engine" / "bench"))
 INSTALL_S = 600.0
 
@@ -31,7 +31,7 @@ class NotInstalledError(RuntimeError):
 
 
 def python(name: str, requirements: Sequence[str], folder: Path = FOLDER) -> Path:
-    """Return the Python of a contestant's environment, made if it is not there yet. Raises NotInstalledError."""
+    """Return the Python of a peer's environment, made if it is not there yet. Raises NotInstalledError."""
     if not requirements:
         return Path(sys.executable)
     home = folder / name
@@ -59,9 +59,12 @@ def public(frozen: Iterable[str]) -> list[str]:
 
 
 def requirements_of() -> dict[str, tuple[str, ...]]:
-    """Return the requirements of everything that has an environment of its own: contestants, the rivals of the kernels, and lifetimes."""
-    modules = {file.stem: importlib.import_module(f"benchmarks.contestants.{file.stem}") for file in sorted(CONTESTANTS.glob("*.py"))}
-    modules |= {"rivals": importlib.import_module("benchmarks.rivals"), "lifetimes": importlib.import_module("benchmarks.value_rates")}
+    """Return the requirements of everything that has an environment of its own: peers, the baselines of the kernels, and lifetimes."""
+    modules = {file.stem: importlib.import_module(f"benchmarks.peers.{file.stem}") for file in sorted(PEERS.glob("*.py"))}
+    modules |= {
+        "baselines": importlib.import_module("benchmarks.baselines"),
+        "lifetimes": importlib.import_module("benchmarks.value_rates"),
+    }
     return {name: module.REQUIREMENTS for name, module in modules.items() if module.REQUIREMENTS}
 
 
@@ -93,7 +96,7 @@ def _wanted(home: Path, requirements: Sequence[str]) -> str:
 
 
 def _constraints(name: str) -> Path:
-    return CONTESTANTS / f"constraints-{name}.txt"
+    return PEERS / f"constraints-{name}.txt"
 
 
 def main() -> None:

@@ -14,8 +14,8 @@ import numpy as np
 
 from benchmarks import results
 from benchmarks.clicks import random_sessions
-from benchmarks.gauge import say
-from kernels import friction
+from benchmarks.harness import say
+from kernels.sessions import friction
 from tests import naive
 
 MANY, QUICK_MANY = 1_000_000, 20_000

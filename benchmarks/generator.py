@@ -10,9 +10,10 @@ import numpy as np
 
 from benchmarks import replies
 from benchmarks.arrivals import Alarm, poisson
+from benchmarks.event_loop import DONE, NOTHING, RECEIVE, STALE, UNKNOWN, WANTED, Stop, Turns
 from benchmarks.latencies import Latencies, quantile
 from benchmarks.plan import Plan, Report
-from benchmarks.turns import DONE, NOTHING, RECEIVE, STALE, UNKNOWN, WANTED, Seconds, Stop, Turns
+from kernels.types import F64
 
 RETRY_S = 0.05  # after a connection was refused or cut
 TICK_S = 0.05  # how late an end may be noticed while nothing happens
@@ -22,7 +23,7 @@ _clock = time.perf_counter
 
 
 class Caller:
-    """One connection, with at most one request under way, of which `benchmarks.turns` keeps account."""
+    """One connection, with at most one request under way, of which `benchmarks.event_loop` keeps account."""
 
     __slots__ = ("fd", "part", "sock", "unsent")
 
@@ -316,7 +317,7 @@ class Load:
         )
 
 
-def _arrivals(plan: Plan, rate: float) -> Seconds:
+def _arrivals(plan: Plan, rate: float) -> F64:
     """Return when the requests of an open loop are due, float64 seconds from its beginning."""
     due = itertools.takewhile(lambda time: time < plan.warm_up + plan.seconds, itertools.islice(poisson(rate, plan.seed), 1, None))
     most = None if plan.requests == float("inf") else int(plan.requests)

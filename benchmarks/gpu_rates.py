@@ -20,8 +20,11 @@ from benchmarks import results
 from benchmarks.clicks import random_journeys, random_network, random_sessions
 from benchmarks.products import RATIOS, products
 from benchmarks.value_rates import PARAMETERS, WEEKS, customers
-from kernels import friction, journey, lifetime, pricing, recurrent
-from kernels.forest import Forest
+from kernels.customers import counting
+from kernels.networks import gru
+from kernels.pricing import ladder as pricing
+from kernels.sessions import friction, journey
+from kernels.trees.forest import Forest
 
 TREES, DEPTH, FEATURES = 200, 6, 17
 ROWS = (1_000, 100_000, 1_000_000, 10_000_000)
@@ -92,11 +95,11 @@ def lives() -> dict[str, Any]:
     """Return the times of P(alive) and expected purchases of a million customers."""
     seen, horizons = customers(MANY), np.array([WEEKS])
     found = {}
-    for name, model, params in (("bg_nbd", lifetime.BG_NBD, PARAMETERS), ("pareto_nbd", lifetime.PARETO_NBD, PARETO)):
+    for name, model, params in (("bg_nbd", counting.BG_NBD, PARAMETERS), ("pareto_nbd", counting.PARETO_NBD, PARETO)):
         values, cpu, gpu = np.array(params), np.empty((MANY, 2)), np.empty((MANY, 2))
-        core = _once(lambda m=model, v=values, out=cpu: lifetime.futures(m, v, seen, horizons, out))
+        core = _once(lambda m=model, v=values, out=cpu: counting.futures(m, v, seen, horizons, out))
         device = [cuda.to_device(one) for one in (values, seen, horizons, gpu)]
-        (there,) = seconds(lambda m=model, d=device: lifetime.futures_on_cuda(MANY, m, *d))
+        (there,) = seconds(lambda m=model, d=device: counting.futures_on_cuda(MANY, m, *d))
         difference = _apart(device[-1].copy_to_host(), cpu)
         found[name] = {"gpu_s": there, "one_core_s": core, "times_one_core": round(core / there, 1), "largest_difference": difference}
         say(f"lives by {name}: {found[name]}")
@@ -141,7 +144,7 @@ def journeys() -> dict[str, Any]:
         walked = (begins, ends, page, elapsed, attributes, weights, order)
         launches: dict[str, tuple[Callable[..., None], Callable[..., None], tuple[Any, ...], int]] = {
             "features": (journey.journey_features, journey.journey_features_cuda, (*arrays, PAGES), journey.columns(PAGES, ATTRIBUTES)),
-            "network": (recurrent.journey_margins, recurrent.journey_margins_cuda, walked, OUTPUTS),
+            "network": (gru.journey_margins, gru.journey_margins_cuda, walked, OUTPUTS),
         }
         for name, (on_cpu, on_cuda, given, width) in launches.items():
             cpu, gpu = np.empty((rows, width), np.float32), np.empty((rows, width), np.float32)

@@ -17,12 +17,15 @@ import xgboost as xgb
 from torch import Tensor, nn
 
 from benchmarks import results
-from benchmarks.gauge import say
+from benchmarks.harness import say
 from benchmarks.machine import DATA
-from training import evaluate, journey_table
-from training.models import journey, journey_network, journey_training
-from training.models.journey import FINISHED, PAGES, RUNNING
-from training.models.journey_network import BATCH, DECAY, DROPOUT, EPOCHS, LONGEST, RATE, TIMES, WIDTH, Net, Padded, Sessions
+from training.evaluation import metrics
+from training.models.journey import model as journey
+from training.models.journey import network
+from training.models.journey import train as journey_training
+from training.models.journey.model import FINISHED, PAGES, RUNNING
+from training.models.journey.network import BATCH, DECAY, DROPOUT, EPOCHS, LONGEST, RATE, TIMES, WIDTH, Net, Padded, Sessions
+from training.tables import journeys
 
 SEEDS, HEADS, LAYERS = 3, 4, 2
 
@@ -61,13 +64,13 @@ def learned(kind: str, given: Padded, learn: Any, pages: int, seed: int) -> nn.M
     random = np.random.default_rng(seed)
     net = ENCODERS[kind](pages, given.attributes.shape[1])
     optimizer = torch.optim.AdamW(net.parameters(), RATE, weight_decay=DECAY)
-    steps = len(journey_network.batched(random, learn, given.sizes))
+    steps = len(network.batched(random, learn, given.sizes))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=EPOCHS * steps + 1)
     for _epoch in range(EPOCHS):
         net.train()
-        for batch in journey_network.batched(random, learn, given.sizes):
+        for batch in network.batched(random, learn, given.sizes):
             optimizer.zero_grad()
-            journey_network.loss_of(net, given, batch, pages).backward()  # type: ignore[no-untyped-call]
+            network.loss_of(net, given, batch, pages).backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(net.parameters(), 1.0)
             optimizer.step()
             schedule.step()
@@ -93,7 +96,7 @@ def plain(sessions: Sessions, learn: Any, judge: Any, pages: int, first: int | N
     rows, others = (journey_training.after(sessions, which, first) for which in (judge, learn))
     X, theirs = (journey_training.counts(journey.matrix(sessions.columns(*one), pages), pages) for one in (rows, others))
     booster = xgb.train({**journey_training.PLAIN, "seed": 0}, xgb.DMatrix(theirs, sessions.y[learn]), journey_training.PLAIN_ROUNDS)
-    return evaluate.auc(sessions.y[judge], booster.predict(xgb.DMatrix(X), output_margin=True).astype(np.float64))
+    return metrics.auc(sessions.y[judge], booster.predict(xgb.DMatrix(X), output_margin=True).astype(np.float64))
 
 
 def main() -> None:
@@ -101,11 +104,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=DATA / "clickstreamdmm", help="the folder with events.csv.gz and sessions.csv.gz")
     data = parser.parse_args().data
-    table = journey_table.read(journey_table.gather(data))
+    table = journeys.read(journeys.gather(data))
     table, sessions, names, _, _ = journey_training.learnable(data, table)
     learn, judge = journey_training.split(table, 0)
     pages = len(names) + 1
-    given = journey_network.padded(sessions, pages, journey_network.scaling(sessions.attributes[learn]))
+    given = network.padded(sessions, pages, network.scaling(sessions.attributes[learn]))
     found: dict[str, Any] = {kind: {"auc": {}, "seconds": []} for kind in ENCODERS}
     points = {"5": 5, "10": 10, "all": None}
     for seed in range(SEEDS):
@@ -115,7 +118,7 @@ def main() -> None:
             told["seconds"].append(round(time.perf_counter() - began, 1))
             for name, first in points.items():
                 margins = judged(net, given, judge, first).astype(np.float64)
-                told["auc"].setdefault(name, []).append(evaluate.auc(sessions.y[judge], margins))
+                told["auc"].setdefault(name, []).append(metrics.auc(sessions.y[judge], margins))
             say(f"seed {seed}, {kind}: " + ", ".join(f"{name} {values[-1]:.4f}" for name, values in told["auc"].items()))
     rival = {name: plain(sessions, learn, judge, pages, first) for name, first in points.items()}
     facts = {"sessions": len(learn), "judged_by": len(judge), "width": WIDTH, "batch": BATCH, "epochs": EPOCHS, "seeds": SEEDS}

@@ -1,7 +1,7 @@
 """How fast a journey is scored: `python -m benchmarks.journey_rates [--quick]`, from the project's root.
 
-The network of `kernels.recurrent` against the Torch module that it was learned as, eager, one thread, on sessions of 20 events in turn: one
-more event against the whole session again, and a batch of 64 sessions. Writes benchmarks/results/journey_rates.json.
+The network of `kernels.networks.gru` against the Torch module that it was learned as, eager, one thread, on sessions of 20 events in turn:
+one more event against the whole session again, and a batch of 64 sessions. Writes benchmarks/results/journey_rates.json.
 """
 
 import argparse
@@ -14,9 +14,10 @@ import numpy as np
 import torch
 
 from benchmarks import results
-from benchmarks.gauge import say
-from kernels import recurrent
-from training.models import journey, journey_network
+from benchmarks.harness import say
+from kernels.networks import gru
+from training.models.journey import model as journey
+from training.models.journey import network
 
 EVENTS, BATCH, PAGES, ATTRIBUTES = 20, 64, 8, 5
 ROUNDS, QUICK_ROUNDS, CALLS = 15, 2, 50
@@ -39,18 +40,18 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     random = np.random.default_rng(0)
-    net = journey_network.Net(PAGES, ATTRIBUTES).eval()
+    net = network.Net(PAGES, ATTRIBUTES).eval()
     weights, scaling = net.network(), np.stack([np.zeros(ATTRIBUTES), np.ones(ATTRIBUTES)]).astype(np.float32)
     offsets = np.arange(0, (BATCH + 1) * EVENTS, EVENTS, dtype=np.int64)
     seconds = np.concatenate([np.cumsum(random.exponential(30, EVENTS)) for _ in range(BATCH)]).astype(np.float32)
     attributes = random.normal(size=(BATCH, ATTRIBUTES)).astype(np.float32)
-    sessions = journey_network.Sessions(offsets, random.integers(0, PAGES, BATCH * EVENTS), seconds, attributes, np.zeros(BATCH))
-    given = journey_network.padded(sessions, PAGES, scaling)
+    sessions = network.Sessions(offsets, random.integers(0, PAGES, BATCH * EVENTS), seconds, attributes, np.zeros(BATCH))
+    given = network.padded(sessions, PAGES, scaling)
     columns = sessions.columns(np.arange(BATCH), np.full(BATCH, EVENTS), np.zeros(BATCH))
-    state, out = np.zeros(journey_network.WIDTH, np.float32), np.empty(len(weights.out_bias), np.float32)
+    state, out = np.zeros(network.WIDTH, np.float32), np.empty(len(weights.out_bias), np.float32)
 
     def event() -> None:
-        recurrent.journey_advance(3, 12.0, 300.0, EVENTS - 1, attributes[0], weights, state, out)
+        gru.journey_advance(3, 12.0, 300.0, EVENTS - 1, attributes[0], weights, state, out)
 
     def eager(number: int) -> torch.Tensor:
         with torch.inference_mode():

@@ -19,12 +19,12 @@ import numpy as np
 import xgboost as xgb
 from numpy.typing import NDArray
 
-from benchmarks import environments, results, rivals
-from benchmarks.gauge import say
+from benchmarks import baselines, environments, results
+from benchmarks.harness import say
 from benchmarks.workload import DEPTH, FEATURES, TREES, make, matrix
-from kernels import trees
-from kernels.factors import Factors
-from kernels.forest import Forest
+from kernels.trees import ensemble
+from kernels.trees.forest import Forest
+from kernels.trees.shap import Factors
 
 SIZES = (1, 8, 64, 1_024, 65_536)
 FACTOR_SIZES = (1, 64, 1_000)
@@ -33,7 +33,6 @@ ROUNDS, QUICK_ROUNDS = 9, 3
 MOST_CALLS = 20_000
 TOLERANCE = 1e-5
 
-Matrix = NDArray[np.float32]
 Seconds = Callable[[int], float]  # of one call, the mean of so many
 
 
@@ -63,7 +62,7 @@ def repeated(call: Callable[[], object]) -> Seconds:
     return seconds
 
 
-def forest(booster: xgb.Booster, model: Path, rounds: int, asked: Sequence[str] = tuple(rivals.RIVALS)) -> dict[str, Any]:
+def forest(booster: xgb.Booster, model: Path, rounds: int, asked: Sequence[str] = tuple(baselines.RIVALS)) -> dict[str, Any]:
     """Return the times of every engine at every number of rows, with the rivals `asked` for, and why some rival is missing."""
     ours = Forest.from_booster(booster)
     ours.tune()
@@ -88,7 +87,7 @@ def forest(booster: xgb.Booster, model: Path, rounds: int, asked: Sequence[str] 
 
 def factors(booster: xgb.Booster, rounds: int) -> dict[str, Any]:
     """Return the times of our factors and of `pred_contribs` at every number of rows."""
-    ours = Factors(trees.read(booster))
+    ours = Factors(ensemble.read(booster))
     found: dict[str, Any] = {"labels": {"ours": "revenue-engine", "xgboost": f"XGBoost {xgb.__version__} pred_contribs"}, "rows": {}}
     for size in FACTOR_SIZES:
         X = matrix(size)
@@ -105,15 +104,15 @@ def factors(booster: xgb.Booster, rounds: int) -> dict[str, Any]:
 
 def _rivals(
     stack: contextlib.ExitStack, booster: xgb.Booster, model: Path, folder: Path, asked: Sequence[str]
-) -> tuple[dict[str, rivals.Rival], dict[str, str]]:
+) -> tuple[dict[str, baselines.Rival], dict[str, str]]:
     """Return the rivals that started, and why the others did not."""
-    arrays, started, missing = folder / "trees.npz", dict[str, rivals.Rival](), dict[str, str]()
-    np.savez(arrays, **trees.read(booster)._asdict())
+    arrays, started, missing = folder / "trees.npz", dict[str, baselines.Rival](), dict[str, str]()
+    np.savez(arrays, **ensemble.read(booster)._asdict())
     for name in asked:
         say(f"preparing {name}")
         try:
-            python = environments.python(rivals.ENVIRONMENT, rivals.REQUIREMENTS)
-            started[name] = stack.enter_context(rivals.running(python, name, model, arrays))
+            python = environments.python(baselines.ENVIRONMENT, baselines.REQUIREMENTS)
+            started[name] = stack.enter_context(baselines.running(python, name, model, arrays))
         except (environments.NotInstalledError, RuntimeError, OSError) as error:
             missing[name] = str(error)
             say(f"{name} is left out: {error}")
@@ -146,7 +145,7 @@ def main() -> None:
     booster = xgb.Booster({"nthread": 1}, model_file=model)
     found = {
         "model": {"trees": TREES, "depth": DEPTH, "features": FEATURES, "rounds": rounds},
-        "forest": forest(booster, model, rounds, () if options.quick else tuple(rivals.RIVALS)),
+        "forest": forest(booster, model, rounds, () if options.quick else tuple(baselines.RIVALS)),
         "factors": factors(booster, rounds),
     }
     results.conclude("kernel_rates", found, write=not options.quick)

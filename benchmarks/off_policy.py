@@ -10,18 +10,18 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from benchmarks import results
-from benchmarks.gauge import say
+from benchmarks.harness import say
 from benchmarks.machine import DATA
-from training.models.off_policy import Logged, crossed, doubly_robust, ips, snips
+from kernels.types import F64
+from training.evaluation.off_policy import Logged, crossed, doubly_robust, ips, snips
 
 ITEMS, POSITIONS, FOLDS = 34, 3, 5
 COLUMNS = ["item_id", "position", "click", "propensity_score"]
 
 
-def chances(of: pl.DataFrame, asked: pl.DataFrame) -> NDArray[np.float64]:
+def chances(of: pl.DataFrame, asked: pl.DataFrame) -> F64:
     """Return the policy's chances float64 [decisions, ITEMS] for the decisions `asked`, from what it showed in each position."""
     counts = np.bincount((of["position"].to_numpy() - 1) * ITEMS + of["item_id"].to_numpy(), minlength=POSITIONS * ITEMS)
     table = counts.reshape(POSITIONS, ITEMS) / np.maximum(1, counts.reshape(POSITIONS, ITEMS).sum(axis=1, keepdims=True))

@@ -14,8 +14,8 @@ import sys
 from typing import Any
 
 from benchmarks import results
-from benchmarks.contest import CONNECTIONS, CONTESTANTS, running
-from benchmarks.gauge import Questions, Report, Servers, load, pinned, say, two_cores
+from benchmarks.comparison import CONNECTIONS, PEERS, running
+from benchmarks.harness import Questions, Report, Servers, load, pinned, say, two_cores
 from benchmarks.workload import make
 
 DEADLINE_MS = 100
@@ -79,7 +79,7 @@ def main() -> None:
     say("starting the server on one core")
     with contextlib.ExitStack() as stack:
         with pinned(server):
-            questions = stack.enter_context(running(CONTESTANTS[0], work))
+            questions = stack.enter_context(running(PEERS[0], work))
         load(questions, "--connections", CONNECTIONS, "--seconds", PEAK_S, core=generator)  # to warm up
         plan = sorted([(times, options.seconds) for times in LONG] + [(times, min(SHORT_S, options.seconds)) for times in SHORT])
         offered = [offer(questions, times, peak(questions, generator), seconds, generator) for times, seconds in plan]

@@ -19,14 +19,14 @@ from urllib.request import urlopen
 import msgspec
 
 from benchmarks import results
-from benchmarks.contest import CONNECTIONS
-from benchmarks.contestants import ours
-from benchmarks.gauge import FailedError, Questions, clean, load, loading, pinned, report_of, say, two_cores
+from benchmarks.comparison import CONNECTIONS
+from benchmarks.harness import FailedError, Questions, clean, load, loading, pinned, report_of, say, two_cores
+from benchmarks.peers import ours
 from benchmarks.servers import free_port
 from benchmarks.workload import SEED, Workload, make
 from serving.engines import named
 from serving.progress import silent
-from training.datasets import shop
+from training.datasets.shop import shop
 from training.models import MODELS
 
 SLOW = ("journey", "emotion")

@@ -10,12 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numba import types
-from numpy.typing import NDArray
 
 from kernels.compile import on_cpu
-
-Bytes = NDArray[np.uint8]
-Numbers = NDArray[np.int64]
+from kernels.types import I64, U8
 
 UNKNOWN = -1  # not plain; and instead of a size: the text is not known
 RIGHT, DEGRADED, REFUSED = 0, 1, 2
@@ -30,7 +27,7 @@ _LENGTH = np.frombuffer(b"content-length:", np.uint8)
 _RETRY = np.frombuffer(b"retry-after:", np.uint8)
 _OTHERS = (np.frombuffer(b"transfer-encoding:", np.uint8), np.frombuffer(b"connection:", np.uint8))
 
-# Of the C library, as in serving.ingress.syscalls.
+# Of the C library, as in serving.ingress.overload.syscalls.
 _bytes = types.CPointer(types.uint8)
 _memmem: Any = types.ExternalFunction("memmem", types.uintp(_bytes, types.uintp, _bytes, types.uintp))
 
@@ -38,9 +35,9 @@ _memmem: Any = types.ExternalFunction("memmem", types.uintp(_bytes, types.uintp,
 class Texts(NamedTuple):
     """Byte strings, one after the other: text i is bytes[starts[i]:starts[i] + sizes[i]]; a size may be UNKNOWN."""
 
-    bytes: Bytes
-    starts: Numbers
-    sizes: Numbers
+    bytes: U8
+    starts: I64
+    sizes: I64
 
 
 class Known(NamedTuple):
@@ -76,7 +73,7 @@ def learn(into: Texts, text: int, content: bytes) -> None:
 
 
 @on_cpu
-def _begins(data: Bytes, at: int, end: int, text: Bytes) -> bool:
+def _begins(data: U8, at: int, end: int, text: U8) -> bool:
     """Return whether data[at:end] begins with a text in lower case, whatever its own case."""
     if end - at < len(text):
         return False
@@ -90,7 +87,7 @@ def _begins(data: Bytes, at: int, end: int, text: Bytes) -> bool:
 
 
 @on_cpu
-def _number(data: Bytes, at: int, size: int) -> int:
+def _number(data: U8, at: int, size: int) -> int:
     """Return the number that is all of what follows in this line, UNKNOWN if it is none."""
     while at < size and data[at] == ord(" "):
         at += 1
@@ -102,7 +99,7 @@ def _number(data: Bytes, at: int, size: int) -> int:
 
 
 @on_cpu
-def _status(data: Bytes, size: int) -> int:
+def _status(data: U8, size: int) -> int:
     """Return which of the two statuses, RIGHT or REFUSED, a reply begins with; UNKNOWN if neither."""
     for which in range(2):
         same = size >= _STATUSES.shape[1]
@@ -114,7 +111,7 @@ def _status(data: Bytes, size: int) -> int:
 
 
 @on_cpu
-def _body(data: Bytes, size: int) -> tuple[int, bool]:
+def _body(data: U8, size: int) -> tuple[int, bool]:
     """Return where the body begins of the one whole and plain reply that data[:size] is, UNKNOWN if it is none, and whether it says when
     to come again.
     """
@@ -141,7 +138,7 @@ def _body(data: Bytes, size: int) -> tuple[int, bool]:
 
 
 @on_cpu
-def _holds(data: Bytes, begin: int, end: int, texts: Texts, text: int) -> bool:
+def _holds(data: U8, begin: int, end: int, texts: Texts, text: int) -> bool:
     """Return whether data[begin:end] holds one of the texts; no text is held by everything, one that is UNKNOWN by nothing."""
     size = texts.sizes[text]
     if size == UNKNOWN:
@@ -150,7 +147,7 @@ def _holds(data: Bytes, begin: int, end: int, texts: Texts, text: int) -> bool:
 
 
 @on_cpu
-def judged(data: Bytes, size: int, number: int, known: Known) -> tuple[int, int]:
+def judged(data: U8, size: int, number: int, known: Known) -> tuple[int, int]:
     """Return what the reply data[:size] to message `number` is, RIGHT, DEGRADED, REFUSED or UNKNOWN, and which counted text it holds.
 
     That is UNKNOWN for what is refused.

@@ -1,6 +1,6 @@
 """Draws the results: `python -m benchmarks.plot` writes an SVG beside each JSON of benchmarks/results that has one.
 
-contest.svg         scores per second of each contestant, and where the time of one request of ours goes
+comparison.svg         scores per second of each peer, and where the time of one request of ours goes
 latency.svg         the 99th percentile against the offered rate
 overload.svg        goodput at 1 to 5 times the peak
 kernel_rates.svg    microseconds per row against rows, trees and factors
@@ -21,10 +21,10 @@ Results = Mapping[str, Any]
 P99_MS = 10.0
 
 
-def contest(found: Results) -> str:
+def comparison(found: Results) -> str:
     """Return the bars: scores per second of all, and the stages of one request of ours."""
     work = found["workload"]
-    there = [(name, each) for name, each in found["contestants"].items() if "failed" not in each]
+    there = [(name, each) for name, each in found["peers"].items() if "failed" not in each]
     rates = sorted((_rate(name, each) for name, each in there), key=lambda bar: -bar.value)
     axis = f"scores per second (median of {work['repeats']}; the line: lowest to highest)"
     upper = bars(0, f"Scores per second, {work['connections']} connections, server and load on the same cores", rates, axis)
@@ -36,7 +36,7 @@ def contest(found: Results) -> str:
 
 def latency(found: Results) -> str:
     """Return the lines: 99th percentile against offered rate; of the whole endpoint the median and the 99.9th percentile, too."""
-    swept = {name: each for name, each in found["contestants"].items() if each.get("sweep")}
+    swept = {name: each for name, each in found["peers"].items() if each.get("sweep")}
     points = [(run["offered"], run["p99_ms"]) for each in swept.values() for run in each["sweep"] if run["p99_ms"]]
     curves = [
         Line(f"{each['label']}", _points(each["sweep"], "p99_ms"), COLOURS[number % len(COLOURS)])
@@ -139,8 +139,8 @@ def _ends(values: Sequence[float]) -> tuple[float, float]:
 
 
 PLOTS: Mapping[str, tuple[str, Callable[[Results], str]]] = {
-    "contest": ("contest", contest),
-    "latency": ("contest", latency),
+    "comparison": ("comparison", comparison),
+    "latency": ("comparison", latency),
     "overload": ("overload", overload),
     "kernel_rates": ("kernel_rates", kernel_rates),
     "costs": ("costs", costs),

@@ -11,48 +11,46 @@ import time
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
 from benchmarks import results
-from benchmarks.gauge import say
+from benchmarks.harness import say
 from benchmarks.kernel_rates import measure, repeated
 from benchmarks.products import RATIOS, RUNGS, products
-from kernels import pricing
-from kernels.demand import DRAWS, Z
+from kernels.pricing import ladder
+from kernels.pricing.demand import DRAWS, Z
+from kernels.types import F64
 
 MANY, QUICK_MANY = 1_000_000, 50_000
 CHUNKS = (16, 64, 256, 1024)
 ROUNDS, QUICK_ROUNDS = 9, 3
 
-Vector = NDArray[np.float64]
 
-
-def ours(asked: Vector) -> Vector:
+def ours(asked: F64) -> F64:
     """Return the best prices by our kernel, on one ladder of ratios."""
-    out = np.empty((len(asked), pricing.ANSWERED))
-    pricing.prices(RATIOS[None, :], asked, out)
-    return out[:, pricing.BEST]
+    out = np.empty((len(asked), ladder.ANSWERED))
+    ladder.prices(RATIOS[None, :], asked, out)
+    return out[:, ladder.BEST]
 
 
-def by_numpy(asked: Vector, chunk: int) -> Vector:
+def by_numpy(asked: F64, chunk: int) -> F64:
     """Return the best prices by NumPy over arrays of chunk x rungs x draws."""
     best = np.empty(len(asked))
     log = np.log(RATIOS)
     for first in range(0, len(asked), chunk):
         part = asked[first : first + chunk]
-        elasticity = part[:, pricing.ELASTICITY, None] + part[:, pricing.SD, None] * Z
-        demand = part[:, pricing.QUANTITY, None] * np.exp(elasticity[:, None, :] * log[None, :, None]).mean(axis=2)
-        price = part[:, pricing.PRICE, None] * RATIOS
-        profit = (price - part[:, pricing.COST, None]) * demand
+        elasticity = part[:, ladder.ELASTICITY, None] + part[:, ladder.SD, None] * Z
+        demand = part[:, ladder.QUANTITY, None] * np.exp(elasticity[:, None, :] * log[None, :, None]).mean(axis=2)
+        price = part[:, ladder.PRICE, None] * RATIOS
+        profit = (price - part[:, ladder.COST, None]) * demand
         best[first : first + chunk] = price[np.arange(len(part)), profit.argmax(axis=1)]
     return best
 
 
-def by_scipy(asked: Vector) -> float:
+def by_scipy(asked: F64) -> float:
     """Return the best price of one product by a search between the ends of the ladder."""
-    price, quantity, cost = asked[0, pricing.PRICE], asked[0, pricing.QUANTITY], asked[0, pricing.COST]
-    elasticity = asked[0, pricing.ELASTICITY] + asked[0, pricing.SD] * Z
+    price, quantity, cost = asked[0, ladder.PRICE], asked[0, ladder.QUANTITY], asked[0, ladder.COST]
+    elasticity = asked[0, ladder.ELASTICITY] + asked[0, ladder.SD] * Z
 
     def loss(candidate: float) -> float:
         return float(-(candidate - cost) * quantity * np.exp(elasticity * np.log(candidate / price)).mean())

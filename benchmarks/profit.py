@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 
 from benchmarks import results
-from benchmarks.gauge import say
-from kernels import pricing as kernel
-from serving.engines.price_types import DynamicPricingRequest, Policy, PricingContext
-from serving.engines.pricing import PricingScorer
-from training import sales_table
-from training.datasets import shop_catalog
-from training.models import elasticity
-from training.models.pricing import PricingModel
+from benchmarks.harness import say
+from kernels.pricing import ladder as kernel
+from serving.engines.pricing.scorer import PricingScorer
+from serving.engines.pricing.types import DynamicPricingRequest, Policy, PricingContext
+from training.datasets.shop import catalog as shop_catalog
+from training.models.pricing import train as elasticity
+from training.models.pricing.model import PricingModel
+from training.tables import sales as sales_table
 
 SHOPS, QUICK_SHOPS = 10, 2
 RAILS = Policy(max_change=0.5, min_margin_share=0.05)

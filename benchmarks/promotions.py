@@ -17,11 +17,11 @@ from statistics import median
 from typing import Any, TypeVar
 
 from benchmarks import results
-from benchmarks.contest import CONNECTIONS, CONTESTANTS, MOST_CONNECTIONS, running
-from benchmarks.contestants.ours import ALIAS
-from benchmarks.gauge import Questions, Report, clean, load, loading, metrics, report_of, say
+from benchmarks.comparison import CONNECTIONS, MOST_CONNECTIONS, PEERS, running
+from benchmarks.harness import Questions, Report, clean, load, loading, metrics, report_of, say
+from benchmarks.peers.ours import ALIAS
 from benchmarks.workload import make
-from training.registry import Registry
+from training.registry.registry import Registry
 
 T = TypeVar("T")
 
@@ -89,9 +89,9 @@ def main() -> None:
     times = parser.parse_args().promotions
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     work = make(say)
-    home = work.folder / "home"  # where benchmarks/contestants/ours.py puts it
+    home = work.folder / "home"  # where benchmarks/peers/ours.py puts it
     registry = Registry(str(home / "models"), home / "fetched")
-    with running(CONTESTANTS[0], work) as questions:
+    with running(PEERS[0], work) as questions:
         names = [registry.add(folder).name for folder in (work.other, work.bundle)]
         load(questions, "--connections", CONNECTIONS, "--seconds", PEAK_S)
         peak = clean(load(questions, "--connections", CONNECTIONS, "--seconds", PEAK_S), questions.url)["rate"]

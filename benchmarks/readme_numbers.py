@@ -22,9 +22,9 @@ MEASURES = ("auc", "average_precision", "log_loss", "brier", "ece")
 Results = dict[str, Any]
 
 
-def contest(results: Results) -> Iterator[str]:
-    """Yield the numbers of results/contest.json as lines of Markdown."""
-    yield from (*_rates(results), "", *_conditions(results), "", "![Scores a second](benchmarks/results/contest.svg)", "")
+def comparison(results: Results) -> Iterator[str]:
+    """Yield the numbers of results/comparison.json as lines of Markdown."""
+    yield from (*_rates(results), "", *_conditions(results), "", "![Scores a second](benchmarks/results/comparison.svg)", "")
     yield from ("![Latency against the offered rate](benchmarks/results/latency.svg)", "", *_cost(results))
 
 
@@ -278,7 +278,7 @@ def off_policy(results: Results) -> Iterator[str]:
 
 
 SECTIONS: dict[str, Callable[[Results], Iterator[str]]] = {
-    "contest": contest,
+    "comparison": comparison,
     "overload": overload,
     "promotions": promotions,
     "single_flight": single_flight,
@@ -332,7 +332,7 @@ def _rates(results: Results) -> Iterator[str]:
         "| rate with p99 up to 10 ms |"
     )
     yield "|---|---|---|---|---|---|---|---|"
-    there = [each for each in results["contestants"].values() if "failed" not in each]
+    there = [each for each in results["peers"].values() if "failed" not in each]
     for one in sorted(there, key=lambda each: -float(each["rate"]["median"] * each["items"])):
         rate, items = one["rate"], one["items"]
         held = f"{one['rate_at_p99']:,.0f}" if one["sweep"] else "none" if items == 1 else ""
@@ -352,8 +352,8 @@ def _conditions(results: Results) -> Iterator[str]:
     for ours, ratios in results["ratios"].items():
         times = ", ".join(f"{ratio:.1f} times {_label(results, name)}" for name, ratio in ratios["times_the_rate_of"].items())
         if times:
-            yield f"{_label(results, ours)} ({QUESTIONS[results['contestants'][ours]['question']]}) has the rate of {times}."
-    failed = [f"{each['label']} ({each['failed'].splitlines()[0]})" for each in results["contestants"].values() if "failed" in each]
+            yield f"{_label(results, ours)} ({QUESTIONS[results['peers'][ours]['question']]}) has the rate of {times}."
+    failed = [f"{each['label']} ({each['failed'].splitlines()[0]})" for each in results["peers"].values() if "failed" in each]
     if failed:
         yield f"Not measured: {'; '.join(failed)}."
     yield (
@@ -366,7 +366,7 @@ def _conditions(results: Results) -> Iterator[str]:
 
 
 def _cost(results: Results) -> Iterator[str]:
-    alone = results["contestants"]["ours"]["one_connection"]
+    alone = results["peers"]["ours"]["one_connection"]
     yield f"What one request costs, stage by stage, over {alone['requests']:,} requests one after the other:"
     yield ""
     yield "| stage | mean, µs | p50, µs |"
@@ -377,7 +377,7 @@ def _cost(results: Results) -> Iterator[str]:
 
 
 def _label(results: Results, name: str) -> str:
-    label: str = results["contestants"][name]["label"]
+    label: str = results["peers"][name]["label"]
     return label
 
 

@@ -15,10 +15,10 @@ import time
 from benchmarks.machine import ROOT
 
 ALL = (
-    *("contest", "overload", "promotions", "single_flight", "endpoints"),
+    *("comparison", "overload", "promotions", "single_flight", "endpoints"),
     *("kernel_rates", "costs", "price_rates", "profit", "value_rates", "plot"),
 )
-QUICK = ("contest", "kernel_rates")
+QUICK = ("comparison", "kernel_rates")
 
 
 def run(name: str, *arguments: str) -> bool:

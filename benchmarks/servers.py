@@ -1,10 +1,10 @@
-"""Starts a contestant's server, waits until it answers rightly, and ends every process that came of it.
+"""Starts a peer's server, waits until it answers rightly, and ends every process that came of it.
 
-A contestant (benchmarks/contestants/<name>.py) has a LABEL for the plots, a QUESTION ("endpoint": the whole purchase endpoint; "model": the
+A peer (benchmarks/peers/<name>.py) has a LABEL for the plots, a QUESTION ("endpoint": the whole purchase endpoint; "model": the
 bare model, 17 float32 in and one probability out), REQUIREMENTS, the packages that its own environment holds (none: it runs in this one),
 and `start(model, port)`, a context in which its server runs and whose value is the Target to send requests to.
 
-Only the standard library is imported at the top: a contestant's server imports this module in an environment that has none of ours.
+Only the standard library is imported at the top: a peer's server imports this module in an environment that has none of ours.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ TOLERANCE = 1e-6
 
 
 def features(row: Sequence[float]) -> bytes:
-    """Return the JSON body of the contestants that do not prescribe their own: {"features": [17 numbers]}."""
+    """Return the JSON body of the peers that do not prescribe their own: {"features": [17 numbers]}."""
     return json.dumps({"features": list(row)}, separators=(",", ":")).encode()
 
 
@@ -75,7 +75,7 @@ def running(
 
     At the end the process gets SIGTERM and time to stop by itself; whatever it has started and left behind is ended after it.
     """
-    from serving import processes  # not at the top: see there
+    from serving.runtime import processes  # not at the top: see there
 
     mark = secrets.token_hex(8)
     with log.open("wb") as output:
@@ -92,7 +92,7 @@ def running(
 
 
 def module(name: str, python: Path | None = None) -> list[str | Path]:
-    """Return the command that runs a contestant's module in an environment's Python, this one's if none is given."""
+    """Return the command that runs a peer's module in an environment's Python, this one's if none is given."""
     # With -m and not as a script: a script's folder comes first in sys.path, where its neighbours could hide the real packages.
     return [python or sys.executable, "-m", name]
 

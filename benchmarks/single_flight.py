@@ -16,12 +16,12 @@ from urllib.parse import urlsplit
 import psutil
 
 from benchmarks import results
-from benchmarks.contest import CONTESTANTS, running
-from benchmarks.gauge import metrics, say
+from benchmarks.comparison import PEERS, running
+from benchmarks.harness import metrics, say
 from benchmarks.plan import Plan
 from benchmarks.replies import Reader
 from benchmarks.workload import make
-from serving.deployments import APPLICATION
+from serving.runtime.deployments import APPLICATION
 
 CALLERS = 1000
 REPLICA = f"ServeReplica:{APPLICATION}:"  # the processes that answer slow questions are replicas of other applications
@@ -77,7 +77,7 @@ def main() -> None:
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     work = make(say)
-    cached = next(each for each in CONTESTANTS if each.name == "ours_cached")
+    cached = next(each for each in PEERS if each.name == "ours_cached")
     cached = replace(cached, options={**cached.options, "replicas": 1})
     with running(cached, work) as questions:
         before = counted(questions.url)

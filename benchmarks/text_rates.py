@@ -1,8 +1,8 @@
 """How fast text is encoded: `python -m benchmarks.text_rates [--quick]`, from the project's root.
 
-The encoder of `training.models.minilm`, in whole numbers as it is served, against the same weights through `sentence-transformers`, one
-thread, on the same texts in turn: one after the other, as a server gets them, and all at once. Before its maps are in whole numbers it must
-give the same vectors, and with them nearly the same. Writes benchmarks/results/text_rates.json.
+The encoder of `training.models.emotion.encoder`, in whole numbers as it is served, against the same weights through
+`sentence-transformers`, one thread, on the same texts in turn: one after the other, as a server gets them, and all at once. Before its maps
+are in whole numbers it must give the same vectors, and with them nearly the same. Writes benchmarks/results/text_rates.json.
 """
 
 import argparse
@@ -17,9 +17,11 @@ import numpy as np
 import torch
 
 from benchmarks import results
-from benchmarks.gauge import say
-from training import bundle as bundles
-from training.models import MODELS, emotion, minilm
+from benchmarks.harness import say
+from training.models import MODELS
+from training.models.emotion import encoder as minilm
+from training.models.emotion import model as emotion
+from training.registry import bundle as bundles
 
 TEXTS = (
     "Third time the parcel is late, and nobody answers the phone.",

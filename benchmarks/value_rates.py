@@ -57,11 +57,11 @@ def theirs(python: Path, rows: Path, out: Path) -> float:
 
 def ours(seen: Any) -> tuple[float, Any]:
     """Return the seconds that our kernel takes, and what it says."""
-    from kernels import lifetime
+    from kernels.customers import counting
 
     out = np.empty((len(seen), 2))
     began = time.perf_counter()
-    lifetime.futures(lifetime.BG_NBD, np.array(PARAMETERS), seen, np.array([WEEKS]), out)
+    counting.futures(counting.BG_NBD, np.array(PARAMETERS), seen, np.array([WEEKS]), out)
     return time.perf_counter() - began, out
 
 
@@ -75,7 +75,7 @@ def main() -> None:
         print(json.dumps(by_lifetimes(*options.lifetimes)))
         return
     from benchmarks import environments, results
-    from benchmarks.gauge import say
+    from benchmarks.harness import say
 
     python = environments.python(ENVIRONMENT, REQUIREMENTS)
     seen = customers(QUICK_MANY if options.quick else MANY)

@@ -1,7 +1,7 @@
-"""What every contestant gets: the same models, request bodies, rows and right answers, made once and kept for the next run.
+"""What every peer gets: the same models, request bodies, rows and right answers, made once and kept for the next run.
 
 Two models of the same size, 200 trees of depth 6 over 17 float32 features: a purchase bundle trained on simulated sessions, for the whole
-endpoint, and bare trees with every leaf grown, for the contestants that answer 17 numbers with a probability.
+endpoint, and bare trees with every leaf grown, for the peers that answer 17 numbers with a probability.
 """
 
 import hashlib
@@ -16,14 +16,15 @@ from typing import Any
 import msgspec
 import numpy as np
 import xgboost as xgb
-from numpy.typing import NDArray
 
 from benchmarks.machine import ROOT
+from kernels.types import F32
 from serving.engines import ENGINES, Engine
 from serving.settings import Settings
-from training import bundle as bundles
-from training.datasets import shop
-from training.models import MODELS, trees
+from training.datasets.shop import shop
+from training.models import MODELS
+from training.models.shared import trees
+from training.registry import bundle as bundles
 
 PURCHASE = ENGINES[0]
 INTERACTIONS = 20
@@ -34,7 +35,6 @@ LEARNED_ROWS, ROWS = 50_000, 1_000  # of the bare model: to grow it, and to ask 
 KEPT = ROOT / ".revenue-engine" / "bench" / "workload"
 
 Say = Callable[[str], None]
-Matrix = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def grown(trees_: int = TREES, depth: int = DEPTH, features: int = FEATURES, see
     return xgb.train({**how, "max_depth": depth, "min_child_weight": 0}, data, trees_)
 
 
-def matrix(rows: int, features: int = FEATURES, seed: int = SEED + 1) -> Matrix:
+def matrix(rows: int, features: int = FEATURES, seed: int = SEED + 1) -> F32:
     """Return rows as the bare model may be asked, float32 [rows, features], with four decimals: JSON holds them in a few digits."""
     return np.round(np.random.default_rng(seed).normal(size=(rows, features)), 4).astype(np.float32)
 
@@ -171,7 +171,7 @@ def _write_again(bundle: bundles.Bundle, out: Path) -> None:
     bundles.write(out, task=bundle.task, files=files, meta={**said, "note": "the same model once more"})
 
 
-def _plain(rows: Matrix) -> list[list[float]]:
+def _plain(rows: F32) -> list[list[float]]:
     return [[round(value, 4) for value in row] for row in rows.astype(np.float64).tolist()]
 
 

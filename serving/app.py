@@ -10,22 +10,22 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from serving import shared
-from serving.answers import Memory
-from serving.cache import Cache
 from serving.engines import ENGINES, Engine
 from serving.errors import NotReadyError
 from serving.ingress.api import build
-from serving.ingress.relay import Relay
-from serving.ingress.state import State
-from serving.metrics import Metrics
-from serving.service import Question, score
+from serving.ingress.http.lifecycle import State
+from serving.ingress.pool_client import Relay
+from serving.metrics.collect import Metrics
+from serving.scoring.cache import redis as shared
+from serving.scoring.cache.cache import Cache
+from serving.scoring.cache.lru import Memory
+from serving.scoring.cache.redis import Shared
+from serving.scoring.model_watcher import Prepare, Watcher
+from serving.scoring.question import Question, score
 from serving.settings import Settings
-from serving.shared import Shared
 from serving.stores.features import Features
 from serving.stores.sessions import Sessions
-from serving.watcher import Prepare, Watcher
-from training.registry import Registry
+from training.registry.registry import Registry
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 from hypothesis import strategies as st
-from numpy.typing import NDArray
+
+from kernels.types import F32, I64
 
 PAGES = 5
 
@@ -15,7 +16,7 @@ GAPS = (0.0, 0.5, 1.5, 2.0, 31.0, 60.0, 61.5, 400.0)
 DRAWN = st.lists(st.lists(st.tuples(st.integers(0, PAGES - 1), st.sampled_from(GAPS)), max_size=30), min_size=1, max_size=5)
 
 
-def columns(drawn: Drawn) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+def columns(drawn: Drawn) -> tuple[I64, I64, I64, F32]:
     """Return begins, ends, page and seconds of drawn sessions."""
     sizes = [len(session) for session in drawn]
     ends = np.cumsum(sizes).astype(np.int64)

@@ -472,7 +472,7 @@ def ranges(
 
 
 class Moved(NamedTuple):
-    """One event of a session as `kernels.friction` has it; NaN and 0 are unknown."""
+    """One event of a session as `kernels.sessions.friction` has it; NaN and 0 are unknown."""
 
     kind: str
     time_ms: int
@@ -665,7 +665,7 @@ def unordered(events: Sequence[Moved], now: Sequence[int], limits: Mapping[str, 
 
 
 def journey_features(page: Sequence[int], seconds: Sequence[float], ended: float, attributes: Sequence[float], pages: int) -> list[float]:
-    """Return the features of one session after all of these events (`kernels.journey`)."""
+    """Return the features of one session after all of these events (`kernels.sessions.journey`)."""
     size = len(page)
     gaps = [later - earlier for earlier, later in pairwise(seconds)]
     count = [sum(one == kind for one in page) for kind in range(pages)]

@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 
 from serving.engines import ENGINES
-from serving.metrics import SERIES
+from serving.metrics.collect import SERIES
 from serving.settings import Settings
 from training.models import MODELS
 

@@ -41,3 +41,9 @@ class RegistryError(TrainingError):
     """The registry has no such model, or refuses what was asked."""
 
     code = "registry"
+
+
+class DeviceError(TrainingError):
+    """The device that a setting names is not there."""
+
+    code = "device"

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from kernels import sessions
+from kernels.sessions import features as sessions
+from kernels.types import F32, F64, I8, I64
 
 EVENT_TYPES = (
     "unknown",
@@ -65,7 +65,7 @@ def _counted(name: str, unit: str, source: str = _EVENTS) -> Feature:
 
 
 FEATURES: tuple[Feature, ...] = (
-    # Counted from events unless given; the order is that of kernels.sessions.
+    # Counted from events unless given; the order is that of kernels.sessions.features.
     _counted("administrativeCount", "pages", _AGGREGATES),
     _counted("administrativeSeconds", "s", _AGGREGATES),
     _counted("informationalCount", "pages", _AGGREGATES),
@@ -144,13 +144,13 @@ class Events:
     offsets int64 [sessions + 1]; kind, page int8 codes; time_ms int64 epoch milliseconds; x, y float32 pixels; wait_ms float32.
     """
 
-    offsets: NDArray[np.int64]
-    kind: NDArray[np.int8]
-    page: NDArray[np.int8]
-    time_ms: NDArray[np.int64]
-    x: NDArray[np.float32]
-    y: NDArray[np.float32]
-    wait_ms: NDArray[np.float32]
+    offsets: I64
+    kind: I8
+    page: I8
+    time_ms: I64
+    x: F32
+    y: F32
+    wait_ms: F32
 
     @classmethod
     def none(cls, sessions: int) -> "Events":
@@ -159,12 +159,12 @@ class Events:
         return cls(np.zeros(sessions + 1, np.int64), code, code, np.empty(0, np.int64), pixel, pixel, pixel)
 
 
-def given(rows: int) -> NDArray[np.float64]:
+def given(rows: int) -> F64:
     """Return a float64 [rows, features] matrix of which nothing is given yet: all NaN."""
     return np.full((rows, len(FEATURES)), np.nan)
 
 
-def matrix(given: NDArray[np.float64], events: Events) -> NDArray[np.float32]:
+def matrix(given: F64, events: Events) -> F32:
     """Return the float32 [sessions, features] matrix: what is given, else what the events count, else NaN.
 
     The same compiled function makes it for one live session and for a hundred million stored ones.

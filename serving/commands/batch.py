@@ -5,24 +5,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from serving.commands.options import (
-    ColumnHelp,
-    Json,
-    Maps,
-    Quiet,
-    RegistryUrl,
-    Report,
-    Seed,
-    Task,
-    choices,
-    one_of,
-    registry,
-    require,
-)
+from serving.commands.options import ColumnHelp, Json, Maps, Quiet, RegistryUrl, Report, Seed, Task, choices, one_of, registry, require
 from serving.progress import shown
 
 if TYPE_CHECKING:
-    from training.bundle import Bundle
+    from training.registry.bundle import Bundle
 
 _MODEL = "The folder of a bundle, or TASK@ALIAS in the registry, such as purchase@champion."
 _INPUT = "Rows as trained on (.csv, .csv.gz, .parquet, .tsv) or requests (.ndjson, .jsonl, .gz): a file, or a folder of one kind."
@@ -59,14 +46,14 @@ def batch(
     one_of(task, tuple(engine.name for engine in ENGINES), "task")
     if publish and named(task).lookup is None:
         raise typer.BadParameter(f"--publish is nothing to {task}, which looks nothing up; leave it out")
-    from serving import outputs
-    from serving.commands import fields
+    from serving.batch import sinks
+    from serving.commands import columns as fields
     from training.models import MODELS
 
     if column_help:
         return fields.described(task)
     model, source, output = require(model, "--model"), require(source, "--input"), require(output, "--output")
-    if outputs.known_suffix(output) is None:
+    if sinks.known_suffix(output) is None:
         raise typer.BadParameter(f"--output {output}: the suffix {output.suffix} is not known. {_OUTPUT}")
     columns = fields.mapping(maps, task, source)
     if first is not None and not hasattr(MODELS[task].table, "gather"):
@@ -98,9 +85,10 @@ def _run(
     publish: bool,
     silent: bool,
 ) -> Report:
-    from serving import batch, settings
-    from serving.publication import Publication
-    from serving.scoring import Task
+    from serving import settings
+    from serving.batch import run as batch
+    from serving.batch.publish import Publication
+    from serving.batch.task import Task
 
     bundle = _bundle(model, url)
     job = Task(task, bundle.path.resolve(), columns, settings.load(), options)
@@ -131,7 +119,7 @@ def _run(
 
 def _bundle(ref: str, url: str | None) -> "Bundle":
     """Return the bundle in the folder `ref`, or the one that `ref` names in the registry."""
-    from training import bundle
+    from training.registry import bundle
 
     if Path(ref).is_dir() or "@" not in ref:
         return bundle.load(Path(ref))

@@ -22,7 +22,7 @@ def doctor(
     """
     choices(ctx, seed, as_json, quiet)
     from serving import settings
-    from serving.doctor import examine
+    from serving.runtime.doctor import examine
 
     findings = examine(settings.load(config))
     stops = [finding.name for finding in findings if finding.needed and not finding.ok]

@@ -8,7 +8,7 @@ import typer
 from serving.commands.options import Command, Json, Quiet, RegistryUrl, Report, Seed, Task, aligned, choices, headline, one_of, registry
 
 if TYPE_CHECKING:
-    from training.registry import Entry
+    from training.registry.registry import Entry
 
 CHAMPION = "champion"
 Ref = Annotated[str, typer.Argument(metavar="MODEL", help="TASK/NAME, TASK@ALIAS, or a NAME that is unique.", show_default=False)]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 if TYPE_CHECKING:
-    from training.registry import Registry
+    from training.registry.registry import Registry
 
 T = TypeVar("T")
 
@@ -121,7 +121,7 @@ def headline(metrics: Mapping[str, Any]) -> str:
 def registry(url: str | None) -> "Registry":
     """Return the registry at `url`, by default the one that the server reads."""
     from serving import settings
-    from training.registry import Registry
+    from training.registry.registry import Registry
 
     current = settings.load()
     return Registry(url or current.models.registry, Path(current.home) / "fetched")

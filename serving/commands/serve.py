@@ -27,7 +27,7 @@ def serve(
     """
     chosen = choices(ctx, seed, as_json, quiet)
     from serving import settings
-    from serving.supervisor import Supervisor
+    from serving.runtime.supervisor import Supervisor
 
     given = {"port": port, "host": host, "replicas": replicas}
     server: dict[str, Any] = {name: value for name, value in given.items() if value is not None}

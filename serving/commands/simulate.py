@@ -23,7 +23,7 @@ def simulate(
     Events, sessions (a training table), customers, products, sales and truth as Parquet, and requests.ndjson.
     """
     chosen = choices(ctx, seed, as_json, quiet)
-    from training.datasets import shop
+    from training.datasets.shop import shop
 
     if out.exists() and (not out.is_dir() or any(out.iterdir())):  # before the work, not after it
         raise OutputError(f"{out} exists and is not an empty folder; name one that is empty or does not exist")

@@ -49,7 +49,7 @@ def train(
     from training.models import MODELS
 
     model = MODELS[one_of(task, tuple(MODELS), "task")]
-    from serving.commands import fields
+    from serving.commands import columns as fields
 
     if column_help:
         return fields.described(task)

@@ -1,12 +1,12 @@
 """The questions that can be asked. A new one is a file beside this one and a line in ENGINES."""
 
-from serving.engines.churn import CHURN
-from serving.engines.emotion import EMOTION
+from serving.engines.churn.scorer import CHURN
+from serving.engines.emotion.scorer import EMOTION
 from serving.engines.engine import Engine, Scorer
-from serving.engines.journey import JOURNEY
-from serving.engines.pricing import PRICING
-from serving.engines.purchase import PURCHASE
-from serving.engines.value import VALUE
+from serving.engines.journey.scorer import JOURNEY
+from serving.engines.pricing.scorer import PRICING
+from serving.engines.purchase.scorer import PURCHASE
+from serving.engines.value.scorer import VALUE
 
 __all__ = ["ENGINES", "Engine", "Scorer", "named"]
 

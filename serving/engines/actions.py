@@ -10,9 +10,9 @@ from typing import Annotated, Literal
 import msgspec
 import numpy as np
 from msgspec import Meta
-from numpy.typing import NDArray
 
-from kernels import rules
+from kernels.decisions import rules
+from kernels.types import F32, F64, Bool
 from serving.engines.types import ActionCode, RecommendedAction
 from serving.errors import SettingsError
 from training.features import Feature
@@ -57,13 +57,13 @@ class Rules:
         self._high = np.array([high for _, _, high in conditions], np.float64)
         self._starts = np.cumsum([0, *(len(rule.when) for rule in self._rules)])
 
-    def fired(self, X: NDArray[np.float32], probability: NDArray[np.float64]) -> NDArray[np.bool_]:
+    def fired(self, X: F32, probability: F64) -> Bool:
         """Return bool [n, rules]: which rules fire in each row of X float32 [n, features] and probability float64 [n]."""
         out = np.empty((X.shape[0], len(self._rules)), np.bool_)
         rules.fired(X, probability, self._facts, self._low, self._high, self._starts, out)
         return out
 
-    def rows(self, fired: NDArray[np.bool_]) -> list[list[RecommendedAction]]:
+    def rows(self, fired: Bool) -> list[list[RecommendedAction]]:
         """Return the recommended actions of each row, by priority."""
         return [list(compress(self._actions, row)) for row in fired.tolist()]
 

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 from numpy.typing import NDArray
 
-from kernels.parts import Parts
+from kernels.arrays import Parts
 from serving.engines.lookup import Lookup
-from serving.engines.memory import Memory
+from serving.engines.session_memory import Memory
 from serving.errors import RevenueEngineError
 from serving.settings import Settings
 
 if TYPE_CHECKING:
-    from training.bundle import Bundle
+    from training.registry.bundle import Bundle
 
 
 class Scorer(Protocol):

@@ -4,8 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
+from kernels.types import F64
 
 
 class Stored(NamedTuple):
@@ -13,7 +12,7 @@ class Stored(NamedTuple):
 
     version: str
     as_of_s: float
-    vector: NDArray[np.float64]
+    vector: F64
 
 
 @dataclass(frozen=True, slots=True)

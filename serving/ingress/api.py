@@ -12,22 +12,23 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving.engines import Engine
 from serving.errors import MethodNotAllowedError, NotFoundError, RevenueEngineError
-from serving.ingress import body, docs, hot, openapi
-from serving.ingress.answer import respond
+from serving.ingress import docs, openapi
 from serving.ingress.endpoint import Endpoint, Question
-from serving.ingress.gate import Gate
 from serving.ingress.health import Health, refusal, release
-from serving.ingress.relay import Relay
-from serving.ingress.shedding import Shedder
-from serving.ingress.state import Draining, State
-from serving.metrics import Metrics
+from serving.ingress.http import body, routes
+from serving.ingress.http.lifecycle import Draining, State
+from serving.ingress.http.response import respond
+from serving.ingress.overload.reader import Gate
+from serving.ingress.overload.shedder import Shedder
+from serving.ingress.pool_client import Relay
+from serving.metrics.collect import Metrics
 from serving.settings import Server, Settings
 
 
 class Scoring:
     """One hot route as an ASGI application."""
 
-    def __init__(self, route: hot.Route, limit: int) -> None:
+    def __init__(self, route: routes.Route, limit: int) -> None:
         self._route = route
         self._limit = limit
 
@@ -41,7 +42,7 @@ class Scoring:
         except RevenueEngineError as error:
             answer = self._route.refuse(headers, error).closing()
         else:
-            answer = await hot.ask(self._route.begin, headers, content)
+            answer = await routes.ask(self._route.begin, headers, content)
         await respond(answer, send)
 
 
@@ -82,15 +83,15 @@ class App(FastAPI):
         own = [endpoint for endpoint in endpoints.values() if isinstance(endpoint, Endpoint)]
         asked = {endpoint.question.engine.route.encode("ascii"): endpoint for endpoint in own}
         gate = Gate(Shedder(asked, server.default_timeout_ms, server.max_body_bytes))
-        self.hot = hot.Hot({}, state, server.max_connections, server.max_body_bytes, gate=gate)
+        self.hot = routes.Hot({}, state, server.max_connections, server.max_body_bytes, gate=gate)
         self._server = server
         self._engines: list[Engine] = [endpoint.question.engine for endpoint in endpoints.values()]
         self._scoring: dict[str, ASGIApp] = {}
         for endpoint in endpoints.values():
-            self.add_hot(endpoint.question.engine.route, hot.Route(endpoint.begin, endpoint.refuse))
+            self.add_hot(endpoint.question.engine.route, routes.Route(endpoint.begin, endpoint.refuse))
         self._outermost = Draining(Shortcut(super().__call__, self._scoring), state, server.max_connections)
 
-    def add_hot(self, path: str, route: hot.Route) -> None:
+    def add_hot(self, path: str, route: routes.Route) -> None:
         """Have POST to `path` answered by `route`: a plain ASCII path, without parameters."""
         scoring = Scoring(route, self._server.max_body_bytes)
         self.hot.routes[path.encode("ascii")] = route

@@ -7,17 +7,18 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from serving.batcher import NORMAL
 from serving.engines import Engine
 from serving.errors import OverloadedError, TooLargeError
-from serving.ingress import hot, problems
-from serving.ingress.answer import Answer
-from serving.ingress.headers import Headers, fresh, priority, require_json, states_timeout, timeout_ms
-from serving.ingress.headers import request_id as identity
-from serving.ingress.validation import REFUSED, Decoder, is_list
-from serving.metrics import Metrics
-from serving.outcome import outcome
-from serving.service import Asked, Cancel, Done
+from serving.ingress import problems
+from serving.ingress.decoding.decoder import REFUSED, Decoder, is_list
+from serving.ingress.http import routes
+from serving.ingress.http.headers import Headers, fresh, priority, require_json, states_timeout, timeout_ms
+from serving.ingress.http.headers import request_id as identity
+from serving.ingress.http.response import Answer
+from serving.metrics.collect import Metrics
+from serving.scoring.batcher import NORMAL
+from serving.scoring.futures import outcome
+from serving.scoring.question import Asked, Cancel, Done
 from serving.settings import Server
 
 T = TypeVar("T")
@@ -38,7 +39,7 @@ _HEAD = (
 
 
 class Question(Protocol):
-    """The seam to serving.service.Question."""
+    """The seam to serving.scoring.question.Question."""
 
     @property
     def engine(self) -> Engine:
@@ -144,7 +145,7 @@ class Endpoint:
 
     def answer(self, headers: Headers, body: bytes) -> "asyncio.Future[Answer]":
         """Return the response to come. `headers` have names in lower case."""
-        return hot.ask(self.begin, headers, body)
+        return routes.ask(self.begin, headers, body)
 
     @property
     def pressed(self) -> bool:

@@ -11,12 +11,12 @@ from starlette.routing import Route
 
 from serving.errors import NotFoundError, NotReadyError, RevenueEngineError
 from serving.ingress import problems
-from serving.ingress.answer import response
 from serving.ingress.endpoint import Endpoint
-from serving.ingress.headers import request_id
-from serving.ingress.relay import Relay
-from serving.ingress.state import State
-from serving.metrics import Metrics
+from serving.ingress.http.headers import request_id
+from serving.ingress.http.lifecycle import State
+from serving.ingress.http.response import response
+from serving.ingress.pool_client import Relay
+from serving.metrics.collect import Metrics
 
 _encode = msgspec.json.Encoder().encode
 _UNCACHED = {"Cache-Control": "no-store"}

@@ -7,7 +7,7 @@ import msgspec
 
 from serving.engines import Engine
 from serving.errors import RevenueEngineError
-from serving.ingress.headers import MAX_TIMEOUT_MS, TIMEOUT
+from serving.ingress.http.headers import MAX_TIMEOUT_MS, TIMEOUT
 from serving.ingress.problems import KINDS, MEDIA_TYPE, Kind, Problem
 from serving.settings import Server
 

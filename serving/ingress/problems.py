@@ -24,7 +24,7 @@ from serving.errors import (
     TooLargeError,
     UnsupportedMediaTypeError,
 )
-from serving.ingress.answer import Answer
+from serving.ingress.http.response import Answer
 
 log = logging.getLogger(__name__)
 

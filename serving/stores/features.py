@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 import msgspec
 import numpy as np
 import xxhash
-from numpy.typing import NDArray
 from redis import Redis, RedisError
 
+from kernels.types import F64
 from serving.engines.lookup import Lookup, Stored
 from serving.errors import StoreUnavailableError
 from serving.stores.link import Link
@@ -82,7 +82,7 @@ class Publisher:
         self._redis = Redis.from_url(url, socket_timeout=_PATIENCE_S, socket_connect_timeout=_PATIENCE_S)
         self._keep_ms = int(keep_s * 1000)
 
-    def put(self, lookup: Lookup, version: str, entities: Sequence[str], as_of_s: Sequence[float], vectors: NDArray[np.float64]) -> None:
+    def put(self, lookup: Lookup, version: str, entities: Sequence[str], as_of_s: Sequence[float], vectors: F64) -> None:
         """Store the vectors float64 [n, features]. Raises StoreUnavailableError when Redis does not take them."""
         names = _hash(lookup)
         rows = np.ascontiguousarray(vectors, "<f8")

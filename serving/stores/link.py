@@ -14,7 +14,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from serving.errors import SettingsError, StoreUnavailableError
-from serving.outcome import tell
+from serving.scoring.futures import tell
 from serving.stores.breaker import Breaker
 
 PATIENCE_S = 1.0  # for what no request waits for: writes, and a probe that must connect first

@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from serving.engines.memory import Memory
+from serving.engines.session_memory import Memory
 from serving.errors import StoreUnavailableError
-from serving.outcome import tell
+from serving.scoring.futures import tell
 from serving.stores.link import PATIENCE_S, Link
 
 _NAMESPACE = b"revenue-engine:sessions:1:"

@@ -1,7 +1,7 @@
 """Made-up results, as the benchmarks store them, for the tests of what is made from them."""
 
 
-def contestant(label, rate, question="model", items=1, sweep=True):
+def peer(label, rate, question="model", items=1, sweep=True):
     spread = {"median": rate, "lowest": rate - 10, "highest": rate + 10}
     runs = [
         {"offered": share * rate, "p50_ms": share, "p99_ms": 4 * share, "p999_ms": 9 * share, "errors": {}, "requests": 9}
@@ -30,17 +30,17 @@ def about(name):
     }
 
 
-def contest():
-    ours = contestant("ours & theirs", 1234.4, "endpoint")
+def comparison():
+    ours = peer("ours & theirs", 1234.4, "endpoint")
     ours["one_connection"]["stages"] = {"parse": {"mean_ms": 0.05, "p50_ms": 0.04}, "model": {"mean_ms": 0.45, "p50_ms": 0.44}}
     return {
-        **about("contest"),
+        **about("comparison"),
         "workload": {"interactions": 20, "connections": 32, "seconds": 5.0, "repeats": 3, "trees": 200, "depth": 6, "features": 17},
         "ratios": {"ours": {"times_the_rate_of": {"other": 8.23}, "share_of_the_p50_of": {"other": 0.5}}},
-        "contestants": {
+        "peers": {
             "ours": ours,
-            "ours_batch": contestant("in batches", 40.0, "endpoint", items=100, sweep=False),
-            "other": contestant("another", 150.0),
+            "ours_batch": peer("in batches", 40.0, "endpoint", items=100, sweep=False),
+            "other": peer("another", 150.0),
             "gone": {"label": "a third", "failed": "it would not start\nat all"},
         },
     }

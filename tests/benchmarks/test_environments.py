@@ -1,4 +1,4 @@
-"""The environments of the contestants: pinned, made once, and none where pip fails."""
+"""The environments of the peers: pinned, made once, and none where pip fails."""
 
 import re
 import subprocess
@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import environments
 
-PINNED = sorted(environments.CONTESTANTS.glob("constraints-*.txt"))
+PINNED = sorted(environments.PEERS.glob("constraints-*.txt"))
 
 
 @pytest.mark.parametrize("file", PINNED, ids=lambda file: file.stem)
@@ -23,9 +23,7 @@ def test_every_requirement_is_pinned():
     wanted = environments.requirements_of()
     assert {file.stem.removeprefix("constraints-") for file in PINNED} == set(wanted)
     for name, requirements in wanted.items():
-        pinned = {
-            _plain(line.partition("==")[0]) for line in (environments.CONTESTANTS / f"constraints-{name}.txt").read_text().splitlines()
-        }
+        pinned = {_plain(line.partition("==")[0]) for line in (environments.PEERS / f"constraints-{name}.txt").read_text().splitlines()}
         missing = [each for each in requirements if _plain(re.split(r"[\[<>=~!]", each)[0]) not in pinned]
         assert missing == [], name
 
@@ -53,7 +51,7 @@ def _no_index(monkeypatch):
 
 
 def test_an_environment_is_made_once_and_again_when_its_pins_change(tmp_path, monkeypatch):
-    monkeypatch.setattr(environments, "CONTESTANTS", tmp_path)
+    monkeypatch.setattr(environments, "PEERS", tmp_path)
     (tmp_path / "constraints-toy.txt").write_text("toy==1.0\n")
     wanted = (str(_wheel(tmp_path, "1.0")),)
     python = environments.python("toy", wanted, tmp_path / "made")
@@ -69,7 +67,7 @@ def test_an_environment_is_made_once_and_again_when_its_pins_change(tmp_path, mo
 
 
 def test_what_cannot_be_installed_is_said_in_one_line_and_not_tried_again(tmp_path, monkeypatch):
-    monkeypatch.setattr(environments, "CONTESTANTS", tmp_path)
+    monkeypatch.setattr(environments, "PEERS", tmp_path)
     (tmp_path / "constraints-toy.txt").write_text("toy==3.0\n")
     wanted = (str(_wheel(tmp_path, "1.0")),)
     with pytest.raises(environments.NotInstalledError, match=r"^toy could not be installed: ERROR: [^\n]+$") as first:

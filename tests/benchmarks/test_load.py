@@ -20,7 +20,7 @@ from benchmarks.arrivals import poisson
 from benchmarks.generator import Load
 from benchmarks.plan import Plan
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 BODIES = [json.dumps({"number": number}).encode() for number in range(4)]
 ANSWERS = [0.25, 0.5, 1e-07, 1.0]
 EXPECTED = [(number,) for number in ANSWERS]

@@ -13,7 +13,15 @@ from tests.benchmarks import stored
 SVG = "{http://www.w3.org/2000/svg}"
 MOST_BYTES = 40_000
 SHOWN = {
-    "contest": ("ours & theirs (whole endpoint)", "in batches (whole endpoint)", "another (bare model)", "1,234", "4,000", "parse", "450"),
+    "comparison": (
+        "ours & theirs (whole endpoint)",
+        "in batches (whole endpoint)",
+        "another (bare model)",
+        "1,234",
+        "4,000",
+        "parse",
+        "450",
+    ),
     "latency": ("ours & theirs", "another", "10 ms", "ours & theirs, p50", "milliseconds"),
     "overload": ("good: right, in time", "refused with Retry-After", "share of the peak"),
     "kernel_rates": ("revenue-engine", "XGBoost 9", "rows at a time", "1,000"),
@@ -36,7 +44,7 @@ def test_a_plot_is_light_xml_that_names_what_it_shows(name):
 
 
 def test_the_bars_are_as_long_as_the_rates_and_the_highest_comes_first():
-    bars = ET.fromstring(drawn("contest")).findall(f"{SVG}rect")[1:4]
+    bars = ET.fromstring(drawn("comparison")).findall(f"{SVG}rect")[1:4]
     batch, ours, other = (float(bar.get("width")) for bar in bars)
     assert batch / ours == pytest.approx(4000 / 1234.4, rel=0.01)
     assert ours / other == pytest.approx(1234.4 / 150, rel=0.02)

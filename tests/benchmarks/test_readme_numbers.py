@@ -12,7 +12,7 @@ from tests.benchmarks import stored
 NAME = "overload"
 BEGIN, END = f"<!-- {NAME}:begin -->", f"<!-- {NAME}:end -->"
 SHOWN = {
-    "contest": (
+    "comparison": (
         "| ours & theirs | the whole purchase endpoint | **1,234** (1,224 to 1,244)",
         "| in batches | the whole purchase endpoint | **4,000** (3,000 to 5,000)",
         "8.2 times another",
@@ -60,7 +60,7 @@ def test_every_result_in_the_repository_says_where_and_of_what_it_was_made():
 
 
 def test_the_stages_and_the_rest_add_up_to_the_round_trip():
-    told = stages(stored.contest())
+    told = stages(stored.comparison())
     assert [stage.name for stage in told][:2] == ["parse", "model"]
     assert sum(stage.mean_us for stage in told) == pytest.approx(1000)
 

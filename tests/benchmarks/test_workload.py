@@ -1,11 +1,11 @@
-"""What the contestants are asked."""
+"""What the peers are asked."""
 
 import numpy as np
 import pytest
 
-from benchmarks.contest import batches, highest, holds
+from benchmarks.comparison import batches, highest, holds
 from benchmarks.workload import INTERACTIONS, grown, matrix, twenty
-from kernels import trees
+from kernels.trees import ensemble
 
 
 def test_requests_have_exactly_twenty_interactions_and_short_sessions_are_left_out():
@@ -16,7 +16,7 @@ def test_requests_have_exactly_twenty_interactions_and_short_sessions_are_left_o
 
 
 def test_the_bare_model_has_as_many_trees_as_asked_and_they_are_as_good_as_complete():
-    found = trees.read(grown(5, 4, 6))
+    found = ensemble.read(grown(5, 4, 6))
     leaves = (found.feature < 0).sum()
     assert (len(found.roots) - 1, found.columns) == (5, 6)
     assert leaves >= 0.9 * 5 * 2**4

@@ -4,7 +4,7 @@ from typing import Protocol
 
 import pytest
 
-from serving.answers import Entry
+from serving.scoring.cache.lru import Entry
 
 NOW = 1_795_000_000.25
 

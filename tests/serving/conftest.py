@@ -3,10 +3,11 @@
 import pytest
 
 from tests import customers, journeys
-from training import bundle as bundles
-from training.datasets import buyers, shop
+from training.datasets import buyers
+from training.datasets.shop import shop
 from training.models import MODELS
-from training.registry import Registry
+from training.registry import bundle as bundles
+from training.registry.registry import Registry
 
 SESSIONS = 2_000
 CUSTOMERS = 600

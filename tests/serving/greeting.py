@@ -12,14 +12,14 @@ import msgspec
 from msgspec import Meta, Struct
 
 from serving import settings as configuration
-from serving.cache import Cache, Memory
 from serving.engines import Engine
 from serving.errors import FieldProblem, InvalidRequestError, TooLargeError
 from serving.ingress.api import App, build
 from serving.ingress.endpoint import Endpoint
-from serving.ingress.state import State
-from serving.metrics import Metrics
-from serving.service import Asked, Cancel, Done, Question
+from serving.ingress.http.lifecycle import State
+from serving.metrics.collect import Metrics
+from serving.scoring.cache.cache import Cache, Memory
+from serving.scoring.question import Asked, Cancel, Done, Question
 from serving.settings import Settings
 
 ROUTE = "/v1/greeting"

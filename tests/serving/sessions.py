@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
+from kernels.types import F32, F64
 from serving.engines import actions
-from serving.engines.purchase import PurchasePredictionRequest, PurchasePredictionResponse, PurchaseScorer, check
+from serving.engines.purchase.scorer import PurchasePredictionRequest, PurchasePredictionResponse, PurchaseScorer, check
 from serving.settings import CONFIGS
 from training.features import FEATURES, NAMES, Vocabulary
 
@@ -30,9 +30,9 @@ VOCABULARY = Vocabulary.learn(
 
 
 class Scores(NamedTuple):
-    margin: NDArray[np.float64]
-    probability: NDArray[np.float64]
-    confidence: NDArray[np.float64]
+    margin: F64
+    probability: F64
+    confidence: F64
 
 
 class LinearModel:
@@ -47,20 +47,20 @@ class LinearModel:
     currency = "EUR"
     bias = -1.25
 
-    def __init__(self, weights: NDArray[np.float64] | None = None) -> None:
+    def __init__(self, weights: F64 | None = None) -> None:
         self.weights = np.sin(np.arange(len(NAMES)) + 1.0) * 0.01 if weights is None else weights
-        self.explained: list[NDArray[np.float32]] = []
+        self.explained: list[F32] = []
 
-    def score(self, X: NDArray[np.float32]) -> Scores:
+    def score(self, X: F32) -> Scores:
         margin = np.array([math.fsum(row) for row in self._shares(X)]) + self.bias
         probability = 1 / (1 + np.exp(-margin))
         return Scores(margin, probability, 1 - probability / 2)
 
-    def factors(self, X: NDArray[np.float32]) -> tuple[NDArray[np.float64], float]:
+    def factors(self, X: F32) -> tuple[F64, float]:
         self.explained.append(X.copy())
         return self._shares(X), self.bias
 
-    def _shares(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
+    def _shares(self, X: F32) -> F64:
         return np.nan_to_num(X.astype(np.float64)) * self.weights
 
 

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from serving import cli
-from training.datasets import shop
+from training.datasets.shop import shop
 from training.models import MODELS
 
 ROOT = Path(__file__).resolve().parents[2]

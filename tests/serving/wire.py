@@ -12,12 +12,12 @@ import uvicorn
 import uvloop
 from uvicorn.server import ServerState
 
-from serving.ingress.answer import Answer
-from serving.ingress.headers import Headers
-from serving.ingress.hot import Hot, Reply, Route
-from serving.ingress.listener import Listener
-from serving.ingress.protocol import Protocol
-from serving.ingress.state import State
+from serving.ingress.http.headers import Headers
+from serving.ingress.http.lifecycle import State
+from serving.ingress.http.listener import Listener
+from serving.ingress.http.protocol import Protocol
+from serving.ingress.http.response import Answer
+from serving.ingress.http.routes import Hot, Reply, Route
 
 T = TypeVar("T")
 PATH = b"/hot"

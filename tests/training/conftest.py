@@ -2,7 +2,7 @@
 
 import pytest
 
-from training.datasets import shop
+from training.datasets.shop import shop
 from training.models import MODELS
 
 SESSIONS = 800

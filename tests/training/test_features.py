@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
-from kernels import sessions
+from kernels.sessions import features as sessions
+from kernels.types import F64
 from training import features
 from training.features import EVENT_CODES, FEATURES, INDEX, NAMES, PAGE_CODES, PAGE_KINDS, Events, Vocabulary, category_key
 
@@ -16,7 +16,7 @@ MILLION = 1_000_000
 
 
 @pytest.fixture(scope="module")
-def million() -> tuple[NDArray[np.float64], Events]:
+def million() -> tuple[F64, Events]:
     """Return what is given and the events of a million sessions of none to four events."""
     rng = np.random.default_rng(11)
     offsets = np.concatenate([[0], np.cumsum(rng.integers(0, 5, MILLION))])
@@ -38,7 +38,7 @@ def million() -> tuple[NDArray[np.float64], Events]:
     )
 
 
-def test_a_session_alone_gives_the_same_bits_as_among_a_million(million: tuple[NDArray[np.float64], Events]) -> None:
+def test_a_session_alone_gives_the_same_bits_as_among_a_million(million: tuple[F64, Events]) -> None:
     known, events = million
     together = features.matrix(known, events)
     longest = np.flatnonzero(np.diff(events.offsets) == 4)[:250]

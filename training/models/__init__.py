@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from training.bundle import Bundle
+    from training.registry.bundle import Bundle
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +47,12 @@ class Model:
 
 
 MODELS: Mapping[str, Model] = {
-    "purchase": Model("training.models.purchase_training", "training.session_table"),
-    "pricing": Model("training.models.elasticity", "training.sales_table", options=("effects",)),
-    "value": Model("training.models.value_training", "training.transactions_table", options=("split", "end", "score"), simulated=False),
-    "churn": Model("training.models.churn_training", "training.customer_table", options=("positive", "control"), simulated=False),
-    "journey": Model("training.models.journey_training", "training.journey_table", simulated=False),
+    "purchase": Model("training.models.purchase.train", "training.tables.sessions"),
+    "pricing": Model("training.models.pricing.train", "training.tables.sales", options=("effects",)),
+    "value": Model("training.models.value.train", "training.tables.purchases", options=("split", "end", "score"), simulated=False),
+    "churn": Model("training.models.churn.train", "training.tables.customers", options=("positive", "control"), simulated=False),
+    "journey": Model("training.models.journey.train", "training.tables.journeys", simulated=False),
     "emotion": Model(
-        "training.models.emotion_training", "training.emotion_table", options=("full",), simulated=False, packaged="emotion_head"
+        "training.models.emotion.train", "training.tables.texts", options=("full",), simulated=False, packaged="emotion/default"
     ),
 }

@@ -1,0 +1,1 @@
+"""Counting purchases: how often customers buy again, whether they still do, and what they spend."""

@@ -1,0 +1,1 @@
+"""Decisions: bandit probabilities and rule tables."""

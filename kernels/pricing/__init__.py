@@ -1,0 +1,1 @@
+"""Demand at a price, and the best price on a ladder."""

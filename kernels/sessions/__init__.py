@@ -1,0 +1,1 @@
+"""Sessions: event columns, features and friction."""

@@ -1,0 +1,1 @@
+"""Tree ensembles: margins, SHAP values and objectives of XGBoost models."""

@@ -1,0 +1,190 @@
+"""A tree ensemble as flat arrays: what XGBoost has learned, without XGBoost."""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kernels.compile import on_cpu
+from kernels.trees import ubjson
+from kernels.types import F32, I32, I64, Bool
+
+LEAF = -1
+
+_FIELDS = {
+    "left_children": np.int32,
+    "right_children": np.int32,
+    "split_indices": np.int32,
+    "split_conditions": np.float32,  # a split's threshold, a leaf's margin
+    "default_left": np.uint8,
+    "sum_hessian": np.float32,
+    "split_type": np.uint8,
+}
+_REFUSED: Mapping[str, tuple[Callable[[NDArray[Any]], NDArray[Any]], str]] = {
+    "split_type": (np.asarray, "splits by category: train on numbers, without enable_categorical"),
+    "split_conditions": (np.isnan, "has a threshold or a leaf that is not a number: train again on data without infinities"),
+}
+
+
+class Trees(NamedTuple):
+    """Nodes of all trees, one tree after the other, each breadth first, so that siblings are neighbours and parents come before children.
+
+    roots:        int32 [trees + 1]   tree t's nodes are roots[t] to roots[t + 1]; the first is its root
+    feature:      int32 [nodes]       the split's column, LEAF for a leaf
+    threshold:    float32 [nodes]     a row goes left when its value is less; 0 for a leaf
+    missing_left: bool [nodes]        whether a missing value goes left
+    left:         int32 [nodes]       the left child, the right one is left + 1; a leaf's own index
+    value:        float32 [nodes]     a leaf's margin, 0 for a split
+    cover:        float32 [nodes]     the sum of second derivatives of the training rows that came here
+    group:        int32 [trees]       the class that a tree adds to, 0 where there is one margin
+    base:         float32 [groups]    the margin before the first tree
+    columns:      the number of columns of a row
+    """
+
+    roots: I32
+    feature: I32
+    threshold: F32
+    missing_left: Bool
+    left: I32
+    value: F32
+    cover: F32
+    group: I32
+    base: F32
+    columns: int
+
+
+def read(booster: Any) -> Trees:
+    """Return the trees of an `xgboost.Booster`: gbtree or dart, whose weights are multiplied into the leaves.
+
+    Raises ValueError, with the fix, for what flat arrays do not hold: linear boosters, no trees, splits by category, vectors in leaves.
+    """
+    if not hasattr(booster, "save_raw"):
+        raise ValueError(f"{type(booster).__name__} is not an xgboost.Booster: pass model.get_booster()")
+    document = ubjson.read(bytes(booster.save_raw("ubj")), tables=("trees",))
+    learner = document["learner"]
+    boosted = learner["gradient_booster"]
+    if boosted["name"] not in ("gbtree", "dart"):
+        raise ValueError(f"booster {boosted['name']!r} has no trees: train with booster='gbtree' or 'dart'")
+    model = _model(boosted)
+    nodes = _nodes(model["trees"])
+    roots, order, left = _breadth_first(nodes)
+    nodes = {name: column[order] for name, column in nodes.items()}
+    leaf = nodes["left_children"] == LEAF
+    weights = np.repeat(np.array(boosted.get("weight_drop", np.ones(len(roots) - 1)), np.float32), np.diff(roots))
+    columns = int(learner["learner_model_param"]["num_feature"])
+    return Trees(
+        roots=roots,
+        feature=np.where(leaf, np.int32(LEAF), nodes["split_indices"]),
+        threshold=np.where(leaf, np.float32(0), nodes["split_conditions"]),
+        missing_left=nodes["default_left"].astype(np.bool_),
+        left=left,
+        value=np.where(leaf, nodes["split_conditions"] * weights, np.float32(0)),
+        cover=nodes["sum_hessian"],
+        group=np.array(model["tree_info"], np.int32),
+        base=_base(booster, document, columns),
+        columns=columns,
+    )
+
+
+def objective(booster: Any) -> str:
+    """Return the name of the booster's objective, as `reg:squarederror`."""
+    return str(json.loads(booster.save_config())["learner"]["objective"]["name"])
+
+
+def is_dart(booster: Any) -> bool:
+    """Return whether the booster drops trees."""
+    return bool(json.loads(booster.save_config())["learner"]["gradient_booster"]["name"] == "dart")
+
+
+def _model(boosted: dict[str, Any]) -> dict[str, Any]:
+    """Return the trees' part of a gradient booster: dart wraps a gbtree."""
+    model: dict[str, Any] = boosted.get("gbtree", boosted)["model"]
+    return model
+
+
+def _nodes(trees: ubjson.Table) -> dict[str, NDArray[Any]]:
+    """Return the fields of all nodes, one tree after the other in the booster's own order, and `root`: where each node's tree begins.
+
+    Raises ValueError as `read` does.
+    """
+    if not len(trees):
+        raise ValueError("the booster has no trees: train it for at least one round")
+    if int(trees.row(0)["tree_param"]["size_leaf_vector"]) > 1:  # all of a booster's have them, or none
+        raise ValueError("the trees have vectors in their leaves: train with multi_strategy='one_output_per_tree'")
+    nodes: dict[str, NDArray[Any]] = {}
+    sizes = np.zeros(0, np.int64)
+    for name, dtype in _FIELDS.items():
+        column, lengths = trees.column(name)
+        if sizes.size and not np.array_equal(sizes, lengths):
+            raise ValueError(f"{name} has another number of nodes than {', '.join(nodes)}: the booster contradicts itself, train it again")
+        nodes[name], sizes = column.astype(dtype, copy=False), lengths
+    nodes["root"] = np.repeat(np.cumsum(sizes) - sizes, sizes)
+    for name, (wrong, why) in _REFUSED.items():
+        if (at := wrong(nodes[name])).any():
+            raise ValueError(f"tree {np.searchsorted(np.cumsum(sizes), at.argmax(), side='right')} {why}")
+    return nodes
+
+
+def _breadth_first(nodes: Mapping[str, NDArray[Any]]) -> tuple[I32, I64, I32]:
+    """Return `roots` and `left` of `Trees`, and in between which of the nodes stands where; those that were pruned stand nowhere."""
+    root = nodes["root"]
+    first = np.append(np.flatnonzero(np.diff(root, prepend=-1)), len(root))
+    roots, order, left = np.zeros(len(first), np.int32), np.zeros(len(root), np.int64), np.zeros(len(root), np.int32)
+    if not _walk(first, nodes["left_children"], nodes["right_children"], roots, order, left):
+        raise ValueError("the trees have a node below itself, or children elsewhere: the booster contradicts itself, train it again")
+    return roots, order[: roots[-1]], left[: roots[-1]]
+
+
+@on_cpu
+def _walk(
+    first: I64,
+    lefts: I32,
+    rights: I32,
+    roots: I32,
+    order: I64,
+    left: I32,
+) -> bool:
+    """Write roots, order and left, and return whether each tree is one: no more nodes than it has, no child outside it."""
+    end = 0
+    for tree in range(len(first) - 1):
+        size, begin = first[tree + 1] - first[tree], end
+        roots[tree] = begin
+        order[begin] = first[tree]
+        at, end = begin, begin + 1
+        while at < end:
+            node = order[at]
+            left[at] = at
+            if lefts[node] != LEAF:
+                kids = lefts[node], rights[node]
+                if end + 2 > begin + size or min(kids) < 0 or max(kids) >= size:
+                    return False
+                left[at] = end
+                for kid in kids:
+                    order[end] = first[tree] + kid
+                    end += 1
+            at += 1
+    roots[-1] = end
+    return True
+
+
+def _base(booster: Any, document: dict[str, Any], columns: int) -> F32:
+    """Return the margin before the first tree: what the same booster answers with one tree, of one leaf, of 0.
+
+    The document states it in the space of predictions; how that becomes a margin is each objective's and each version's own affair.
+    """
+    boosted = document["learner"]["gradient_booster"]
+    model = _model(boosted)
+    first = model["trees"].row(0)
+    stump = {name: field[:1] if isinstance(field, list | np.ndarray) else field for name, field in first.items()}
+    stump |= {"left_children": [LEAF], "right_children": [LEAF], "split_conditions": [0.0]}
+    stump["tree_param"] = first["tree_param"] | {"num_nodes": "1", "num_deleted": "0"}
+    model |= {"trees": [stump], "tree_info": [0], "iteration_indptr": [0, 1]}
+    model["gbtree_model_param"] |= {"num_trees": "1", "num_parallel_tree": "1"}
+    if "weight_drop" in boosted:
+        boosted["weight_drop"] = [1.0]
+    bare = type(booster)({"nthread": 1})
+    bare.load_model(bytearray(json.dumps(document, default=np.ndarray.tolist).encode()))
+    margins = bare.inplace_predict(np.zeros((1, columns), np.float32), predict_type="margin", validate_features=False)
+    return np.asarray(margins, np.float32).reshape(-1)

@@ -1,0 +1,220 @@
+"""An XGBoost model without XGBoost: the same margins, bit for bit, in microseconds."""
+
+import time
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from kernels.arrays import Parts, put_together, taken_apart
+from kernels.trees import heap_walk, node_walk
+from kernels.trees.ensemble import LEAF, Trees, is_dart, objective, read
+from kernels.trees.heap_walk import Heap
+from kernels.trees.node_walk import Links
+from kernels.trees.objectives import RESPONSES
+from kernels.types import F32
+
+FLOAT32 = np.dtype(np.float32)
+FEW = 16  # rows that are taken one at a time, until `tune` has measured
+WAYS = {"row": 1 << 40, "block": 1}  # the number of rows below which they are taken one at a time
+CHECKED_VALUES = 1 << 20
+SPECIAL = np.array([np.nan, np.nan, np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -3e38, 3e38], np.float32)
+
+
+class Timing(NamedTuple):
+    """What a call with so many rows takes: the faster way of `row` (one at a time) and `block`, or `walk` for deep trees."""
+
+    rows: int
+    way: str
+    us_per_row: float
+
+
+class Layouts(NamedTuple):
+    """Trees as they are walked, and as blocks of rows take them, where that can be."""
+
+    links: Links
+    heap: Heap | None
+
+
+class Forest:
+    """The trees of a booster in the layouts that are fast: single rows, blocks of rows, CUDA. Margins are XGBoost's own, bit for bit.
+
+    A row's answer does not depend on the rows beside it. Threads may share a forest: it changes in `tune` alone.
+    """
+
+    def __init__(self, trees: Trees, objective: str = "reg:squarederror", layouts: Layouts | None = None) -> None:
+        """`layouts`: those of these trees, where they are there already."""
+        if objective not in RESPONSES:
+            raise ValueError(f"objective {objective!r} has no known response: train with one of {', '.join(RESPONSES)}")
+        self.trees = trees
+        self.objective = objective
+        self.columns = trees.columns
+        self.groups = len(trees.base)
+        self.few = FEW
+        self._links, self._heap = layouts or Layouts(node_walk.links(trees), heap_walk.heap(trees))
+        self._response = RESPONSES[objective]
+
+    @classmethod
+    def from_booster(cls, booster: Any) -> "Forest":
+        """Return the forest of an `xgboost.Booster`, gbtree or dart, all its rounds, after comparing it with the booster on generated rows.
+
+        Raises ValueError, with the fix, for what is not supported (see `trees.read` and RESPONSES) and for answers that are not equal.
+        """
+        forest = cls(read(booster), objective(booster))
+        forest.check(booster)
+        return forest
+
+    def parts(self) -> Parts:
+        """Return the forest as arrays, for `of_parts`."""
+        wholes = {"trees": self.trees, "links": self._links, **({} if self._heap is None else {"heap": self._heap})}
+        arrays = {name: array for key, whole in wholes.items() for name, array in taken_apart(key, whole).items()}
+        return {**arrays, "objective": np.frombuffer(self.objective.encode(), np.uint8)}
+
+    @classmethod
+    def of_parts(cls, parts: Parts) -> "Forest":
+        """Return the forest that `parts` are of: nothing is laid out or checked again."""
+        heap = put_together("heap", Heap, parts) if "heap.nodes" in parts else None
+        layouts = Layouts(put_together("links", Links, parts), heap)
+        return cls(put_together("trees", Trees, parts), parts["objective"].tobytes().decode(), layouts)
+
+    def margin(self, X: ArrayLike) -> F32:
+        """Return the margins, float32 [rows] or [rows, groups], of X, float32 [rows, columns], NaN missing.
+
+        Other numbers and layouts are converted first. Raises ValueError for what is not rows of `columns` numbers.
+        """
+        flat = self._flat(self._rows(X), self.few)
+        return flat if self.groups == 1 else flat.reshape(-1, self.groups)
+
+    def predict(self, X: ArrayLike) -> F32:
+        """Return what `Booster.predict` does, within 1 ulp: probabilities, expected values, classes; X and errors as in `margin`."""
+        return self._response(self.margin(X))
+
+    def margin_cuda(self, X: Any) -> Any:
+        """Return the margins as `margin` does, computed on CUDA: a host array for a host array, a device array for a device array.
+
+        The forest is copied to the device at the first call and stays there. A device array must be float32 [rows, columns].
+        """
+        from kernels import cuda
+
+        rows = self._rows(X) if isinstance(X, np.ndarray) else X
+        if rows.dtype != FLOAT32 or len(rows.shape) != 2 or rows.shape[1] != self.columns:
+            raise ValueError(f"X is {rows.dtype} {tuple(rows.shape)} on the device: pass float32 [rows, {self.columns}]")
+        out = cuda.empty_beside(rows, rows.shape[0] * self.groups)
+        node_walk.margins_cuda(rows.shape[0], rows, *self._on_device, out)
+        return out if self.groups == 1 else out.reshape(rows.shape[0], self.groups)
+
+    def tune(self, sizes: Sequence[int] = (1, 4, 8, 12, 16, 24, 32, 64, 128, 256), repeats: int = 20) -> list[Timing]:
+        """Return what each batch size takes on this machine, and let `margin` choose by it from now on. Takes some tens of milliseconds."""
+        if self._heap is None:
+            return [Timing(size, "walk", self._us(size, FEW, repeats) / size) for size in sizes]
+        timings = [self._fastest(size, repeats) for size in sizes]
+        self.few = max((timing.rows + 1 for timing in timings if timing.way == "row"), default=1)
+        return timings
+
+    def tune_like(self, other: "Forest") -> bool:
+        """Take over what `other` has measured if it is of the same shape, for which alone that holds; return whether it is."""
+        alike = self._shape == other._shape
+        if alike:
+            self.few = other.few
+        return alike
+
+    @property
+    def _shape(self) -> tuple[Any, ...]:
+        """What decides how long a row takes: the numbers of columns, groups, trees and nodes, as padded."""
+        return self.columns, self.groups, len(self.trees.roots), None if self._heap is None else self._heap.nodes.shape
+
+    def check(self, booster: Any) -> None:
+        """Raise ValueError unless every layout gives the booster's margins on generated rows, and `predict` its answers within 1 ulp."""
+        rows = probes(self.trees, 1 + min(1000, CHECKED_VALUES // self.columns), infinite=not is_dart(booster))
+        margins, answers = _expected(booster, rows)
+        for way, few in WAYS.items():
+            _demand_equal(f"margin ({way})", self._flat(rows, few), margins, ulps=0)
+        walked = np.empty(margins.size, FLOAT32)
+        node_walk.margins(rows, *self._links, walked)
+        _demand_equal("margin (walk)", walked, margins, ulps=0)
+        _demand_equal("prediction", self.predict(rows), answers, ulps=1)
+
+    @cached_property
+    def _on_device(self) -> tuple[Any, ...]:
+        from kernels import cuda
+
+        return cuda.on_device(self._links)
+
+    def _rows(self, X: ArrayLike) -> F32:
+        """Return X as the kernels are compiled for: any other layout would have them compiled again, in the middle of a request."""
+        rows = X if isinstance(X, np.ndarray) and X.dtype == FLOAT32 and X.flags.carray else _converted(X)
+        if rows.ndim != 2 or rows.shape[1] != self.columns:
+            raise ValueError(f"X has shape {rows.shape}: pass [rows, {self.columns}], one column for each of the model's")
+        return rows
+
+    def _flat(self, rows: F32, few: int) -> F32:
+        """Return the margins of rows, float32 [rows * groups], fewer than `few` rows one at a time."""
+        out = np.empty(rows.shape[0] * self.groups, FLOAT32)
+        if self._heap is None:
+            node_walk.margins(rows, *self._links, out)
+        else:
+            heap_walk.margins(rows, *self._heap, few, out)
+        return out
+
+    def _fastest(self, size: int, repeats: int) -> Timing:
+        us, way = min((self._us(size, few, repeats), way) for way, few in WAYS.items())
+        return Timing(size, way, us / size)
+
+    def _us(self, size: int, few: int, repeats: int) -> float:
+        """Return the least microseconds that a call of `size` rows took."""
+        rows = probes(self.trees, size)
+        times = []
+        for _ in range(repeats):
+            start = time.perf_counter_ns()
+            self._flat(rows, few)
+            times.append(time.perf_counter_ns() - start)
+        return min(times) / 1000
+
+
+def probes(trees: Trees, rows: int, infinite: bool = True) -> F32:
+    """Return rows that tell trees apart, float32 [rows, columns]: at thresholds, next to them, missing, huge, infinite; always the same."""
+    random = np.random.default_rng(rows)
+    special = random.choice(SPECIAL if infinite else SPECIAL[np.isfinite(SPECIAL) | np.isnan(SPECIAL)], (rows, trees.columns))
+    for column in np.unique(trees.feature[trees.feature != LEAF]):
+        at = random.choice(trees.threshold[trees.feature == column], rows)
+        with np.errstate(over="ignore"):
+            near = np.choose(random.integers(0, 3, rows), [at, np.nextafter(at, -np.inf), np.nextafter(at, np.inf)])
+        special[:, column] = np.where(random.random(rows) < 0.7, near, special[:, column])
+    if not infinite:
+        special[np.isinf(special)] = np.nan
+    return special
+
+
+def _converted(X: ArrayLike) -> F32:
+    """Return X as float32, in rows, writeable."""
+    try:
+        with np.errstate(over="ignore"):
+            return np.require(X, FLOAT32, ["C", "A", "W"])
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"X is not an array of numbers ({error}): pass float32 [rows, columns], NaN where a value is missing") from None
+
+
+def _expected(booster: Any, rows: F32) -> tuple[F32, F32]:
+    """Return the booster's own margins and answers, flat; dart's from `predict`: its `inplace_predict` rounds in another order."""
+    if not is_dart(booster):
+        margins, answers = (booster.inplace_predict(rows, predict_type=kind, validate_features=False) for kind in ("margin", "value"))
+    else:
+        from xgboost import DMatrix
+
+        matrix = DMatrix(rows)
+        margins, answers = (booster.predict(matrix, output_margin=bare, validate_features=False) for bare in (True, False))
+    return margins.astype(FLOAT32).ravel(), answers.astype(FLOAT32).ravel()
+
+
+def _demand_equal(what: str, ours: F32, theirs: F32, ulps: int) -> None:
+    ours = ours.ravel()
+    with np.errstate(invalid="ignore"):
+        near = np.abs(ours - theirs) <= ulps * np.spacing(np.abs(theirs))
+    if (wrong := np.flatnonzero(~(near | (ours == theirs)))).size:
+        one = wrong[0]
+        raise ValueError(
+            f"{what} of generated row {one} is {ours[one]!r}, XGBoost's is {theirs[one]!r}, {wrong.size} of {ours.size} differ: "
+            "serve this model with XGBoost itself, and report it"
+        )

@@ -1,0 +1,1 @@
+"""Batch jobs: tables and files scored by the engines that answer requests."""

@@ -1,0 +1,46 @@
+"""Contributions of features to a margin, as the few factors that a response lists."""
+
+from collections.abc import Mapping, Sequence
+from itertools import compress, pairwise
+
+import numpy as np
+
+from kernels.trees.top_factors import REST, shortlist
+from kernels.types import F32, F64
+from serving.engines.types import PredictionFactor
+
+OTHER = "otherFeatures"
+
+
+class FactorList:
+    """Names, units and category values of a model's columns, and the one way to list what moved a score."""
+
+    def __init__(self, names: Sequence[str], units: Sequence[str], labels: Mapping[str, Mapping[float, str]]) -> None:
+        """`labels[feature][code]`: the category value behind a code in the matrix."""
+        assert REST == -1, "the rest is named by the last of the names"
+        self._names, self._units = (*names, OTHER), (*units, "")
+        self._labels = (*(labels.get(name) for name in names), None)
+
+    def rows(self, X: F32, shares: F64, most: Sequence[int], totals: F64) -> list[list[PredictionFactor]]:
+        """Return for each row its `most[row]` largest contributions, largest first, and the sum of the others as the last one.
+
+        X, shares: [rows, features]; totals: margin less bias, which stands for all of them where most is 0 and no share is known.
+        A contribution of exactly zero is not listed.
+        """
+        ends, columns, values, parts = shortlist(X, shares, np.array(most, np.int64), totals)
+        names, units, labels = self._names, self._units, self._labels
+        listed = [
+            PredictionFactor(
+                name=names[column],
+                value=None if value != value else value if (texts := labels[column]) is None else texts.get(value),
+                unit=units[column],
+                contribution=part,
+                direction="raises" if part >= 0 else "lowers",
+            )
+            for column, value, part in zip(columns.tolist(), values.tolist(), parts.tolist(), strict=True)
+        ]
+        return [listed[begin:end] for begin, end in pairwise([0, *ends.tolist()])]
+
+    def missing(self, X: F32) -> list[list[str]]:
+        """Return for each row of X the names of the features that are NaN."""
+        return [list(compress(self._names, row)) for row in np.isnan(X).tolist()]

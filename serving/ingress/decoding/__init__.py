@@ -1,0 +1,1 @@
+"""Request bodies: from JSON to typed columns, with the path of every wrong field."""

@@ -1,0 +1,178 @@
+"""From bytes to an engine's request: fast when the body is right, thorough when it is not."""
+
+import json
+import operator
+from collections import Counter
+from collections.abc import Callable
+from typing import Annotated, Any, Generic, NamedTuple, TypeVar
+
+import msgspec
+from msgspec import Meta
+from msgspec.structs import force_setattr
+
+from serving.errors import InvalidRequestError, NotJSONError, RevenueEngineError, TooLargeError
+from serving.ingress.decoding.fields import Found, tree
+from serving.ingress.decoding.strict import Path, quick_fields, strict
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+MAX_DIGITS = 4300  # of an integer; Python refuses to read more
+REFUSED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # what msgspec raises of a body that it refuses
+
+# Where a number was that no double can hold: msgspec converts it into nothing, and names its type in the error.
+_OutOfRange = type("number out of range", (), {})
+
+
+class Reread(NamedTuple, Generic[T]):
+    """A request that needed a second look, and how often each unknown field occurs in it."""
+
+    request: T
+    unknown: Counter[str]
+
+
+class Items(NamedTuple, Generic[T]):
+    """The items of a list in order, each a request or why it is none, and how often each unknown field occurs in them."""
+
+    items: list[T | RevenueEngineError]
+    unknown: Counter[str]
+
+
+class Decoder(Generic[T]):
+    """Decodes the bodies of one engine. `check` raises what its types cannot say."""
+
+    def __init__(self, request: type[T], check: Callable[[Any], None], max_items: int) -> None:
+        self._type = request
+        self._strict: msgspec.json.Decoder[T] = msgspec.json.Decoder(strict(request))
+        self._quick: msgspec.json.Decoder[T] = msgspec.json.Decoder(strict(request, quick=True))
+        self._quick_fields = [(_owner(path), path[-1], quick) for path, quick in quick_fields(request)]
+        self._split = msgspec.json.Decoder(Annotated[list[msgspec.Raw], Meta(max_length=max_items)])
+        self._tree = tree(request)
+        self._check = check
+        self._max_items = max_items
+
+    def read(self, body: bytes | msgspec.Raw) -> T:
+        """Return the request of a clean body. Raises one of REFUSED for any other: `reread` knows more."""
+        request = self._quickly(body) if self._quick_fields else None
+        if request is None:
+            return self._checked(self._strict.decode(body))
+        self._check(request)
+        return request
+
+    def _quickly(self, body: bytes | msgspec.Raw) -> T | None:
+        """Return the request with its quick fields read, None where one of them leaves that to msgspec."""
+        request = self._quick.decode(body)
+        for owner_of, name, quick in self._quick_fields:
+            owner = owner_of(request)
+            found = quick.read(getattr(owner, name))
+            if found is None:
+                return None
+            force_setattr(owner, name, found)
+        return request
+
+    def _checked(self, request: T) -> T:
+        """Return a decoded request once it is checked, its quick fields converted: so it does not tell how it was decoded."""
+        self._check(request)
+        for owner_of, name, quick in self._quick_fields:
+            owner = owner_of(request)
+            force_setattr(owner, name, quick.convert(getattr(owner, name)))
+        return request
+
+    def reread(self, body: bytes | msgspec.Raw) -> Reread[T]:
+        """Return the request of a body with unknown fields. Raises NotJSONError, or InvalidRequestError naming every wrong field."""
+        data, exact = _parse(bytes(body))
+        try:
+            request = msgspec.convert(data, self._type, str_keys=True)
+            if not exact:
+                msgspec.json.encode(request)  # a field of any type may have taken the mark of a number out of range
+        except (msgspec.ValidationError, TypeError) as error:
+            raise self._wrong(data, error) from error
+        request = self._checked(request)
+        unknown: Counter[str] = Counter()
+        self._tree.count(data, "", unknown)
+        return Reread(request, unknown)
+
+    def _wrong(self, data: Any, error: Exception) -> InvalidRequestError:
+        found = Found()
+        self._tree.find(data, "", found)
+        if not found.problems:
+            found.wrong("", str(error) if isinstance(error, msgspec.ValidationError) else "A number is out of range")
+        return InvalidRequestError(found.problems)
+
+    def items(self, body: bytes) -> Items[T]:
+        """Return the items of a list. Raises NotJSONError and TooLargeError, which concern the whole of it."""
+        try:
+            raws = self._split.decode(body)
+        except msgspec.ValidationError as error:
+            raise TooLargeError(f"the list has more than {self._max_items} items; split it") from error
+        except REFUSED as error:
+            raise _not_json(error, body) from error
+        unknown: Counter[str] = Counter()
+        return Items([self._item(raw, unknown) for raw in raws], unknown)
+
+    def _item(self, raw: msgspec.Raw, unknown: Counter[str]) -> T | RevenueEngineError:
+        try:
+            try:
+                return self.read(raw)
+            except REFUSED:
+                again = self.reread(raw)
+        except NotJSONError:
+            raise  # a list with an item that is not JSON is not JSON
+        except RevenueEngineError as error:
+            return error
+        unknown.update(again.unknown)
+        return again.request
+
+
+def _owner(path: Path) -> Callable[[Any], Any]:
+    """Return what finds, in a request, the struct that has the field at `path`."""
+    return operator.attrgetter(".".join(path[:-1])) if path[:-1] else lambda request: request
+
+
+def is_list(body: bytes) -> bool:
+    """Return whether the body, if it is JSON, is a list."""
+    return body[:1] == b"[" or (body[:1] in (b" ", b"\n", b"\r", b"\t") and body.lstrip(b" \n\r\t")[:1] == b"[")
+
+
+def _parse(body: bytes) -> tuple[Any, bool]:
+    """Return the body as plain data, and whether every number in it could be read. Raises NotJSONError."""
+    try:
+        return msgspec.json.decode(body), True
+    except msgspec.ValidationError:
+        return _parse_loosely(body), False
+    except REFUSED as error:
+        raise _not_json(error, body) from error
+
+
+def _parse_loosely(body: bytes) -> Any:
+    """Return the body as plain data, with a mark in place of each number out of range, so that its field can be named."""
+    try:
+        data = json.loads(body.decode(), parse_float=_float, parse_int=_int, parse_constant=_constant)
+        json.dumps(data, ensure_ascii=False, default=str).encode()  # half a surrogate pair cannot be encoded
+    except (ValueError, RecursionError) as error:
+        raise _not_json(error, body) from error
+    return data
+
+
+def _float(text: str) -> Any:
+    value = float(text)
+    return value if abs(value) != float("inf") else _OutOfRange()
+
+
+def _int(text: str) -> Any:
+    return int(text) if len(text) <= MAX_DIGITS else _OutOfRange()
+
+
+def _constant(text: str) -> Any:
+    raise ValueError(f"JSON is malformed: {text} is no JSON number")
+
+
+def _not_json(error: Exception, body: bytes) -> NotJSONError:
+    if isinstance(error, RecursionError):
+        return NotJSONError("the body is nested too deeply")
+    if not body.strip(b" \n\r\t"):
+        return NotJSONError("the body is empty")
+    try:
+        body.decode()
+    except UnicodeDecodeError as wrong:
+        return NotJSONError(f"the body is not UTF-8 at byte {wrong.start}")
+    return NotJSONError(f"the body is not JSON: {error}"[:300].replace("JSON is malformed: ", ""))

@@ -1,0 +1,81 @@
+"""The bounds of a request's body, in bytes and in time, and how it is read over ASGI: a refusal reaches a client that is still sending."""
+
+import asyncio
+
+from starlette.types import Receive
+
+from serving.errors import SlowRequestError, TooLargeError
+from serving.ingress.http.headers import Headers
+
+BODY_S = 15.0
+# A client that is still sending does not read: what it has left is read and thrown away first, up to these.
+DISCARD_BYTES = 64 * 1024 * 1024
+DISCARD_S = 5.0
+
+
+class DisconnectedError(Exception):
+    """The client went away while it was sending; nobody is left to answer."""
+
+
+async def read(headers: Headers, receive: Receive, limit: int) -> bytes:
+    """Return the whole body. Raises TooLargeError beyond `limit` bytes, SlowRequestError, DisconnectedError."""
+    if declares_more(headers, limit):
+        # Who waits for 100 Continue has sent nothing yet, and never will.
+        if headers.get(b"expect", b"").lower() != b"100-continue":
+            await _discard(receive)
+        raise too_large(limit)
+    try:
+        async with asyncio.timeout(BODY_S):
+            body, more = await _collect(receive, limit)
+    except TimeoutError as error:
+        raise too_slow() from error
+    if body is None:
+        if more:
+            await _discard(receive)
+        raise too_large(limit)
+    return body
+
+
+def declares_more(headers: Headers, limit: int) -> bool:
+    """Return whether a request says that its body has more than `limit` bytes."""
+    declared = headers.get(b"content-length", b"")
+    return declared.isdigit() and int(declared[:20]) > limit
+
+
+def too_large(limit: int) -> TooLargeError:
+    """Return why a body of more than `limit` bytes is refused."""
+    return TooLargeError(f"the body has more than {limit} bytes (server.max_body_bytes); send fewer items or interactions at a time")
+
+
+def too_slow() -> SlowRequestError:
+    """Return why a body that is not here after BODY_S is refused."""
+    return SlowRequestError(f"the body was not here after {BODY_S:g} s")
+
+
+async def _next(receive: Receive) -> tuple[bytes, bool]:
+    message = await receive()
+    if message["type"] != "http.request":
+        raise DisconnectedError
+    return message.get("body", b""), message.get("more_body", False)
+
+
+async def _collect(receive: Receive, limit: int) -> tuple[bytes | None, bool]:
+    """Return the body, None as soon as it has more than `limit` bytes, and whether there is more to come."""
+    chunk, more = await _next(receive)
+    chunks, size = [chunk], len(chunk)
+    while more and size <= limit:
+        chunk, more = await _next(receive)
+        chunks.append(chunk)
+        size += len(chunk)
+    return (None if size > limit else b"".join(chunks)), more
+
+
+async def _discard(receive: Receive) -> None:
+    left, more = DISCARD_BYTES, True
+    try:
+        async with asyncio.timeout(DISCARD_S):
+            while more and left > 0:
+                chunk, more = await _next(receive)
+                left -= len(chunk)
+    except TimeoutError:
+        return

@@ -1,0 +1,1 @@
+"""Processes and sockets: what starts, places, checks and replaces the replicas."""

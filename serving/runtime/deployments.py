@@ -1,0 +1,212 @@
+"""The Ray Serve deployments. Ray places, scales, checks and replaces replicas; a replica owns the socket it answers on."""
+
+import gc
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from ray import serve
+from ray.serve.api import RunTarget
+
+from serving.app import Application
+from serving.engines import named
+from serving.ingress.http.listener import Listener
+from serving.runtime import processes
+from serving.runtime.model_preparer import Elsewhere
+from serving.runtime.placement import pooled
+from serving.runtime.pool_socket import Entrance
+from serving.runtime.socket_broker import ENVIRONMENT, LEAVING, READY, Lease, ensure
+from serving.settings import Server, Settings
+
+log = logging.getLogger(__name__)
+
+APPLICATION = "revenue-engine"
+DEPLOYMENT = "scorer"
+
+COLLECT = (50_000, 20, 100)  # new objects between collections, and collections of each generation between those of the next
+SWITCH_S = 0.0002
+
+
+class Scorer:
+    """A replica: the whole application, its listener on the node's socket, and the plain Ray paths beside it.
+
+    `pools`: the unix sockets of the questions that have a deployment of their own, by name; `only`: the one of them that this replica is
+    for, which then answers there and nowhere else.
+
+    The listener opens in `reconfigure`, which Ray calls after the constructor and before it counts the replica as running, and drains in
+    `__del__`, the only hook that Ray calls when it stops one.
+    """
+
+    def __init__(self, values: dict[str, Any], pools: dict[str, str], only: str | None = None) -> None:
+        self._settings = Settings.model_validate(values)
+        self._pools, self._only = {name: Path(path) for name, path in pools.items()}, only
+        _log_to(self._settings.home / "logs" / "replica.log")
+        if processes.MARK in os.environ:
+            _keep_local()
+        self._application: Application | None = None
+        self._listener: Listener | None = None
+        self._lease: Lease | Entrance | None = None
+
+    async def reconfigure(self, config: dict[str, Any]) -> None:
+        """Load, warm, then accept: the first call opens everything, later ones find it open."""
+        if self._application is not None:
+            return
+        elsewhere = Elsewhere(self._settings)
+        elsewhere.start()
+        application = self._of_all(elsewhere) if self._only is None else self._of_one(elsewhere, self._only)
+        await application.__aenter__()
+        application.require_ready()
+        self._application = application
+        _calm()
+        if self._settings.server.own_socket:
+            self._lease = Lease(_holder(self._settings.server)) if self._only is None else Entrance(self._pools[self._only])
+            self._listener = Listener(application.api, application.state, application.api.hot)
+            await self._listener.open(self._lease.sock)
+            self._lease.say(READY)
+
+    def _of_all(self, elsewhere: Elsewhere) -> Application:
+        return Application(self._settings, elsewhere, pools=self._pools)
+
+    def _of_one(self, elsewhere: Elsewhere, name: str) -> Application:
+        if self._settings.pool.stands_back:
+            _stand_back()
+        return Application(self._settings, elsewhere, [named(name)])
+
+    def check_health(self) -> None:
+        """Raise when the listener has died, so that Ray replaces this replica."""
+        if (
+            self._listener is not None
+            and self._application is not None
+            and not (self._listener.accepting or self._application.state.draining)
+        ):
+            raise RuntimeError("the listener no longer accepts connections")
+
+    async def __call__(self, request: Any) -> Any:
+        """Answer a request that came through Ray's own HTTP proxy: the same API."""
+        from starlette.responses import Response
+
+        assert self._application is not None, "a request before reconfigure; this is a bug"
+        status, headers, chunks = 500, [], []
+
+        async def send(message: Any) -> None:
+            nonlocal status, headers
+            if message["type"] == "http.response.start":
+                status, headers = message["status"], message["headers"]
+            else:
+                chunks.append(message.get("body", b""))
+
+        await self._application.api(request.scope, request.receive, send)
+        response = Response(b"".join(chunks), status)
+        response.raw_headers = list(headers)
+        return response
+
+    async def score(self, task: str, body: bytes) -> bytes:
+        """Answer a request that came through a Ray handle: a JSON body in, the JSON answer or problem out."""
+        assert self._application is not None, "a request before reconfigure; this is a bug"
+        endpoint = self._application.api.endpoints[task]
+        answer = await endpoint.answer({b"content-type": b"application/json"}, body)
+        reply: bytes = answer.body
+        return reply
+
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        """Return what Ray cannot see on a socket of ours: requests in flight."""
+        return {"in_flight": float(self._application.state.in_flight if self._application else 0)}
+
+    async def __del__(self) -> None:
+        """Drain: answer what is here and what still comes, then close everything."""
+        if self._listener is not None and self._lease is not None:
+            self._lease.say(LEAVING)
+            cut = await self._listener.drain(self._settings.server.drain_s)
+            log.info("drained, %d requests cut", cut)
+            self._lease.close()
+        if self._application is not None:
+            await self._application.__aexit__(None, None, None)
+            self._application = None
+
+
+def _stand_back() -> None:
+    """Have this process use what processors the others leave: whoever answers in a millisecond goes first, whenever it wakes up."""
+    if hasattr(os, "SCHED_IDLE"):
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    else:
+        os.nice(19)
+
+
+def _log_to(path: Path) -> None:
+    """Have what this project logs also written where the server said: Ray keeps a worker's output in a folder that goes with the node."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(path)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"))
+    for room in ("serving", "training", "asyncio"):  # the last tells of what failed in a callback of the loop
+        logger = logging.getLogger(room)
+        logger.setLevel(logging.INFO)
+        logger.addHandler(handler)
+
+
+def _calm() -> None:
+    """Keep what is not answering from holding up what is: the garbage collector, and the thread that loads the next model."""
+    # Models, code and settings live as long as the process: the collector need not look at them again, and little else is left to look at.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*COLLECT)
+    # A thread that wants the interpreter waits so long for one that computes: 5 ms by default, longer than an answer takes.
+    sys.setswitchinterval(SWITCH_S)
+
+
+def _keep_local() -> None:
+    """Bind the replica's own gRPC server to the loopback interface.
+
+    Ray opens it on every interface without authentication, and its messages are pickles: whoever reaches it runs code here. There is no
+    setting for it, and it is opened after this constructor.
+    """
+    from ray.serve._private import replica
+
+    bind = replica.add_port_to_grpc_server
+    replica.add_port_to_grpc_server = lambda server, address: bind(server, address.replace("[::]", "127.0.0.1"))
+
+
+def applications(settings: Settings, version: str, run: Path) -> list[RunTarget]:
+    """Return the Ray Serve applications of a node: one for every question that is pooled, and the one that owns the socket.
+
+    A second `serve.run_many` with another `version` replaces the replicas, one with the same only adds or removes some. `run`: the node's
+    folder.
+    """
+    names = pooled(settings)
+    pools = {name: str(run / f"pool-{name}") for name in names}
+    targets = [RunTarget(_bound(settings, version, pools, name), name, None) for name in names]
+    return [*targets, RunTarget(_bound(settings, version, pools), APPLICATION, "/")]
+
+
+def _bound(settings: Settings, version: str, pools: dict[str, str], only: str | None = None) -> serve.Application:
+    deployment = serve.deployment(
+        name=DEPLOYMENT if only is None else only,
+        num_replicas=settings.server.replicas if only is None else 1,
+        max_ongoing_requests=256,
+        max_queued_requests=1024,
+        user_config={},
+        graceful_shutdown_wait_loop_s=0.05,
+        graceful_shutdown_timeout_s=20,
+        health_check_period_s=1,
+        health_check_timeout_s=10,
+        max_surge_percent=100,  # a new replica accepts before an old one drains
+        ray_actor_options={"num_cpus": 0},
+    )(Scorer)
+    deployment._version = version  # Ray draws a new one at each run otherwise, and so restarts everything for a change of scale
+    return deployment.bind(settings.model_dump(mode="json"), pools, only)
+
+
+def _holder(server: Server) -> Path:
+    """Return the unix socket of who holds the node's socket."""
+    return Path(os.environ[ENVIRONMENT]) if ENVIRONMENT in os.environ else ensure(server.host, server.port)
+
+
+def build(args: dict[str, Any]) -> serve.Application:
+    """Return the application for `serve run` and `serve deploy configs/serve.yaml`; `args` are settings.
+
+    On a cluster every replica answers every question itself: a pool's unix socket may be on another machine.
+    """
+    from serving import settings
+
+    return _bound(settings.load(**args), "1", {})

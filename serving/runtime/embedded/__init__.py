@@ -1,0 +1,1 @@
+"""Engines that the server starts itself when no address is configured."""

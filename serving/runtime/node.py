@@ -1,0 +1,300 @@
+"""One node: its listening socket, its embedded engines, its Ray and its replicas, in a session of their own.
+
+`python -m serving.runtime.node`, started by `serving.runtime.supervisor`. SIGTERM drains the replicas and ends everything. SIGHUP adds or
+removes replicas where `server.replicas` has changed, and replaces them one by one where it has not. The death of the supervisor counts as
+SIGTERM.
+"""
+
+import logging
+import os
+import secrets
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import traceback
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from queue import SimpleQueue
+from types import FrameType
+from typing import Any, TextIO
+
+import msgspec
+
+from serving import settings
+from serving.errors import RevenueEngineError, SettingsError
+from serving.runtime import placement, processes
+from serving.runtime.embedded import valkey as embedded
+from serving.runtime.socket_broker import ENVIRONMENT, Holder, bind
+from serving.settings import Settings
+from training import device
+from training.errors import TrainingError
+
+SETTINGS = "REVENUE_ENGINE_SETTINGS"  # where the supervisor puts them: an environment is private to its user, an argument is not
+OBJECT_STORE_BYTES = 80 * 1024 * 1024  # scoring puts nothing into it; Ray's least is 75 MiB
+
+
+class Launch(msgspec.Struct, frozen=True):
+    """What a supervisor tells its node: the settings, and the file and the command line that they came from."""
+
+    settings: dict[str, Any]
+    config: str | None
+    overrides: dict[str, Any]
+
+    def replicas(self) -> int:
+        """Return how many replicas the settings ask for now. Raises SettingsError when they have become wrong."""
+        return settings.load(Path(self.config) if self.config else None, **self.overrides).server.replicas
+
+
+class Stop(BaseException):
+    """SIGTERM came: unwind whatever is being done and close it."""
+
+
+def environment(run: Path, home: Path) -> dict[str, str]:
+    """Return what Ray's daemons and the replicas find in their environment: safe defaults, one thread a library, one place for caches."""
+    return {
+        # Every daemon on the loopback interface: Ray offers that only through the switch it made for laptops.
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_SERVE_ENABLE_HA_PROXY": "0",
+        # Ten times a second, as by default, its controller takes three per cent of a core to see that nothing has happened.
+        "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.4",
+        # Ray runs its workers at nice 15 unless told otherwise.
+        "RAY_worker_niceness": "0",
+        "RAY_DEDUP_LOGS": "0",
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "NUMBA_CACHE_DIR": os.environ.get("NUMBA_CACHE_DIR") or str(home / "numba"),
+        "PROMETHEUS_MULTIPROC_DIR": str(run / "metrics"),
+        ENVIRONMENT: str(run / "listen.sock"),
+    }
+
+
+def run_path(node_id: str) -> Path:
+    """Return the node's folder for sockets and whatever lives as long as it does: short, since unix socket paths have 107 bytes."""
+    return Path(tempfile.gettempdir()) / f"revenue-engine-{node_id}"
+
+
+@contextmanager
+def run_folder(node_id: str) -> Iterator[Path]:
+    """The node's folder, private to this user, for as long as the node lives."""
+    run = run_path(node_id)
+    run.mkdir(mode=0o700)
+    (run / "metrics").mkdir()
+    try:
+        yield run
+    finally:
+        shutil.rmtree(run, ignore_errors=True)
+
+
+def only_what_is_needed() -> None:
+    """Have a local Ray start without its dashboard, cluster autoscaler and log monitor: call before `ray.init`.
+
+    One machine needs none of them, `include_dashboard=False` starts a dashboard without pages all the same, and the three take more than
+    half of the time that Ray takes to start, and three ports.
+    """
+    from ray._private.node import Node
+
+    for start in ("start_api_server", "start_monitor", "start_log_monitor"):
+        setattr(Node, start, lambda self, **_: None)
+
+
+class Node:
+    """Starts everything a node needs, in order; `close` ends it in reverse."""
+
+    def __init__(self, settings: Settings, say: Callable[[str], None]) -> None:
+        self.settings = settings
+        self.node_id = os.environ[processes.MARK]
+        self._say = say
+        self._version = 1
+        self._closing = ExitStack()
+
+    def start(self) -> None:
+        """Bind, start what is embedded, make sure there are models, start Ray and the replicas."""
+        settings = self.settings
+        self._say(f"device: {device.resolve(settings.device)}")
+        settings.home.mkdir(parents=True, exist_ok=True)
+        run = self._run = self._closing.enter_context(run_folder(self.node_id))
+        os.environ.pop("RAY_ADDRESS", None)  # never join a cluster that happens to be there
+        os.environ.update(environment(run, settings.home))
+        holder = Holder(bind(settings.server.host, settings.server.port), run / "listen.sock")
+        self._closing.callback(holder.close)
+        holder.start()
+        self.port = holder.port
+        self._start_valkey()
+        self._start_features()
+        self._require_models()
+        placement.pooled(self.settings)  # a wrong placement is said before Ray starts
+        self._start_ray(run)
+        self._deploy()
+
+    def close(self) -> None:
+        """Drain the replicas, then end everything that was started."""
+        self._closing.close()
+
+    def update(self, replicas: int) -> str:
+        """Add or remove replicas where their number has changed, else replace each when its successor accepts; return what was done."""
+        before = self.settings.server.replicas
+        if replicas == before:
+            self._version += 1
+        self.settings = self.settings.model_copy(update={"server": self.settings.server.model_copy(update={"replicas": replicas})})
+        self._deploy()
+        return f"{before} replicas are now {replicas}" if replicas != before else f"replicas replaced (update {self._version})"
+
+    def _deploy(self) -> None:
+        from ray import serve
+
+        from serving.runtime import deployments
+
+        serve.run_many(deployments.applications(self.settings, str(self._version), self._run))
+
+    def _start_valkey(self) -> None:
+        cache = self.settings.cache
+        if not cache.enabled or cache.shared == "never" or cache.redis_url is not None:
+            return
+        valkey = embedded.start(self.settings.home, self.node_id)
+        if valkey.url is None:
+            self._say(str(valkey.reason))
+            return
+        self._closing.callback(valkey.close)
+        self.settings = self.settings.model_copy(update={"cache": cache.model_copy(update={"redis_url": valkey.url})})
+
+    def _start_features(self) -> None:
+        features = self.settings.features
+        if features.redis_url is not None:
+            return
+        valkey = embedded.start_features(self.settings.home, self.node_id)
+        if valkey.url is None:
+            self._say(str(valkey.reason))
+            return
+        self._closing.callback(valkey.close)
+        self.settings = self.settings.model_copy(update={"features": features.model_copy(update={"redis_url": valkey.url})})
+
+    def _require_models(self) -> None:
+        from training.registry import defaults
+        from training.registry.registry import Registry
+
+        registry = Registry(self.settings.models.registry, self.settings.home / "fetched")
+        defaults.ensure(registry, self.settings.models.alias, self._say)
+
+    def _start_ray(self, run: Path) -> None:
+        import ray
+        from ray import serve
+
+        only_what_is_needed()
+        ray.init(
+            address="local",
+            include_dashboard=False,
+            num_cpus=os.cpu_count(),
+            object_store_memory=OBJECT_STORE_BYTES,
+            log_to_driver=False,
+            logging_level="warning",
+            _temp_dir=str(run),
+            _node_ip_address="127.0.0.1",
+        )
+        _raise_on(signal.SIGTERM, Stop)  # Ray has put its own handler there, which aborts
+        self._closing.callback(ray.shutdown)
+        port = self.settings.server.ray_http_port
+        if port is None:
+            serve.start(proxy_location="Disabled", logging_config={"log_level": "WARNING"})
+        else:
+            serve.start(
+                proxy_location="HeadOnly", http_options={"host": "127.0.0.1", "port": port}, logging_config={"log_level": "WARNING"}
+            )
+        self._closing.callback(serve.shutdown)
+
+
+def main() -> None:
+    """Run a node until SIGTERM. Exit code 0 after a drain, 1 when something could not be started."""
+    launch = msgspec.json.decode(os.environ.pop(SETTINGS), type=Launch)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C is the supervisor's to hear
+    asked: SimpleQueue[None] = SimpleQueue()  # may be put into from a signal's handler, unlike an Event
+    signal.signal(signal.SIGHUP, lambda *_: asked.put(None))
+    node = Node(Settings.model_validate(launch.settings), lambda line: print(line, flush=True))
+    logs = node.settings.home / "logs"
+    complain = _log_to(logs / "node.log")
+    code = 0
+    try:
+        _raise_on(signal.SIGTERM, Stop)
+        began = time.monotonic()
+        node.start()
+        print(ready_message(node, time.monotonic() - began), flush=True)
+        _wait(node, launch, asked)
+    except (Stop, SystemExit):  # while Ray starts, its own handler answers SIGTERM, by SystemExit
+        print("draining: every request that is here is answered", flush=True)
+    except (RevenueEngineError, TrainingError) as error:
+        print(f"error: {error}", file=complain, flush=True)
+        code = 1
+    except Exception:
+        print(f"error: the node could not run; see {logs / 'node.log'}", file=complain, flush=True)
+        traceback.print_exc()
+        code = 1
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        os.dup2(2, 1)  # what Ray says of its own end belongs into the log
+        node.close()
+    sys.exit(code)
+
+
+def _log_to(path: Path) -> TextIO:
+    """Send standard error, Ray's and every library's, to the log file; return what standard error was."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    terminal = os.fdopen(os.dup(2), "w", buffering=1)
+    with path.open("ab") as log:
+        os.dup2(log.fileno(), 2)
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)  # it would name the port of a proxy that is not there
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    return terminal
+
+
+def ready_message(node: Node, seconds: float) -> str:
+    """Return what the server says when it is ready: where it is, and a curl to try."""
+    from serving.engines import ENGINES
+
+    address = f"http://{node.settings.server.host}:{node.port}"
+    logs = node.settings.home / "logs"
+    example = msgspec.json.encode(ENGINES[0].example).decode()
+    return (
+        f"ready in {seconds:.1f} s: {address}   docs: {address}/docs   metrics: {address}/metrics   logs: {logs}\n"
+        f"{''.join(f'{choice}{chr(10)}' for choice in _choices(address))}try:\n"
+        f"  curl -s {address}{ENGINES[0].route} -H 'content-type: application/json' -d '{example}'"
+    )
+
+
+def _choices(address: str) -> list[str]:
+    """Return what the replicas chose for this machine, and why, as they say it."""
+    try:
+        with urllib.request.urlopen(f"{address}/health/ready", timeout=5) as reply:
+            said = msgspec.json.decode(reply.read())
+    except OSError:  # a replica that has gone again already: the next one will say it
+        return []
+    return [f"{name}: {choice}" for name, choices in said["choices"].items() for choice in choices]
+
+
+def _wait(node: Node, launch: Launch, asked: "SimpleQueue[None]") -> None:
+    """Rescale or replace the replicas whenever SIGHUP asks for it, one update after the other, until Stop is raised."""
+    while True:
+        asked.get()
+        while not asked.empty():
+            asked.get()
+        try:
+            print(node.update(launch.replicas()), flush=True)
+        except SettingsError as error:
+            print(f"nothing changed: {error}", flush=True)
+
+
+def _raise_on(number: signal.Signals, kind: type[BaseException]) -> None:
+    def handler(_number: int, _frame: FrameType | None) -> None:
+        raise kind
+
+    signal.signal(number, handler)
+
+
+if __name__ == "__main__":
+    main()

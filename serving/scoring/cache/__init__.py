@@ -1,0 +1,1 @@
+"""Answers that are kept for a time: in this process, and in Redis."""

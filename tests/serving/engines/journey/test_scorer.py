@@ -1,0 +1,294 @@
+"""The journey engine: what will come, what was counted and where, and nothing of a known customer without consent."""
+
+import msgspec
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from serving.engines.journey import next_step as steps
+from serving.engines.journey import states
+from serving.engines.journey.scorer import EXAMPLE, JOURNEY, JourneyScorer, check
+from serving.engines.journey.types import MOST_EVENTS, JourneyRequest
+from serving.errors import InvalidRequestError, TooLargeError
+from serving.ingress.decoding.decoder import Decoder
+from serving.settings import CONFIGS
+from training.models.journey.model import JourneyModel
+from training.tables import journeys
+
+NOW = 1_764_000_000.0
+START_MS = (NOW - 600) * 1000
+
+
+@pytest.fixture(scope="module")
+def scorer(bundle_of):
+    return JourneyScorer(JourneyModel.load(bundle_of("journey")), steps.load(CONFIGS / "steps.yaml"), lambda: NOW)
+
+
+def asked(events, **fields):
+    request = msgspec.convert({"sessionId": "s-1", "events": events, **fields}, JourneyRequest)
+    check(request)
+    return request
+
+
+def answer(scorer, events, **fields):
+    request = asked(events, **fields)
+    return scorer.rows([request], scorer.run(scorer.columns([request])))[0]
+
+
+def event(kind, seconds, **fields):
+    return {"type": kind, "timestamp": START_MS + seconds * 1000, **fields}
+
+
+RAGE = [event("page_view", 0, page="1"), *(event("click", 10 + place / 5, x=5, y=5, elementId="buy") for place in range(3))]
+
+
+def test_what_was_counted_is_said_with_the_event_it_was_seen_at(scorer):
+    got = answer(scorer, RAGE)
+    assert [(one.detector, one.count, one.last_event) for one in got.friction] == [("rageClick", 1, 3)]
+    assert (got.friction_score, got.friction_level) == (4, "low")
+    assert got.emotional_state == "frustrated"
+    frustrated = next(one for one in got.state_scores if one.state == "frustrated")
+    assert [one.detector for one in frustrated.evidence] == ["rageClick"]
+    assert frustrated.score == pytest.approx(0.5)
+
+
+def test_a_session_without_friction_is_neutral_or_engaged(scorer):
+    got = answer(scorer, [event("page_view", 0, page="1"), event("page_view", 30, page="2")])
+    assert (got.emotional_state, got.friction, got.current_step) == ("neutral", [], "2")
+
+
+def test_probabilities_of_the_next_page_add_up_and_are_in_order(scorer):
+    steps = answer(scorer, [event("page_view", 0, page="1")]).next_steps
+    assert sum(step.probability for step in steps) == pytest.approx(1)
+    assert [step.probability for step in steps] == sorted((step.probability for step in steps), reverse=True)
+    assert {step.step for step in steps} == {"unknown", "0", "1", "2", "3", "4", "event:add_to_cart"}
+
+
+def test_an_ended_session_has_left(scorer):
+    events = [event("page_view", 0, page="1")]
+    running, ended = answer(scorer, events), answer(scorer, events, sessionEnded=True)
+    assert (running.exit_probability < 1, ended.exit_probability) == (True, 1)
+    assert running.conversion_probability != ended.conversion_probability
+
+
+def test_the_numbers_are_those_of_the_table(scorer, tmp_path):
+    """A session in a request has the bits that it has as a row of a table."""
+    seconds, pages = [0.0, 12.0, 44.5], ["0", "3", "1"]
+    kinds = ["page_view", "add_to_cart", "page_view"]
+    columns = {"sessionId": ["a"] * 3, "type": kinds, "page": pages, "seconds": seconds, "static0": [0.25] * 3}
+    pl.DataFrame(columns).write_parquet(tmp_path / "events.parquet")
+    table = scorer.answers_frame(scorer.run(scorer.table(journeys.gather(tmp_path / "events.parquet"))))
+    events = [event(kind, at, page=page) for kind, page, at in zip(kinds, pages, seconds, strict=True)]
+    got = answer(scorer, events, attributes={"static0": 0.25})
+    assert table["conversionProbability"][0] == got.conversion_probability
+    assert table["exitProbability"][0] == got.exit_probability
+
+
+def test_what_is_not_known_is_counted_and_never_an_error(scorer):
+    events = [event("page_view", 0, page="nowhere"), event("levitate", 1), event("page_view", 2)]
+    got = answer(scorer, events, attributes={"static0": None, "moon": 3})
+    assert (got.unknown_pages, got.missing, got.ignored) == (2, ["static0"], 1)
+    assert [(one.detector, one.count) for one in got.friction] == [("unknownKind", 1)]
+
+
+def test_what_is_done_is_a_step_where_the_model_knows_it_and_else_nothing(scorer):
+    page = event("page_view", 0, page="1")
+    plain = answer(scorer, [page])
+    added, lifted = answer(scorer, [page, event("add_to_cart", 5)]), answer(scorer, [page, event("levitate", 5)])
+    assert (added.current_step, lifted.current_step) == ("event:add_to_cart", "1")
+    assert added.conversion_probability != plain.conversion_probability == lifted.conversion_probability
+    assert (added.friction, added.unknown_pages, lifted.unknown_pages) == ([], 0, 0)
+
+
+def test_a_click_that_changes_the_cart_is_not_dead(scorer):
+    clicked = [event("page_view", 0, page="1"), event("click", 10, elementId="buy", x=5, y=5)]
+    after = event("page_view", 60, page="2")
+    assert [one.detector for one in answer(scorer, [*clicked, after]).friction] == ["deadClick"]
+    assert answer(scorer, [*clicked, event("add_to_cart", 10.5), after]).friction == []
+
+
+def test_events_later_than_the_moment_asked_for_are_left_out(scorer):
+    events = [event("page_view", 0, page="1"), event("page_view", 9_999, page="2")]
+    got = answer(scorer, events)
+    assert (got.later_events, got.current_step) == (1, "1")
+    cut = answer(scorer, events[:1])
+    assert got.conversion_probability == cut.conversion_probability
+
+
+def test_times_out_of_order_and_events_that_come_twice_are_counted(scorer):
+    events = [event("page_view", 5, page="1"), event("page_view", 3, page="2"), event("page_view", 3, page="2")]
+    got = answer(scorer, events)
+    assert ("unordered", 2) in [(one.detector, one.count) for one in got.friction]
+    assert 0 < got.conversion_probability < 1
+
+
+@pytest.mark.parametrize("number", [0, 1, MOST_EVENTS])
+def test_no_event_one_and_very_many_have_an_answer(scorer, number):
+    got = answer(scorer, [event("page_view", place / 100, page=str(place % 5)) for place in range(number)])
+    assert 0 < got.conversion_probability < 1
+
+
+def test_too_many_events_are_refused_with_what_to_do():
+    with pytest.raises(TooLargeError, match="send the latest ones"):
+        asked([event("click", 0)] * (MOST_EVENTS + 1))
+
+
+def test_the_next_best_step_follows_from_what_was_counted_and_its_worth_from_the_order(scorer):
+    got = answer(scorer, RAGE, orderValue=100, currency="EUR")
+    help_ = next(one for one in got.next_best_step.candidates if one.step == "offer_help")
+    assert (help_.left_out, help_.expected_incremental_value) == (None, pytest.approx(1))
+    assert got.value_prediction == pytest.approx(100 * got.conversion_probability)
+    assert (got.currency, got.churn_risk) == ("EUR", None)
+    calm = answer(scorer, RAGE[:1])
+    assert next(one for one in calm.next_best_step.candidates if one.step == "offer_help").left_out == "notNow"
+    assert (calm.value_prediction, calm.currency, calm.next_best_step.basis) == (None, None, "rule")
+
+
+def test_contacts_of_the_request_count(scorer):
+    contacts = [{"step": "offer_help", "at": START_MS}]
+    got = answer(scorer, RAGE, contacts=contacts)
+    assert next(one for one in got.next_best_step.candidates if one.step == "offer_help").left_out == "coolDown"
+    with pytest.raises(InvalidRequestError, match=r"contacts\[0\]\.at"):
+        asked([], contacts=[{"step": "a", "at": "1999-01-01T00:00:00Z"}])
+
+
+def test_a_known_customer_needs_consent():
+    with pytest.raises(InvalidRequestError, match=r"consent.*profiling"):
+        asked([], customerId="c-1")
+    asked([], customerId="c-1", consent=["analytics", "profiling"])
+    asked([])
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"events": [{"type": "click"}]}, r"events\[0\]"),
+        ({"events": [event("click", 0, x=1e9)]}, r"events\[0\].x"),
+        ({"attributes": {"static0": "much"}}, "attributes"),
+        ({"sessionEnded": "perhaps"}, "sessionEnded"),
+    ],
+)
+def test_a_wrong_field_is_named(change, field):
+    with pytest.raises(InvalidRequestError, match=field):
+        Decoder(JOURNEY.request, JOURNEY.check, 10).reread(msgspec.json.encode({**EXAMPLE, **change}))
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.dictionaries(st.sampled_from(sorted(name for weights in states.WEIGHTS.values() for name in weights)), st.integers(1, 50)))
+def test_every_state_is_scored_from_its_evidence_alone(counts):
+    import numpy as np
+
+    from kernels.sessions.friction import COUNTED
+
+    row = np.zeros(2 * len(COUNTED), np.int32)
+    for name, number in counts.items():
+        row[COUNTED.index(name)] = number
+    said = states.scores(states.counted(row), 10, 0.2)
+    for one in said:
+        assert 0 <= one.score < 1
+        assert {evidence.detector for evidence in one.evidence} == counts.keys() & states.WEIGHTS.get(one.state, {}).keys()
+    assert states.state(said) == "neutral" or max(one.score for one in said) >= states.LEAST_SCORE
+
+
+def told(scorer, body, remembered):
+    """Answer a request as a server with a memory does: `remembered` holds what was kept of each session."""
+    request = asked(body.pop("events"), **body)
+    memory = JOURNEY.memory
+    key = memory.key(request)
+    if key is not None and memory.reads(request):
+        request = memory.filled(request, remembered.get(key))
+    answers = scorer.run(scorer.columns([request]))
+    (kept,) = memory.kept(scorer, [request], answers)
+    if kept is not None:
+        remembered[key] = kept
+    return scorer.rows([request], answers)[0]
+
+
+KINDS_DRAWN = st.sampled_from(["page_view", "click", "error_click", "wait", "levitate", "add_to_cart"])
+EVENTS_DRAWN = st.lists(st.tuples(KINDS_DRAWN, st.integers(0, 400), st.sampled_from(["0", "1", "4", "nowhere", None])), max_size=25)
+
+
+@settings(max_examples=40, deadline=None)
+@given(EVENTS_DRAWN, st.lists(st.integers(0, 25), max_size=3), st.sampled_from([150, 500]))
+def test_a_session_that_is_sent_in_parts_has_the_answer_of_the_whole(scorer, drawn, cuts, until):
+    """Every number is the same, to the bit, wherever the session is cut, and whatever of it is later than the moment asked for."""
+    given = {"attributes": {"static0": 1}, "asOf": START_MS + until * 1000}
+    events = [event(kind, seconds, page=page, elementId="buy", x=5, y=5, waitMs=3500) for kind, seconds, page in drawn]
+    ends = [*sorted(min(cut, len(events)) for cut in cuts), len(events)]
+    remembered, before = {}, 0
+    for end in ends:
+        got = told(scorer, {"events": events[before:end], "remember": True, "eventsBefore": before, **given}, remembered)
+        before = end
+    whole = answer(scorer, events, **given)
+    assert got == msgspec.structs.replace(whole, remarks=got.remarks)
+    assert (got.known_events, got.remarks) == (len(events), [])
+
+
+@pytest.mark.parametrize(("first", "then"), [({"static0": 1}, None), ({"static0": 1}, {"static0": None}), (None, {"static0": 1})])
+def test_attributes_are_remembered_and_one_that_comes_later_holds_for_the_whole(scorer, first, then):
+    remembered = {}
+    told(scorer, {"events": RAGE[:2], "remember": True, "attributes": first}, remembered)
+    got = told(scorer, {"events": RAGE[2:], "remember": True, "eventsBefore": 2, "attributes": then}, remembered)
+    whole = answer(scorer, RAGE, attributes={"static0": 1})
+    assert got == whole
+    assert told(scorer, {"events": [], "remember": True, "eventsBefore": 4}, remembered) == whole
+
+
+def test_what_was_later_than_asked_for_counts_once_it_is_not(scorer):
+    """Nor does it lose its place among the others."""
+    events = [*RAGE, event("page_view", 90, page="2"), event("page_view", 30, page="3")]
+    remembered, then = {}, event("page_view", 95, page="1")
+    early = told(scorer, {"events": events, "remember": True, "asOf": START_MS + 60_000}, remembered)
+    assert early == answer(scorer, events, asOf=START_MS + 60_000)
+    assert (early.later_events, early.known_events) == (1, 6)
+    again = told(scorer, {"events": [], "eventsBefore": 6, "asOf": START_MS + 60_000}, remembered)
+    assert again == early
+    later = told(scorer, {"events": [then], "remember": True, "eventsBefore": 6, "asOf": START_MS + 99_000}, remembered)
+    assert later == answer(scorer, [*events, then], asOf=START_MS + 99_000)
+    assert (later.later_events, later.known_events, later.remarks) == (0, 7, [])
+
+
+def test_too_many_attributes_are_refused_those_that_are_remembered_among_them(scorer):
+    remembered = {}
+    told(scorer, {"events": RAGE, "remember": True, "attributes": {str(one): 1 for one in range(150)}}, remembered)
+    more = {"events": [], "eventsBefore": 4, "attributes": {str(one): 1 for one in range(100, 250)}}
+    with pytest.raises(InvalidRequestError, match="there are 250, at most 200"):
+        told(scorer, more, remembered)
+
+
+def test_a_request_that_is_sent_twice_counts_once(scorer):
+    remembered = {}
+    told(scorer, {"events": RAGE[:2], "remember": True}, remembered)
+    once = told(scorer, {"events": RAGE[2:], "remember": True, "eventsBefore": 2}, remembered)
+    assert told(scorer, {"events": RAGE[2:], "remember": True, "eventsBefore": 2}, remembered) == once
+
+
+def test_what_another_model_remembered_is_made_anew_and_said_so(scorer, bundle_of):
+    other = JourneyScorer(JourneyModel.load(bundle_of("journey")), steps.load(CONFIGS / "steps.yaml"), lambda: NOW)
+    other._model.version = "journey-of-before"
+    remembered = {}
+    told(other, {"events": RAGE[:2], "remember": True}, remembered)
+    got = told(scorer, {"events": RAGE[2:], "remember": True, "eventsBefore": 2}, remembered)
+    assert got.remarks == ["recomputed"]
+    assert got.conversion_probability == answer(scorer, RAGE).conversion_probability
+    assert told(scorer, {"events": [], "remember": True, "eventsBefore": 4}, remembered).remarks == []
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\x93\x01\x02\x03", "fewer"])
+def test_less_than_what_a_request_goes_on_from_is_named_with_what_to_send(scorer, content):
+    remembered = {}
+    if content == "fewer":
+        told(scorer, {"events": RAGE[:1], "remember": True}, remembered)
+    elif content is not None:
+        remembered["s-1"] = content
+    known = len(remembered) if content == "fewer" else 0
+    with pytest.raises(InvalidRequestError, match=f"{known} events of this session are remembered, not 3.*eventsBefore {known}"):
+        told(scorer, {"events": RAGE[3:], "eventsBefore": 3}, remembered)
+
+
+def test_a_session_that_grows_too_long_is_refused(scorer):
+    remembered = {}
+    told(scorer, {"events": [event("click", 0)] * MOST_EVENTS, "remember": True}, remembered)
+    with pytest.raises(TooLargeError, match="begin it anew"):
+        told(scorer, {"events": [event("click", 0)], "eventsBefore": MOST_EVENTS}, remembered)

@@ -1,0 +1,138 @@
+"""Interactions read from a body by compiled code: what msgspec and `events.rows` make of them, to the last bit, or left to these."""
+
+import json
+from datetime import datetime
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from serving.engines.purchase import columns as events
+from serving.engines.purchase import fast_events
+from serving.engines.types import InteractionEvent, is_sane
+from serving.ingress.decoding.strict import strict
+from training.features import EVENT_TYPES, PAGE_KINDS
+
+DECODE = msgspec.json.Decoder(list[strict(InteractionEvent)]).decode  # type: ignore[misc]  # a type made at run time
+
+
+def bounded(low: float, high: float) -> st.SearchStrategy[float | None]:
+    return st.one_of(st.none(), st.integers(int(low), int(high)), st.floats(low, high).map(lambda x: round(x, 3)))
+
+
+NAMES = st.sampled_from([*EVENT_TYPES, *PAGE_KINDS, "purchase", "", "clicks", "page_vie", "page_view_", "x" * 40])
+MOMENTS = st.one_of(
+    st.datetimes(min_value=datetime(2001, 1, 1), max_value=datetime(2098, 12, 31)).map(lambda moment: moment.isoformat() + "Z"),
+    st.sampled_from(["2024-02-29T23:59:59.5+02:00", "2026-11-20T19:02:11Z", "2026-11-20T19:02:11.123456-09:30", "2100-02-28T00:00:00Z"]),
+    st.integers(978_307_200_000, 4_070_908_799_999),
+)
+TEXTS = st.text(st.characters(min_codepoint=32, max_codepoint=126, exclude_characters='"\\'), min_size=1, max_size=40)
+EVENTS = st.lists(
+    st.fixed_dictionaries(
+        {"type": NAMES, "timestamp": MOMENTS},
+        optional={
+            "pageKind": st.none() | NAMES,
+            "page": st.none() | TEXTS,
+            "productId": st.none() | TEXTS,
+            "elementId": st.none() | TEXTS,
+            "x": bounded(-1e6, 1e6),
+            "y": bounded(-1e6, 1e6),
+            "waitMs": bounded(0, 1e9),
+            "value": bounded(-1e12, 1e12),
+        },
+    ),
+    max_size=6,
+)
+
+
+def usual(body: bytes) -> np.ndarray:
+    """Return the rows that the usual way gives. Raises for a body that it refuses."""
+    decoded = DECODE(body)
+    assert all(is_sane(event.timestamp) for event in decoded)
+    return events.rows(decoded)
+
+
+def is_right(found: np.ndarray | None, body: bytes) -> bool:
+    """Return whether nothing was read, or what the usual way gives."""
+    return found is None or np.array_equal(found, usual(body), equal_nan=True)
+
+
+@settings(deadline=None, max_examples=300)
+@given(EVENTS, st.sampled_from([None, 1]), st.randoms(use_true_random=False))
+def test_what_is_plain_is_read_as_msgspec_reads_it_whatever_the_order_and_space(found, indent, random):
+    shuffled = [dict(random.sample(list(event.items()), len(event))) for event in found]
+    body = json.dumps(shuffled, indent=indent).encode()
+    years = [event["timestamp"][:4] for event in found if isinstance(event["timestamp"], str)]
+    found_rows = fast_events.read(body)
+    assert is_right(found_rows, body)
+    assert found_rows is not None or "2100" in years or b"e-" in body or b"e+" in body
+
+
+@settings(deadline=None, max_examples=300)
+@given(EVENTS, st.data())
+def test_whatever_has_become_of_a_body_it_is_read_rightly_or_not_at_all(found, data):
+    body = bytearray(json.dumps(found).encode())
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, len(body)))
+        piece = data.draw(
+            st.sampled_from([b"", b'"', b"\\", b"0", b"-", b".", b"e5", b"{", b"}", b",", b" ", b"\n", b"\xc3\xa9", b"null", b"Z"])
+        )
+        body[at : at + data.draw(st.integers(0, 2))] = piece
+    assert is_right(fast_events.read(bytes(body)), bytes(body))
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.binary(max_size=60))
+@example(b"")
+@example(b"[")
+@example(b'[{"type":"click","timestamp":1732129331000')
+@example(b'[{"type":"click","timestamp":1732129331000}] x')
+@example(b'[{"type":"click","timestamp":"2026-11-20T19:02:11.')
+def test_no_bytes_are_read_as_what_they_are_not(body):
+    assert is_right(fast_events.read(body), body)
+
+
+EVENT = '"type":"click","timestamp":1732129331000'
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        EVENT + ',"type":"click"',  # twice
+        EVENT + ',"colour":"red"',  # unknown
+        '"type":"click"',
+        '"timestamp":1732129331000',
+        EVENT + ',"elementId":"caf\\u00e9"',
+        EVENT + ',"elementId":"café"',
+        EVENT + ',"productId":""',
+        EVENT + ',"x":1000001',
+        EVENT + ',"waitMs":-1',
+        EVENT + ',"x":1e3',
+        EVENT + ',"x":0.1234567890123456',
+        EVENT + ',"x":01',
+        EVENT + ',"x":1.',
+        EVENT + ',"x":.5',
+        EVENT + ',"x":"1"',
+        EVENT + ',"elementId":"' + "e" * 257 + '"',
+        '"type":null,"timestamp":1732129331000',
+        '"type":"click","timestamp":null',
+        '"type":"click","timestamp":12',
+        '"type":"click","timestamp":"2026-11-20T19:02:11"',  # no zone
+        '"type":"click","timestamp":"2026-02-29T19:02:11Z"',
+        '"type":"click","timestamp":"2026-11-20T24:00:00Z"',
+        '"type":"click","timestamp":"2026-11-20T19:02:60Z"',
+        '"type":"click","timestamp":"2026-13-20T19:02:11Z"',
+        '"type":"click","timestamp":"2026-11-20T19:02:11.1234567Z"',
+        '"type":"click","timestamp":"1999-11-20T19:02:11Z"',
+    ],
+)
+def test_what_is_odd_is_left_to_the_usual_way(event):
+    assert fast_events.read(("[{" + event + "}]").encode()) is None
+    plain = b"[{" + EVENT.encode() + b"}]"
+    np.testing.assert_array_equal(fast_events.read(plain), usual(plain))
+
+
+def test_an_empty_list_has_no_rows():
+    assert fast_events.read(b" [ ] ").shape == (0, 6)

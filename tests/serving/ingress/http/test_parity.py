@@ -1,0 +1,149 @@
+"""Two ways to the same answer: a hot route's requests are answered from the parser as they are over ASGI."""
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import msgspec
+import pytest
+
+from serving.ingress.http.headers import Headers
+from serving.ingress.http.lifecycle import State
+from serving.ingress.http.response import Answer
+from serving.ingress.http.routes import Reply, Route
+from serving.scoring.question import Asked
+from tests.serving.greeting import ROUTE, Scripted, app, client, configured, encoded
+from tests.serving.wire import Caller, Serving, answers, request, serving
+
+LIMIT = 100_000
+PATH = ROUTE.encode()
+TYPE = b"Content-Type: application/json"
+NEXT = b"GET /health/live HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
+GOOD = encoded()
+
+
+def post(body: bytes, *headers: bytes, path: bytes = PATH, **how: int) -> bytes:
+    return request(body, TYPE, *headers, path=path, **how)  # type: ignore[arg-type]
+
+
+REQUESTS = {
+    "plain": post(GOOD),
+    "two at once": post(GOOD) + post(b"{}"),
+    "with an id": post(GOOD, b"X-Request-Id: mine"),
+    "with two ids": post(GOOD, b"X-Request-Id: mine", b"x-request-id: yours"),
+    "keep-alive": post(GOOD, b"Connection: keep-alive"),
+    "close": post(GOOD, b"Connection: close"),
+    "close among others": post(GOOD, b"Connection: foo, Close"),
+    "1.0": post(GOOD).replace(b"HTTP/1.1", b"HTTP/1.0"),
+    "1.0 keep-alive": post(GOOD, b"Connection: keep-alive").replace(b"HTTP/1.1", b"HTTP/1.0"),
+    "chunks": post(GOOD, chunks=5),
+    "chunks with extensions": post(GOOD, chunks=1_000).replace(b"\r\n0\r\n", b"\r\n0;a=b\r\n"),
+    "a list": post(b"[%b,{},7]" % GOOD),
+    "no body": post(b""),
+    "no length": b"POST %b HTTP/1.1\r\n%b\r\n\r\n" % (PATH, TYPE),
+    "not JSON": post(b"{"),
+    "wrong fields": post(encoded(hour=99, sessionId="")),
+    "unknown fields": post(encoded(colour="red")),
+    "no type": request(GOOD, path=PATH),
+    "compressed": post(GOOD, b"Content-Encoding: gzip"),
+    "a wrong deadline": post(GOOD, b"X-Request-Timeout-Ms: soon"),
+    "folded header": post(GOOD, b"X-Request-Id: a\r\n b"),
+    "an empty header": post(GOOD, b"X-Request-Id:"),
+    "too large": post(b" " * (LIMIT + 1)),
+    "too large in chunks": post(b" " * (LIMIT + 1), chunks=10_000),
+    "exactly the limit": post(GOOD.ljust(LIMIT)),
+    "expecting": post(GOOD, b"Expect: 100-continue"),
+    "expecting too much": post(b"", b"Expect: 100-continue").replace(b"Content-Length: 0", b"Content-Length: 100001"),
+    "expecting something else": post(GOOD, b"Expect: wonders"),
+    "two lengths": post(GOOD, b"Content-Length: 3"),
+    "length and chunks": post(GOOD, b"Content-Length: 3", chunks=5),
+    "a negative length": post(b"").replace(b"Content-Length: 0", b"Content-Length: -1"),
+    "a broken chunk": post(GOOD, chunks=5).replace(b"\r\n5\r\n", b"\r\nx\r\n", 1),
+    "another method": request(GOOD, TYPE, method=b"PUT", path=PATH),
+    "get": request(b"", method=b"GET", path=PATH),
+    "options": request(b"", method=b"OPTIONS", path=PATH),
+    "a lower-case method": post(GOOD).replace(b"POST", b"post"),
+    "a query": post(GOOD, path=PATH + b"?a=b"),
+    "a fragment": post(GOOD, path=PATH + b"#a"),
+    "a slash more": post(GOOD, path=PATH + b"/"),
+    "two slashes": post(GOOD, path=b"/" + PATH),
+    "percent-encoded": post(GOOD, path=b"/v1/%67reeting"),
+    "absolute": post(GOOD, path=b"http://test" + PATH),
+    "nowhere": post(GOOD, path=b"/v1/nowhere"),
+    "an upgrade": post(b"", b"Upgrade: h2c", b"Connection: Upgrade"),
+    "an upgrade without a connection": post(GOOD, b"Upgrade: h2c"),
+    "no HTTP": b"hello\r\n\r\n",
+}
+
+
+@pytest.fixture(scope="module")
+def both() -> Iterator[tuple[Serving, Serving]]:
+    """The same application twice: the listener knows its hot routes, and does not."""
+    with ExitStack() as stack:
+        servers = []
+        for is_hot in (True, False):
+            state = State(ready=True)
+            outcomes = [Asked(b'{"a":1}', "hit", 2.5, 0.001)]
+            application = app(Scripted(*outcomes), configured(max_body_bytes=LIMIT, max_connections=5), state)
+            servers.append(stack.enter_context(serving(application, application.hot if is_hot else None, state)))
+        yield servers[0], servers[1]
+
+
+def told(server: Serving, *parts: bytes) -> list[tuple[int, dict[str, str], bytes]]:
+    """Return what came back until the connection ended, which `NEXT` asks for; without what is different every time."""
+    with Caller(server.port) as caller:
+        got = caller.send(b"".join(parts) + NEXT).rest()
+    return answers(re.sub(rb"dur=[0-9.]+", b"dur=0", re.sub(rb"[0-9a-f]{32}", b"i" * 32, got)))
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+def test_both_ways_say_the_same(both: tuple[Serving, Serving], name: str) -> None:
+    hot, asgi = (told(server, REQUESTS[name]) for server in both)
+    assert hot == asgi
+    assert hot
+
+
+@pytest.mark.parametrize("name", ["plain", "not JSON", "too large", "chunks", "get"])
+def test_both_ways_end_connections_while_draining(both: tuple[Serving, Serving], name: str) -> None:
+    got = []
+    for server in both:
+        server.state.draining = True
+        got.append(told(server, REQUESTS[name]))
+        server.state.draining = False
+    assert got[0] == got[1]
+    assert [headers["connection"] for _, headers, _ in got[0]] == ["close"]
+
+
+def test_both_ways_refuse_beyond_the_same_bound(both: tuple[Serving, Serving]) -> None:
+    got = []
+    for server in both:
+        server.state.in_flight += 5
+        got.append(told(server, REQUESTS["plain"], REQUESTS["with an id"]))
+        server.state.in_flight -= 5
+    assert got[0] == got[1]
+    assert [status for status, _, _ in got[0]] == [429, 429, 200]
+
+
+class Bare:
+    """Seventeen numbers in, one out."""
+
+    def begin(self, headers: Headers, body: bytes, reply: Reply, unread_s: float) -> Callable[[], object]:
+        numbers = msgspec.json.decode(body, type=list[float])
+        reply(Answer(200, b"content-type: application/json\r\n", msgspec.json.encode(sum(numbers))))
+        return lambda: None
+
+
+async def test_a_further_hot_route_needs_no_more_than_begin() -> None:
+    state = State(ready=True)
+    application = app(Scripted(Asked(b"{}", "miss", 0.0)), configured(max_body_bytes=1024), state)
+    application.add_hot("/v1/bare", Route(Bare().begin))
+    numbers = msgspec.json.encode([0.5] * 17)
+    with serving(application, application.hot, state) as server, Caller(server.port) as caller:
+        status, headers, body = caller.send(request(numbers, path=b"/v1/bare")).answer()
+        assert (status, headers, body) == (200, {"content-type": "application/json", "content-length": "3"}, b"8.5")
+        assert caller.send(request(b" " * 2000, path=b"/v1/bare")).answer()[0] == 413
+    async with client(application) as http:
+        assert (await http.post("/v1/bare", content=numbers)).content == b"8.5"
+        refused = await http.get("/v1/bare")
+        assert (refused.status_code, refused.headers["allow"]) == (405, "POST")
+        assert (await http.post("/v1/bare", content=b" " * 2000)).status_code == 413

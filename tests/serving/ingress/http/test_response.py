@@ -1,0 +1,39 @@
+"""An answer says the same whether its headers are pairs or lines, and whoever sends it."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serving.ingress.http.response import Answer, lines, respond, response, written
+from tests.serving.wire import answers
+
+PAIRS = st.dictionaries(
+    st.from_regex(rb"[a-z][a-z-]{0,20}", fullmatch=True).filter(lambda name: name not in (b"content-length", b"connection")),
+    st.from_regex(rb"([!-~]([ -~]{0,30}[!-~])?)?", fullmatch=True),
+    max_size=5,
+).map(lambda headers: list(headers.items()))
+
+
+@given(PAIRS, st.binary(max_size=50), st.booleans())
+async def test_pairs_and_lines_are_the_same_over_the_wire_over_asgi_and_for_starlette(
+    pairs: list[tuple[bytes, bytes]], body: bytes, close: bool
+) -> None:
+    expected = {**{name.decode(): value.decode() for name, value in pairs}, "content-length": str(len(body))}
+    if close:
+        expected["connection"] = "close"
+    for headers in (pairs, lines(pairs)):
+        answer = Answer(429, headers, body, close)
+        assert answer.pairs == pairs
+        assert answers(written(answer, close)) == [(429, expected, body)]
+        sent: list[dict[str, object]] = []
+
+        async def send(message: object) -> None:
+            sent.append(message)  # type: ignore[arg-type]  # noqa: B023
+
+        await respond(answer, send)
+        for raw in (sent[0]["headers"], response(answer).raw_headers):
+            assert {name.decode(): value.decode() for name, value in raw} == expected  # type: ignore[attr-defined]
+        assert (sent[0]["status"], sent[1]["body"]) == (429, body)
+
+
+def test_an_answer_may_be_told_to_end_the_connection() -> None:
+    assert Answer(200, b"", b"").closing() == Answer(200, b"", b"", close=True)

@@ -1,0 +1,203 @@
+"""Plain requests by compiled code: read as a slow and obvious reader does, refused whole, and left alone where they are anything else."""
+
+import re
+import socket
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from serving.ingress.http.headers import MAX_TIMEOUT_MS
+from serving.ingress.overload import fast_path
+
+PATHS = (b"/v1/a", b"/v1/longer")
+DEFAULT_MS, MOST_BYTES = 1000, 100
+BOUNDS = fast_path.bounds(PATHS, DEFAULT_MS, MOST_BYTES)
+HEADERS = (
+    "content-length",
+    "X-Request-Timeout-Ms",
+    "CONNECTION",
+    "transfer-encoding",
+    "expect",
+    "Upgrade",
+    "priority",
+    "x-request-id",
+    "a",
+)
+VALUES = ("5", "05", "0", "60000", "60001", "1e3", "", " 5\t", "keep-alive", "Keep-Alive", "close", "9" * 12, "-5")
+
+
+def naive(data: bytes) -> tuple[int, int]:
+    """Return what `plain.read` returns, by regular expressions."""
+    head, end, body = data.partition(b"\r\n\r\n")
+    line, *fields = head.split(b"\r\n")
+    paths = [b"POST %b HTTP/1.1" % path for path in PATHS]
+    if not end or line not in paths or b"\n" in head.replace(b"\r\n", b""):
+        return fast_path.NOT_PLAIN, 0
+    said: dict[bytes, bytes] = {}
+    for field in fields:
+        found = re.fullmatch(rb"([^ \t:](?:[^:]*[^ \t:])?):[ \t]*(.*?)[ \t]*", field, re.DOTALL)
+        if found is None or (found[1].lower() in fast_path._TELLING and found[1].lower() in said):
+            return fast_path.NOT_PLAIN, 0
+        said[found[1].lower()] = found[2]
+    length, timeout = said.get(b"content-length", b""), said.get(b"x-request-timeout-ms", b"%d" % DEFAULT_MS)
+    if (
+        not re.fullmatch(rb"\d{1,9}", length)
+        or not re.fullmatch(rb"\d{1,9}", timeout)
+        or int(length) != len(body)
+        or len(body) > MOST_BYTES
+    ):
+        return fast_path.NOT_PLAIN, 0
+    if not 1 <= int(timeout) <= MAX_TIMEOUT_MS or said.get(b"connection", b"keep-alive").lower() != b"keep-alive":
+        return fast_path.NOT_PLAIN, 0
+    if said.keys() & set(fast_path._TELLING[3:]):
+        return fast_path.NOT_PLAIN, 0
+    return paths.index(line), int(timeout)
+
+
+def read(data: bytes) -> tuple[int, int]:
+    return fast_path.read(np.frombuffer(data, np.uint8), len(data), BOUNDS)
+
+
+def request(fields: list[tuple[str, str]], body: bytes = b"12345", path: bytes = PATHS[0]) -> bytes:
+    head = "".join(f"{name}:{value}\r\n" for name, value in fields)
+    return b"POST %b HTTP/1.1\r\n%b\r\n%b" % (path, head.encode(), body)
+
+
+fields = st.lists(st.tuples(st.sampled_from(HEADERS), st.sampled_from(VALUES)), max_size=5)
+
+
+@settings(deadline=None)  # the first compiles
+@given(fields, st.sampled_from(PATHS), st.sampled_from([b"", b"12345", b"x" * 101]), st.booleans())
+def test_a_request_is_read_as_a_slow_reader_does(fields, path, body, right):
+    data = request([*fields, ("Content-Length", f" {len(body)}")] if right else fields, body, path)
+    assert read(data) == naive(data)
+
+
+@given(fields, st.integers(0, 90), st.sampled_from([b"\r", b"\n", b":", b" ", b"\t", b"\0", b"\xff", b"\r\n"]), st.integers(0, 3))
+def test_altered_bytes_are_read_as_a_slow_reader_does(fields, at, junk, gone):
+    data = request([*fields, ("Content-Length", "5")])
+    altered = data[:at] + junk + data[at + gone :]
+    assert read(altered) == naive(altered)
+
+
+def test_the_beginning_of_a_request_is_no_request():
+    data = request([("Content-Length", "5")])
+    assert read(data) == (0, DEFAULT_MS)
+    assert {read(data[:size]) for size in range(len(data))} == {(fast_path.NOT_PLAIN, 0)}
+
+
+@pytest.fixture
+def pairs():
+    """Yield three TCP connections: (caller, server's end) each."""
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        ends = [(socket.create_connection(door.getsockname()), door.accept()[0]) for _ in range(3)]
+        yield ends
+        for pair in ends:
+            for end in pair:
+                end.close()
+
+
+class Refusing:
+    """`refuse` with everything it needs: who waits at most `limit_ms` on the second path gets REPLY."""
+
+    REPLY = b"no " + bytes(fast_path.ID_DIGITS) + b" sorry " + bytes(fast_path.ID_DIGITS)
+
+    def __init__(self, limit_ms: int, reply: bytes = REPLY) -> None:
+        self.held = np.zeros(4096, np.uint8)
+        self.data = np.zeros(fast_path.READ_BYTES, np.uint8)
+        self.refusals = fast_path.refusals(len(PATHS), len(reply))
+        self.refusals.replies[1, :] = np.frombuffer(reply, np.uint8)
+        self.refusals.sizes[1], self.refusals.marks[1], self.refusals.limit_ms[1] = len(reply), (3, 42), limit_ms
+
+    def __call__(self, ends: list[socket.socket], start: int = 0) -> tuple[int, int, int, int, int, int]:
+        sockets = np.array([end.fileno() for end in ends], np.int32)
+        return fast_path.refuse(sockets, start, self.held, self.data, BOUNDS, self.refusals)
+
+
+def timed(milliseconds: int) -> bytes:
+    return request([("X-Request-Timeout-Ms", str(milliseconds)), ("Content-Length", "5")], path=PATHS[1])
+
+
+def test_who_has_little_patience_is_refused_and_the_first_with_more_is_handed_over(pairs):
+    refuse, ends = Refusing(500), [end for _, end in pairs]
+    for (caller, _), patience_ms in zip(pairs, (400, 20_000, 300), strict=True):
+        caller.sendall(timed(patience_ms))
+    at, got, path, left_ms, lain_ms, sent = refuse(ends)
+    assert (at, got, path, sent) == (1, len(timed(20_000)), 1, -1)
+    assert 15_000 < left_ms <= 20_000
+    assert left_ms + lain_ms == 20_000
+    assert bytes(refuse.data[:got]) == timed(20_000)
+    assert refuse(ends, 2)[0] == 3
+    assert refuse.refusals.counts.tolist() == [0, 2]
+    replies = [pairs[i][0].recv(1000) for i in (0, 2)]
+    ids = [re.fullmatch(rb"no ([0-9a-f]{32}) sorry (\1)", reply)[1] for reply in replies]
+    assert len(set(ids)) == 2
+
+
+def test_nobody_is_refused_before_somebody_was_not_even_who_has_waited_for_longer_than_it_wanted_to(pairs):
+    (caller, end), refuse = pairs[0], Refusing(fast_path.NOBODY)
+    caller.sendall(timed(1))
+    while fast_path.unread_ms(end.fileno()) < 20:
+        pass
+    at, _, path, left_ms, lain_ms, _ = refuse([end])
+    assert (at, path, refuse.refusals.counts.sum()) == (0, 1, 0)
+    assert left_ms == 1 - lain_ms < 0
+
+
+def test_other_paths_other_requests_and_who_is_gone_are_handed_over(pairs):
+    refuse, ends = Refusing(10**6), [end for _, end in pairs]
+    pairs[0][0].sendall(request([("Content-Length", "5")]))
+    pairs[1][0].sendall(b"GET / HTTP/1.1\r\n")
+    pairs[2][0].close()
+    assert refuse(ends)[:3] == (0, len(request([("Content-Length", "5")])), 0)
+    assert refuse(ends, 1)[:3] == (1, 16, fast_path.NOT_PLAIN)
+    assert refuse(ends, 2)[:3] == (2, fast_path.GONE, fast_path.NOT_PLAIN)
+
+
+def test_who_is_held_is_not_read_from(pairs):
+    (caller, end), refuse = pairs[0], Refusing(10**6)
+    refuse.held[end.fileno()] = 1
+    caller.sendall(timed(1))
+    assert refuse([end])[:2] == (0, fast_path.HELD)
+    assert end.recv(1000) == timed(1)
+
+
+def test_what_the_kernel_does_not_take_of_a_refusal_is_told(pairs):
+    (caller, end), reply = pairs[0], Refusing.REPLY + bytes(8_000_000)
+    refuse = Refusing(10**6, reply)
+    caller.sendall(timed(1))
+    at, _, path, _, _, sent = refuse([end])
+    assert (at, path) == (0, 1)
+    assert 0 < sent < len(reply)
+
+
+def test_of_those_that_came_after_one_another_none_is_taken_to_have_lain_for_longer_than_it_has(pairs):
+    """Neither where the last of them has no bytes but an end, long after its last ones."""
+    pairs[2][0].sendall(b"x")
+    pairs[2][1].recv(10)
+    for caller, end in pairs[:2]:
+        caller.sendall(b"x")
+        while fast_path.unread_ms(end.fileno()) < 20:
+            pass
+    pairs[2][0].close()
+    sockets = np.array([end.fileno() for _, end in pairs], np.int32)
+    lain = np.zeros(2, np.int64)
+    least = [fast_path.least_lain_ms(sockets[:2], at, lain) for at in range(2)]
+    assert all(ms <= fast_path.unread_ms(socket) for ms, socket in zip(least, sockets[:2], strict=True))
+    assert lain.tolist() == [least[0], 2]
+    ended = np.zeros(2, np.int64)
+    assert 20 <= fast_path.least_lain_ms(sockets, 1, ended) <= fast_path.unread_ms(sockets[1]) <= fast_path.unread_ms(sockets[2])
+
+
+def test_what_lies_unread_grows_older_and_what_is_no_tcp_socket_has_no_age(pairs):
+    caller, end = pairs[0]
+    caller.sendall(b"x")
+    ages = [fast_path.unread_ms(end.fileno())]
+    while ages[-1] < 50:
+        ages.append(fast_path.unread_ms(end.fileno()))
+    assert ages == sorted(ages)
+    one, other = socket.socketpair()
+    with one, other:
+        assert fast_path.unread_ms(one.fileno()) == 0

@@ -1,0 +1,157 @@
+"""Refusals before parsing: only of plain requests, in the very bytes that the long way would write, and never in place of an answer."""
+
+import dataclasses
+import time
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serving.errors import OverloadedError
+from serving.ingress import problems
+from serving.ingress.http.lifecycle import State
+from serving.ingress.http.response import written
+from serving.ingress.overload.reader import Gate
+from serving.ingress.overload.shedder import Shedder
+from tests.serving.cache_fixtures import turns
+from tests.serving.wire import PATH, Held, Wire, answers, table
+from tests.serving.wire import request as wired
+
+BODY = b'{"sessionId": "s-1"}'
+PLAIN = {"host": "127.0.0.1", "Content-Type": "application/json", "Content-Length": str(len(BODY))}
+
+
+class Full:
+    """A question whose queue lasts `wait_s` seconds."""
+
+    def __init__(self, wait_s: float = 3.2, *, pressed: bool = True) -> None:
+        self.wait_s, self.pressed = wait_s, pressed
+        self.refused = 0
+
+    def shed(self, deadline: float) -> OverloadedError | None:
+        if deadline - time.monotonic() > self.wait_s:
+            return None
+        self.refused += 1
+        return OverloadedError("7 requests wait already", self.wait_s)
+
+    def shed_likewise(self, times: int) -> None:
+        self.refused += times
+
+
+def request(
+    headers: dict[str, str] = PLAIN, path: str = "/v1/a", version: str = "HTTP/1.1", method: str = "POST", body: bytes = BODY
+) -> bytes:
+    head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    return f"{method} {path} {version}\r\n{head}\r\n".encode() + body
+
+
+def shed(data: bytes, full: Full | None = None) -> bytes | None:
+    return Shedder({b"/v1/a": full or Full()}, 1000, 1000).reply(data)
+
+
+def test_a_plain_request_is_refused_in_the_bytes_of_the_long_way():
+    reply = shed(request())
+    assert reply is not None
+    problem = msgspec.json.decode(reply.partition(b"\r\n\r\n")[2])
+    assert reply == written(problems.answer(OverloadedError("7 requests wait already", 3.2), problem["requestId"]), close=False)
+    assert problem["retryAfter"] == 4
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        request(path="/v1/b"),
+        request(path="/v1/a?x=1"),
+        request(method="GET"),
+        request(version="HTTP/1.0"),
+        request(body=BODY[:-1]),
+        request() + request(),
+        request()[:-30],
+        request({name: value for name, value in PLAIN.items() if name != "Content-Length"}),
+        request({**PLAIN, "content-length": "20"}),
+        request({**PLAIN, "Content-Length": "+20"}),
+        request({**PLAIN, "X-Request-Timeout-Ms": "0"}),
+        request({**PLAIN, "X-Request-Timeout-Ms": "soon"}),
+        request({**PLAIN, "Content-Length": "2000"}, body=b"x" * 2000),
+        *[request({**PLAIN, name: "1"}) for name in ("X-Request-Id", "expect", "Connection", "UPGRADE", "Transfer-Encoding", "Priority")],
+        b"",
+        b"\r\n\r\n",
+    ],
+)
+def test_whatever_is_not_exactly_one_plain_request_goes_the_long_way(data):
+    assert shed(data) is None
+
+
+def test_the_stated_patience_decides_else_the_default():
+    assert shed(request({**PLAIN, "x-request-timeout-ms": "5000"})) is None
+    assert shed(request({**PLAIN, "X-Request-Timeout-Ms": "3000"})) is not None
+    assert shed(request(), Full(0.5)) is None
+
+
+def test_where_nobody_was_refused_nobody_is_looked_at():
+    full = Full(pressed=False)
+    assert shed(request(), full) is None
+    assert full.refused == 0
+
+
+@given(st.binary(max_size=200), st.integers(0, 200))
+def test_whatever_the_bytes_it_refuses_rightly_or_not_at_all(junk, at):
+    data = request()
+    for altered in (junk, data[:at] + junk + data[at:]):
+        reply = shed(altered)
+        assert reply is None or reply.startswith(b"HTTP/1.1 429 Too Many Requests\r\n")
+
+
+async def test_on_a_connection_only_whole_plain_requests_between_others_are_shed() -> None:
+    """In pieces, behind an unanswered one, or once nobody is refused any more, a request is parsed and asked like any other."""
+    full, held = Full(), Held()
+    hot = dataclasses.replace(table(held), gate=Gate(Shedder({PATH: full}, 1000, 1000)))
+    wire = Wire(hot)
+    plain = wired(b"one")
+    wire.send(plain)
+    await turns()
+    assert (full.refused, held.replies) == (1, [])
+    wire.send(plain[:10], plain[10:])
+    await turns()
+    assert [body for body, _ in held.replies] == [b"one"]
+    wire.send(plain)
+    await turns()
+    held.let_go()
+    await turns()
+    assert (full.refused, [body for body, _ in held.replies]) == (1, [b"one"])
+    held.let_go()
+    await turns()
+    wire.send(plain)
+    full.pressed = False
+    await turns()
+    wire.send(plain)
+    await turns()
+    held.let_go()
+    await turns()
+    assert [status for status, _, _ in answers(wire.sent)] == [429, 200, 200, 429, 200]
+
+
+async def test_a_draining_server_ends_the_connection_instead_of_shedding() -> None:
+    full, held = Full(), Held()
+    wire = Wire(dataclasses.replace(table(held, State(ready=True, draining=True)), gate=Gate(Shedder({PATH: full}, 1000, 1000))))
+    wire.send(wired(b"one"))
+    await turns()
+    held.let_go()
+    await turns()
+    assert full.refused == 0
+    assert wire.closed
+
+
+async def test_what_comes_within_a_request_is_no_request_even_if_it_looks_like_one() -> None:
+    """Its head may have begun in the bytes that ended the request before."""
+    full, held = Full(), Held()
+    wire = Wire(dataclasses.replace(table(held), gate=Gate(Shedder({PATH: full}, 1000, 1000))))
+    wire.send(wired(b"")[:10], wired(b"")[10:] + b"GET /cold HTTP/1.1\r\nX: ")
+    await turns()
+    held.let_go()
+    await turns()
+    wire.send(wired(b"one"))
+    await turns()
+    assert (full.refused, held.replies) == (0, [])
+    assert [headers.get("x-route") for _, headers, _ in answers(wire.sent)] == ["hot", "cold"] + [None] * (len(answers(wire.sent)) - 2)

@@ -1,0 +1,146 @@
+"""The OpenAPI document is exact, and the application keeps it: schemathesis asks whatever the document allows, and more."""
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import msgspec
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    allow_header_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+    unsupported_method,
+)
+
+from serving.engines import ENGINES, Engine
+from serving.ingress.api import build
+from serving.ingress.http.lifecycle import State
+from serving.metrics.collect import Metrics
+from serving.scoring.cache.cache import Cache, Memory
+from serving.scoring.question import Asked, Question
+from tests.serving.greeting import GREETING, JSON, Counting, Scripted, app, client, configured, encoded, endpoint
+
+DOCUMENT = app(Scripted(Asked(b"{}", "miss", 0.0)), configured()).openapi()
+
+
+def test_the_document_is_openapi_3_1() -> None:
+    assert DOCUMENT["openapi"].startswith("3.1")
+    assert {"/v1/greeting", "/health/live", "/health/ready", "/metrics", "/"} <= DOCUMENT["paths"].keys()
+    assert "FastAPI" not in str(DOCUMENT)
+    for schema in DOCUMENT["components"]["schemas"].values():
+        Draft202012Validator.check_schema(schema)
+
+
+def test_every_reference_leads_somewhere() -> None:
+    def references(node: Any) -> list[str]:
+        if isinstance(node, Mapping):
+            own = [node["$ref"]] if isinstance(node.get("$ref"), str) else []
+            return own + [found for value in node.values() for found in references(value)]
+        return [found for value in node for found in references(value)] if isinstance(node, list) else []
+
+    found = references(DOCUMENT)
+    assert found
+    for reference in found:
+        node: Any = DOCUMENT
+        for part in reference.removeprefix("#/").split("/"):
+            node = node[part]
+
+
+def test_a_question_documents_its_statuses_headers_and_bounds() -> None:
+    operation = DOCUMENT["paths"]["/v1/greeting"]["post"]
+    assert set(operation["responses"]) == {"200", "400", "408", "413", "415", "422", "429", "500", "503", "504"}
+    named = {parameter["name"] for parameter in operation["parameters"]}
+    assert named == {"X-Request-Timeout-Ms", "X-Request-Id", "Priority", "Cache-Control"}
+    assert {"Server-Timing", "X-Cache", "Age", "X-Request-Id"} <= operation["responses"]["200"]["headers"].keys()
+    one, many = operation["requestBody"]["content"]["application/json"]["schema"]["oneOf"]
+    assert many == {"type": "array", "items": one, "maxItems": 1000}
+    response = DOCUMENT["components"]["responses"]["Overloaded"]
+    assert list(response["content"]) == ["application/problem+json"]
+    assert "Retry-After" in response["headers"]
+
+
+@pytest.mark.parametrize("engine", [*ENGINES, GREETING], ids=lambda engine: engine.name)
+def test_an_engines_example_is_valid_against_its_own_document(engine: Engine) -> None:
+    question = Scripted(Asked(b"{}", "miss", 0.0))
+    question.engine = engine
+    document = app(question, configured()).openapi()
+    content = document["paths"][engine.route]["post"]["requestBody"]["content"]["application/json"]
+    validator = Draft202012Validator({**content["schema"], "components": document["components"]})
+    for example in content["examples"].values():
+        validator.validate(example["value"])
+    assert not validator.is_valid({})
+    assert not validator.is_valid([{}])
+
+
+async def test_the_documented_bounds_of_the_deadline_are_those_that_hold() -> None:
+    schema = DOCUMENT["paths"]["/v1/greeting"]["post"]["parameters"][0]["schema"]
+    bounds = {schema["minimum"] - 1: 422, schema["minimum"]: 200, schema["maximum"]: 200, schema["maximum"] + 1: 422}
+    ask = endpoint(Scripted(Asked(b"{}", "miss", 0.0)), configured())
+    answers = {ms: await ask.answer({**JSON, b"x-request-timeout-ms": b"%d" % ms}, encoded()) for ms in bounds}
+    assert {ms: answer.status for ms, answer in answers.items()} == bounds
+
+
+async def test_the_document_is_served() -> None:
+    async with client(app(Scripted(Asked(b"{}", "miss", 0.0)), configured())) as http:
+        assert (await http.get("/openapi.json")).json() == msgspec.json.decode(msgspec.json.encode(DOCUMENT))
+
+
+Case = schemathesis.Case[Any]
+
+CHECKS: list[Any] = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    unsupported_method,
+    allow_header_conformance,
+]
+BOUNDED = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+
+
+def schema_of(engine: Engine, scorer: Any) -> Any:
+    """Return the schema, as the application that answers with `scorer` serves it."""
+    configuration = configured(max_items=20, default_timeout_ms=30_000)
+    asked = Question(engine, configuration, ThreadPoolExecutor(1), Cache(Memory(1_000_000), None, 60.0))
+    asked.switch(scorer)
+    application = build([asked], State(ready=True), configuration, Metrics())
+    return schemathesis.openapi.from_asgi("/openapi.json", application)
+
+
+def hold(case: Case) -> None:
+    """Hold one answer against the document; what the document does not allow must have been refused."""
+    answer = case.call_and_validate(checks=CHECKS)
+    content = case.operation.definition.raw.get("requestBody", {}).get("content", {})
+    # What is wrong in a list is a problem in its place: the request as a whole is answered.
+    if content and not isinstance(case.body, list):
+        body = {**content["application/json"]["schema"], "components": case.operation.schema.raw_schema["components"]}
+        if not Draft202012Validator(body).is_valid(case.body):
+            assert answer.status_code in (400, 405, 413, 415, 422)
+
+
+@schema_of(GREETING, Counting()).parametrize()  # type: ignore[untyped-decorator]
+@BOUNDED
+def test_the_application_keeps_its_document(case: Case) -> None:
+    hold(case)
+
+
+@pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.name)
+def test_a_real_engine_keeps_its_document(engine: Engine, bundle_of: Any) -> None:
+    operation = schema_of(engine, engine.load(bundle_of(engine.name), configured()))[engine.route]["POST"]
+    allowed, forbidden = (operation.as_strategy(generation_mode=mode) for mode in GenerationMode)
+
+    @BOUNDED
+    @given(case=allowed | forbidden)
+    def ask(case: Case) -> None:
+        hold(case)
+
+    ask()

@@ -1,0 +1,235 @@
+"""A relayed question: bytes go to another process and its answer comes back, and whoever waits for one that is away is told so."""
+
+import asyncio
+import contextlib
+import os
+import time
+
+import msgspec
+import pytest
+
+from serving.app import Application
+from serving.engines import named
+from serving.errors import SettingsError
+from serving.ingress.pool_client import Relay, answered
+from serving.metrics.collect import Metrics
+from serving.runtime.placement import pooled
+from serving.runtime.pool_socket import Entrance
+from serving.runtime.socket_broker import READY
+from serving.settings import Settings, load
+from training.registry.registry import Registry
+
+EMOTION = named("emotion")
+HEADERS = {b"content-type": b"application/json", b"x-request-id": b"asked-1"}
+BODY = msgspec.json.encode(EMOTION.example)
+
+
+class Far:
+    """The other end: a unix socket that keeps what it is sent, and answers with what it is given, or not at all."""
+
+    def __init__(self, path, *answers):
+        self.path, self.answers, self.asked, self.connections, self._open = path, list(answers), [], 0, set()
+
+    async def __aenter__(self):
+        self.server = await asyncio.start_unix_server(self._serve, self.path)
+        return self
+
+    async def __aexit__(self, *_):
+        self.server.close()
+        for writer in self._open:
+            writer.close()
+
+    async def _serve(self, reader, writer):
+        self.connections += 1
+        self._open.add(writer)
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                fields = dict(line.split(b": ", 1) for line in head.split(b"\r\n")[1:-2])
+                body = await reader.readexactly(int(fields.get(b"content-length", 0)))
+                if head.startswith(b"GET /health/ready"):
+                    ready = b'{"status":"ready","models":{"emotion":"v-1"},"choices":{"emotion":["fast"]}}'
+                    writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(ready), ready))
+                    continue
+                self.asked.append((head, body))
+                answer = self.answers.pop(0)
+                if answer is None:
+                    writer.close()
+                    return
+                if answer != b"":
+                    writer.write(answer)
+
+
+def reply(body=b"{}", more=b""):
+    return b"HTTP/1.1 200 OK\r\nx-cache: off\r\ncontent-length: %d\r\n%b\r\n%b" % (len(body), more, body)
+
+
+@contextlib.asynccontextmanager
+async def relayed(path, opened=True, **fields):
+    relay = Relay(EMOTION, path, **{"default_timeout_ms": 2000, "max_queued": 8, "meter": Metrics().meter("emotion"), **fields})
+    if opened:
+        await relay.open()
+    try:
+        yield relay
+    finally:
+        await relay.aclose()
+
+
+def detail(answer):
+    return msgspec.json.decode(answer.body)["detail"]
+
+
+async def test_a_request_goes_as_it_came_and_its_answer_comes_back_as_it_is(tmp_path):
+    async with Far(tmp_path / "far", reply(b'{"a":1}')) as far, relayed(tmp_path / "far") as relay:
+        answer = await relay.answer({**HEADERS, b"connection": b"close"}, BODY)
+        (head, body), *_ = far.asked
+    assert (answer.status, answer.headers, answer.body, answer.close) == (200, b"x-cache: off\r\n", b'{"a":1}', False)
+    assert head.startswith(b"POST /v1/emotion HTTP/1.1\r\n")
+    assert b"x-request-id: asked-1\r\n" in head
+    assert b"connection:" not in head
+    assert body == BODY
+
+
+async def test_what_the_other_end_says_of_itself_is_known(tmp_path):
+    async with Far(tmp_path / "far"), relayed(tmp_path / "far") as relay:
+        assert (relay.ready, relay.lacking, relay.version, relay.choices) == (True, False, "v-1", ["fast"])
+    async with relayed(tmp_path / "nobody") as relay:
+        assert (relay.ready, relay.lacking, relay.version) == (False, True, None)
+
+
+async def test_connections_are_used_again(tmp_path):
+    async with Far(tmp_path / "far", *[reply()] * 5) as far, relayed(tmp_path / "far") as relay:
+        for _ in range(5):
+            assert (await relay.answer(HEADERS, BODY)).status == 200
+        assert far.connections == 1
+
+
+async def test_what_is_left_of_a_stated_time_goes_along(tmp_path):
+    async with Far(tmp_path / "far", reply()) as far, relayed(tmp_path / "far") as relay:
+        got = asyncio.get_running_loop().create_future()
+        relay.begin({**HEADERS, b"x-request-timeout-ms": b"500"}, BODY, got.set_result, 0.2)
+        await got
+        told = dict(line.split(b": ", 1) for line in far.asked[0][0].split(b"\r\n")[1:-2])
+    assert 1 <= int(told[b"x-request-timeout-ms"]) <= 300
+
+
+@pytest.mark.parametrize("stated", [b"0", b"-1", b"999999", b"soon"])
+async def test_a_time_that_makes_no_sense_goes_as_it_came(tmp_path, stated):
+    """What is wrong with it, the other end says."""
+    async with Far(tmp_path / "far", reply()) as far, relayed(tmp_path / "far") as relay:
+        await relay.answer({**HEADERS, b"x-request-timeout-ms": stated}, BODY)
+        assert b"x-request-timeout-ms: " + stated + b"\r\n" in far.asked[0][0] + b"\r\n"
+
+
+async def test_where_nobody_is_503_is_said_at_once(tmp_path):
+    async with relayed(tmp_path / "nobody", opened=False) as relay:
+        answer = await relay.answer(HEADERS, BODY)
+    assert answer.status == 503
+    assert "emotion" in detail(answer)
+
+
+async def test_a_connection_that_is_lost_before_an_answer_is_tried_once_more(tmp_path):
+    async with Far(tmp_path / "far", None, reply(b'"again"')) as far, relayed(tmp_path / "far") as relay:
+        assert (await relay.answer(HEADERS, BODY)).body == b'"again"'
+        assert len(far.asked) == 2
+    async with Far(tmp_path / "gone", None, None) as far, relayed(tmp_path / "gone") as relay:
+        assert (await relay.answer(HEADERS, BODY)).status == 503
+
+
+async def test_who_does_not_answer_in_time_is_given_up(tmp_path):
+    async with Far(tmp_path / "far", b"", reply()) as far, relayed(tmp_path / "far") as relay:
+        began = time.monotonic()
+        answer = await relay.answer({**HEADERS, b"x-request-timeout-ms": b"50"}, BODY)
+        assert (answer.status, time.monotonic() - began < 5) == (504, True)
+        assert (await relay.answer(HEADERS, BODY)).status == 200
+        assert len(far.asked) == 2
+
+
+async def test_more_than_may_wait_is_refused_with_when_to_come_again(tmp_path):
+    async with relayed(tmp_path / "nobody", opened=False, max_queued=2) as relay:
+        asked = [relay.answer(HEADERS, BODY) for _ in range(3)]
+        answers = await asyncio.gather(*asked)
+    assert sorted(answer.status for answer in answers) == [429, 503, 503]
+    assert dict(next(answer for answer in answers if answer.status == 429).pairs)[b"retry-after"] == b"1"
+
+
+async def test_a_caller_who_goes_away_ends_the_connection_that_his_answer_would_come_on(tmp_path):
+    async with Far(tmp_path / "far", b"", reply()) as far, relayed(tmp_path / "far") as relay:
+        asked = relay.answer(HEADERS, BODY)
+        while not far.asked:
+            await asyncio.sleep(0)
+        asked.cancel()
+        assert (await relay.answer(HEADERS, BODY)).status == 200
+        assert far.connections == 2
+
+
+async def test_an_answer_that_ends_the_connection_is_the_last_on_it(tmp_path):
+    async with Far(tmp_path / "far", reply(more=b"connection: close\r\n"), reply()) as far, relayed(tmp_path / "far") as relay:
+        first = await relay.answer(HEADERS, BODY)
+        assert (first.status, first.close) == (200, False)
+        assert (await relay.answer(HEADERS, BODY)).status == 200
+        assert far.connections == 2
+
+
+@pytest.mark.parametrize("cut", range(1, len(reply(b"abc"))))
+def test_an_answer_in_parts_is_whole_only_at_its_end(cut):
+    whole = reply(b"abc")
+    assert answered(whole[:cut]) is None
+    found = answered(whole)
+    assert found is not None
+    assert found[0].body == b"abc"
+
+
+@pytest.mark.parametrize("content", [b"HTTP/1.1 200 OK\r\nx: y\r\n\r\n", b"SSH-2.0\r\ncontent-length: 0\r\n\r\n"])
+def test_what_is_no_answer_is_named(content):
+    with pytest.raises(ValueError, match=r"HTTP|SSH"):
+        answered(content)
+
+
+async def test_an_application_relays_what_is_pooled_and_its_answers_are_those_of_the_engine(tmp_path, bundle_of):
+    """Two applications as two processes have them: the one that owns the socket, and the pool behind its unix socket."""
+    from serving.ingress.http.listener import Listener
+
+    Registry(str(tmp_path / "models"), tmp_path / "fetched").add(bundle_of("emotion").path, alias="champion")
+    settings = Settings(home=tmp_path, models={"registry": str(tmp_path / "models")}, cache={"enabled": False})
+    entrance = Entrance(tmp_path / "pool")
+    async with Application(settings, engines=[EMOTION]) as pool:
+        listener = Listener(pool.api, pool.state, pool.api.hot)
+        await listener.open(entrance.sock)
+        entrance.say(READY)
+        async with Application(settings, pools={"emotion": tmp_path / "pool"}) as front:
+            assert "emotion" not in [question.engine.name for question in front.questions]
+            endpoint = front.api.endpoints["emotion"]
+            got = await endpoint.answer(HEADERS, BODY)
+            assert got.status == 200
+            wrong = await endpoint.answer(HEADERS, b'{"text": 3}')
+            assert (wrong.status, b"text" in wrong.body) == (422, True)
+        alone = await pool.api.endpoints["emotion"].answer(HEADERS, BODY)
+        mine, right = msgspec.json.decode(got.body), msgspec.json.decode(alone.body)
+        assert mine["probabilities"] == right["probabilities"]
+        await listener.drain(1)
+    entrance.close()
+    assert not list(tmp_path.glob("pool*"))
+
+
+def test_an_entrance_takes_the_place_of_its_predecessor_and_leaves_it_to_a_successor(tmp_path):
+    path = tmp_path / "pool"
+    first = Entrance(path)
+    assert not path.exists()
+    first.say(READY)
+    own = os.stat(path).st_ino
+    second = Entrance(path)
+    second.say(READY)
+    assert os.stat(path).st_ino != own
+    first.close()
+    assert path.exists()
+    second.close()
+    assert not path.exists()
+
+
+def test_questions_are_placed_as_it_is_best_or_as_the_settings_say():
+    assert pooled(load()) == ["journey", "emotion"]
+    assert pooled(load(placement={"emotion": "replica", "churn": "pooled"})) == ["churn", "journey"]
+    assert pooled(load(server={"own_socket": False})) == []
+    with pytest.raises(SettingsError, match=r"placement\.mood: there is no such question.*emotion"):
+        pooled(load(placement={"mood": "pooled"}))

@@ -1,0 +1,230 @@
+"""One question in one replica: what the live model says, once for all who ask the same."""
+
+import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import msgspec
+import pytest
+
+from serving.engines import Engine
+from serving.errors import NotReadyError, OverloadedError
+from serving.scoring.cache.cache import Cache
+from serving.scoring.cache.lru import Memory
+from serving.scoring.cost import Cost
+from serving.scoring.question import IN_AND_OUT, Question
+from serving.settings import Cache as CacheSettings
+from serving.settings import Degrade, Settings
+from tests.serving.cache_fixtures import turns
+
+
+class Ask(msgspec.Struct, frozen=True):
+    number: int = 1
+
+
+class Reply(msgspec.Struct):
+    doubled: int
+    version: str
+    rung: str = "full"
+
+
+class Doubler:
+    """A scorer that counts its calls and may do something in the middle of one."""
+
+    def __init__(self, version="a", meanwhile=lambda: None):
+        self.version = version
+        self.calls = 0
+        self.meanwhile = meanwhile
+
+    def refusal(self, request):
+        return None
+
+    def columns(self, requests):
+        return [request.number for request in requests]
+
+    def lean(self, columns):
+        return columns
+
+    def base_rate(self, request):
+        return Reply(-1, self.version)
+
+    def run(self, columns):
+        self.calls += 1
+        self.meanwhile()
+        return [2 * number for number in columns]
+
+    def rows(self, requests, answers):
+        return [Reply(answer, self.version) for answer in answers]
+
+
+ENGINE = Engine(
+    "double", "/v1/double", "Doubles.", Ask, Reply, {"number": 1}, lambda request: None, lambda bundle, settings, parts=None: Doubler()
+)
+
+
+@pytest.fixture
+def question():
+    with ThreadPoolExecutor(1) as executor:
+        yield Question(ENGINE, Settings(), executor, Cache(Memory(1_000_000), None, 60.0))
+
+
+def ask(question, number=1, fresh=False):
+    return question.ask(Ask(number), deadline=time.monotonic() + 60, fresh=fresh)
+
+
+async def test_without_a_model_the_question_is_not_ready(question):
+    assert not question.ready
+    with pytest.raises(NotReadyError, match="double"):
+        await ask(question)
+
+
+async def test_a_thousand_who_ask_the_same_at_once_cost_one_computation(question):
+    scorer = Doubler()
+    question.switch(scorer)
+    asked = await asyncio.gather(*(ask(question) for _ in range(1000)))
+    assert {one.body for one in asked} == {b'{"doubled":2,"version":"a","rung":"full"}'}
+    assert question.batcher.rows == 1
+    assert sorted({one.state for one in asked}) == ["joined", "miss"]
+    assert (await ask(question)).state == "hit"
+
+
+async def test_fresh_is_computed_although_the_cache_knows(question):
+    scorer = Doubler()
+    question.switch(scorer)
+    await ask(question)
+    assert (await ask(question, fresh=True)).state == "bypass"
+    assert scorer.calls == 2
+
+
+async def test_a_new_model_answers_at_once_and_nothing_cached_of_the_old_one_is_served(question):
+    question.switch(Doubler("a"))
+    await ask(question)
+    question.switch(Doubler("b"))
+    assert msgspec.json.decode((await ask(question)).body)["version"] == "b"
+
+
+async def test_an_answer_scored_across_a_switch_is_given_but_not_kept(question):
+    second = Doubler("b")
+    first = Doubler("a", meanwhile=lambda: question.switch(second))
+    question.switch(first)
+    assert msgspec.json.decode((await ask(question)).body)["doubled"] == 2
+    question.switch(first)
+    assert (await ask(question)).state == "miss"
+
+
+def without(*rungs):
+    """Settings that give up everything but these rungs."""
+    return Settings(degrade=Degrade(rungs=tuple(r for r in ("no-factors", "stale", "base-rate") if r not in rungs)))
+
+
+@contextmanager
+def overloaded(settings, clock=time.time):
+    """A question with a queue that lasts longer than anybody waits, and its cache."""
+    with ThreadPoolExecutor(1) as executor:
+        cache = Cache(Memory(1_000_000, settings.degrade.max_stale_s), None, 5.0, clock)
+        question = Question(ENGINE, settings, executor, cache)
+        question.switch(Doubler())
+        yield question
+
+
+async def fill(question):
+    """Have one request wait that takes a day to answer."""
+    question.batcher.full = question.batcher.lean = Cost()
+    question.batcher.full.learn(1, 86_400.0)
+    return question.ask(Ask(99), deadline=time.monotonic() + 10**6, fresh=True)
+
+
+async def test_under_load_an_old_answer_is_given_and_says_so():
+    now = [1000.0]
+    with overloaded(Settings(), lambda: now[0]) as question:
+        fresh = await ask(question)
+        now[0] += 100
+        waiting = await fill(question)
+        stale = await ask(question)
+        assert (stale.state, stale.rung, stale.age_s) == ("stale", "stale", 100.0)
+        assert stale.body == fresh.body.replace(b"full", b"stale")
+        waiting.cancel()
+
+
+async def test_without_an_old_answer_the_base_rate_is_given_within_its_share_of_the_time():
+    with overloaded(Settings()) as question:
+        waiting = await fill(question)
+        asked = await ask(question, 3)
+        assert (asked.rung, msgspec.json.decode(asked.body)["doubled"]) == ("base-rate", -1)
+        assert question.refusal(time.monotonic() + 1) is None
+        assert question.refusal(time.monotonic() - 1) is not None, "nobody waits for it any more"
+        question._spare.spend(1.0)
+        with pytest.raises(OverloadedError, match="would come after"):
+            await ask(question, 5)
+        assert question.refusal(time.monotonic() + 1) is None, "the cache may know"
+        waiting.cancel()
+
+
+async def test_a_base_rate_is_charged_for_reading_and_replying_too(monkeypatch):
+    with overloaded(Settings()) as question:
+        waiting = await fill(question)
+        spent = []
+        monkeypatch.setattr(question._spare, "spend", spent.append)
+        assert (await ask(question, 3)).rung == "base-rate"
+        assert spent[0] > IN_AND_OUT * question.batcher.full.row_s > 0
+        waiting.cancel()
+
+
+@pytest.mark.parametrize("settings", [without("stale", "base-rate"), Settings(degrade=Degrade(enabled=False))])
+async def test_what_is_switched_off_is_not_given(settings):
+    now = [1000.0]
+    with overloaded(settings, lambda: now[0]) as question:
+        await ask(question)
+        now[0] += 100
+        waiting = await fill(question)
+        with pytest.raises(OverloadedError):
+            await ask(question)
+        waiting.cancel()
+
+
+async def test_an_old_answer_is_not_given_beyond_its_bound():
+    now = [1000.0]
+    settings = Settings(degrade=Degrade(rungs=("stale",), max_stale_s=50))
+    with overloaded(settings, lambda: now[0]) as question:
+        await ask(question)
+        now[0] += 5 + 51
+        waiting = await fill(question)
+        with pytest.raises(OverloadedError):
+            await ask(question)
+        waiting.cancel()
+
+
+async def test_what_lacks_something_for_want_of_time_is_not_kept():
+    with overloaded(Settings()) as question:
+        question.batcher._leaning = question.batcher._busy = True
+        asked = ask(question)
+        await turns()
+        question.batcher._next()
+        lean = await asked
+        assert (lean.state, lean.rung) == ("miss", "no-factors")
+        again = await ask(question)
+        assert (again.state, again.rung) == ("miss", "full")
+
+
+async def test_with_neither_cache_nor_budget_the_refusal_is_known_before_the_request_is_read():
+    settings = Settings(cache=CacheSettings(enabled=False), degrade=Degrade(rungs=()))
+    with overloaded(settings) as question:
+        assert question.refusal(time.monotonic() + 1) is None
+        waiting = await fill(question)
+        error = question.refusal(time.monotonic() + 1)
+        assert isinstance(error, OverloadedError)
+        assert error.retry_after_s > 86_400
+        assert question.batcher.refused == 1
+        waiting.cancel()
+
+
+async def test_a_caller_that_goes_away_is_skipped_with_and_without_the_cache():
+    with overloaded(Settings()) as question:
+        heard = []
+        for number, fresh in ((1, False), (2, True)):
+            question.begin(Ask(number), heard.append, deadline=time.monotonic() + 60, fresh=fresh)()
+        assert (await ask(question, 3)).body == b'{"doubled":6,"version":"a","rung":"full"}'
+        assert heard == []
+        assert question.batcher.rows == 1
+        assert question.batcher.skipped == 1

@@ -1,0 +1,1 @@
+"""How good a model is: metrics, curves, uplift and off-policy values."""

@@ -1,0 +1,152 @@
+"""The effects of an experiment, learned from customers who were treated at random: by two models and by an X-learner, judged by Qini.
+
+Both learners are EconML's (Kuenzel et al. 2019), over XGBoost. What they say of the rows that they have learned from is then learned by one
+small forest an arm, which is what is judged on held-out customers and served: no library is needed to answer. Where no forest ranks the
+held-out customers better than by its own error, nothing shows that the arm's effect differs, and everybody is given the average.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import xgboost as xgb
+
+from kernels.types import F32, F64, I64, Bool
+from training.errors import TableError
+from training.evaluation import qini
+from training.models.churn import uplift
+from training.models.shared import trees
+from training.tables.customers import Customers
+
+HELD_OUT = 0.3
+LEAST_OF_ARM = 200  # customers
+DISTILLED = {"objective": "reg:squarederror", "tree_method": "hist", "max_depth": 3, "eta": 0.15, "min_child_weight": 30}
+DISTILLED_ROUNDS = 60
+LEARNER: Mapping[str, Any] = {"n_estimators": 80, "max_depth": 3, "learning_rate": 0.08, "min_child_weight": 30, "subsample": 0.8}
+IMBALANCED = 4.0  # standard errors by which arms may be told apart before it is said
+
+Learn = Callable[[F32, F64, I64, int], F64]
+
+
+def fit(rows: Customers, X: F32, seed: int) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """Return the files that a bundle holds of the experiment, without uplift.json, and the content of metrics.json's `uplift`.
+
+    X: float32 [n, features], the rows as the served model knows them. Raises TableError where an arm has too few customers, or EconML is
+    not installed.
+    """
+    assert rows.arm is not None, "effects without an experiment; this is a bug"
+    stays = 1 - rows.y
+    _check(rows)
+    held_out = _held_out(rows, seed)
+    learn = ~held_out
+    judged = {
+        name: _judge(
+            _distilled(X[learn], learner(X[learn], stays[learn], rows.arm[learn], seed), seed),
+            *(X[held_out], stays[held_out], rows.arm[held_out], seed),
+        )
+        for name, learner in LEARNERS.items()
+    }
+    served = max(judged, key=lambda name: sum(one["qini"] for one in judged[name]))
+    effect = LEARNERS[served](X, stays, rows.arm, seed)
+    files, arms = dict[str, bytes](), list[dict[str, Any]]()
+    for place, (name, booster) in enumerate(zip(rows.arms[1:], _distilled(X, effect, seed), strict=True)):
+        differs = bool(judged[served][place]["qini"] > judged[served][place]["error"])
+        arms.append({"name": name, "average": _average(stays, rows.arm, place + 1), "differs": differs})
+        if differs:
+            files[uplift.trees_of(place)] = bytes(booster.save_raw("ubj"))
+    return files, {
+        "control": rows.arms[0],
+        "arms": [{**arm, "customers": int((rows.arm == place).sum())} for place, arm in enumerate(arms, 1)],
+        "staysByArm": {name: float(stays[rows.arm == place].mean()) for place, name in enumerate(rows.arms)},
+        "heldOut": int(held_out.sum()),
+        "learners": {name: dict(zip(rows.arms[1:], found, strict=True)) for name, found in judged.items()},
+        "served": served,
+        "balance": balance(rows, X, seed),
+    }
+
+
+def balance(rows: Customers, X: F32, seed: int) -> dict[str, Any]:
+    """Return how well the arms can be told apart by the features, out of fold: AUC of treated or not, about a half where chance chose."""
+    assert rows.arm is not None, "balance without an experiment; this is a bug"
+    treated = (rows.arm > 0).astype(np.float64)
+    held_out = np.empty(len(treated))
+    for learn, judge in trees.folds(treated, 3, seed):
+        data = xgb.QuantileDMatrix(X[learn], treated[learn])
+        booster = xgb.train({"objective": "binary:logistic", "max_depth": 3, "eta": 0.1, "seed": seed}, data, 40)
+        held_out[judge] = trees.margin(booster, X[judge])
+    from training.evaluation import metrics
+
+    area = metrics.auc(treated, held_out)
+    some, others = treated.sum(), len(treated) - treated.sum()
+    error = float(np.sqrt((some + others + 1) / (12 * some * others)))  # of the AUC of a ranking by chance (Mann & Whitney 1947)
+    return {"auc": area, "error": error, "atRandom": bool(abs(area - 0.5) < IMBALANCED * error)}
+
+
+def _two_models(X: F32, outcome: F64, arm: I64, seed: int) -> F64:
+    """Return the effect of each arm on each row, float64 [n, arms], as the difference of a model for each arm."""
+    from econml.metalearners import TLearner
+
+    learner = TLearner(models=_model(seed), allow_missing=True)
+    return _said(learner.fit(outcome, arm, X=X), X)
+
+
+def _x_learner(X: F32, outcome: F64, arm: I64, seed: int) -> F64:
+    """Return the same from the effects that each arm's model imputes to the other's customers."""
+    from econml.metalearners import XLearner
+    from sklearn.dummy import DummyClassifier
+
+    by_chance = DummyClassifier(strategy="prior")
+    learner = XLearner(models=_model(seed), cate_models=_model(seed), propensity_model=by_chance, allow_missing=True)
+    return _said(learner.fit(outcome, arm, X=X), X)
+
+
+LEARNERS: Mapping[str, Learn] = {"two_model": _two_models, "x_learner": _x_learner}
+
+
+def _model(seed: int) -> Any:
+    return xgb.XGBRegressor(**LEARNER, tree_method="hist", random_state=seed)
+
+
+def _said(learner: Any, X: F32) -> F64:
+    return np.asarray(learner.const_marginal_effect(X), np.float64).reshape(len(X), -1)
+
+
+def _distilled(X: F32, effect: F64, seed: int) -> list[xgb.Booster]:
+    """Return a small forest for each arm that says what the learner says, [n, arms], of rows of which no more is known."""
+    found = []
+    for column in effect.T:
+        data = xgb.QuantileDMatrix(X, column)
+        found.append(xgb.train({**DISTILLED, "seed": seed}, data, DISTILLED_ROUNDS))
+    return found
+
+
+def _judge(boosters: list[xgb.Booster], X: F32, outcome: F64, arm: I64, seed: int) -> list[dict[str, float]]:
+    """Return the Qini coefficient of each arm against the control on held-out rows, its standard error, and the arm's average effect."""
+    found = []
+    for place, booster in enumerate(boosters, 1):
+        rows = (arm == 0) | (arm == place)
+        of = trees.margin(booster, X[rows]), arm[rows] == place, outcome[rows]
+        found.append({"qini": qini.coefficient(*of), "error": qini.spread(*of, seed), "average": _average(outcome, arm, place)})
+    return found
+
+
+def _average(outcome: F64, arm: I64, place: int) -> float:
+    return float(outcome[arm == place].mean() - outcome[arm == 0].mean())
+
+
+def _held_out(rows: Customers, seed: int) -> Bool:
+    """Return which rows are held out: all of a customer's, or none."""
+    whose = np.arange(len(rows.y)) if rows.customer is None else rows.customer
+    chance = np.random.default_rng(seed).random(int(whose.max()) + 1)
+    return np.asarray(chance[whose] < HELD_OUT)
+
+
+def _check(rows: Customers) -> None:
+    counts = {name: int(np.count_nonzero(rows.arm == place)) for place, name in enumerate(rows.arms)}
+    few = [f"{name!r} has {count}" for name, count in counts.items() if count < LEAST_OF_ARM]
+    if few:
+        raise TableError(f"too few customers to learn what was done to them: {', '.join(few)}, {LEAST_OF_ARM} are needed in every arm")
+    try:
+        import econml  # noqa: F401
+    except ImportError as error:
+        raise TableError("effects need EconML; install it with: pip install 'revenue-engine[uplift]', or leave `treatment` out") from error

@@ -1,0 +1,77 @@
+"""What doing something about a customer changes: by how much each arm of an experiment raises the chance that he stays.
+
+uplift.json      the arm without treatment, and the others with their average effects
+uplift-N.ubj     the trees of arm N's effect, where the held-out rows showed that it differs from customer to customer
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kernels.arrays import Parts
+from kernels.trees.forest import Forest
+from kernels.types import F32, F64
+from training.models.shared import boosted
+from training.registry.bundle import Bundle
+
+UPLIFT = "uplift.json"
+
+
+def trees_of(place: int) -> str:
+    """Return the name of the file with the trees of an arm."""
+    return f"uplift-{place}.ubj"
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One thing that was done: its name, and its average effect on the chance of staying."""
+
+    name: str
+    average: float
+
+
+class Effects:
+    """The effects of arms. Row i of an answer depends on row i of X alone."""
+
+    def __init__(self, arms: Sequence[Arm], forests: Mapping[int, Forest]) -> None:
+        self.arms = tuple(arms)
+        self._forests = forests
+
+    @classmethod
+    def prepare(cls, bundle: Bundle, columns: int) -> Parts:
+        """Return the trees of a bundle's effects, laid out and checked, under names that no other part has; none where there are none."""
+        if UPLIFT not in bundle.manifest["files"]:
+            return {}
+        parts = dict[str, NDArray[Any]]()
+        for place, arm in enumerate(bundle.json(UPLIFT)["arms"]):
+            if arm["differs"]:
+                parts |= boosted.named(trees_of(place), boosted.forest(bundle, trees_of(place), columns))
+        return parts
+
+    @classmethod
+    def load(cls, bundle: Bundle, parts: Parts) -> "Effects | None":
+        """Return the effects in a bundle, None where it was trained without an experiment; parts: those of `prepare`."""
+        if UPLIFT not in bundle.manifest["files"]:
+            return None
+        arms, forests = list[Arm](), dict[int, Forest]()
+        for place, arm in enumerate(bundle.json(UPLIFT)["arms"]):
+            arms.append(Arm(str(arm["name"]), float(arm["average"])))
+            if arm["differs"]:
+                forests[place] = boosted.of_name(trees_of(place), parts)
+        return cls(arms, forests)
+
+    def of(self, X: F32) -> F64:
+        """Return by how much each arm raises the chance of staying, float64 [n, arms], of X float32 [n, features] as the table has them."""
+        found = np.empty((len(X), len(self.arms)))
+        for place, arm in enumerate(self.arms):
+            forest = self._forests.get(place)
+            found[:, place] = arm.average if forest is None else np.clip(forest.margin(X).astype(np.float64), -1, 1)
+        return found
+
+
+def content(control: str, arms: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the content of uplift.json."""
+    return {"control": control, "arms": [{name: arm[name] for name in ("name", "average", "differs")} for arm in arms]}

@@ -1,0 +1,295 @@
+"""What `revenue-engine train emotion` does, step by step: read texts, encode them once, fit the head, calibrate and judge it."""
+
+import os
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from kernels.types import F32, F64, I64
+from training.errors import CellError, TableError
+from training.evaluation import metrics as evaluate
+from training.models.emotion import card as emotion_card
+from training.models.emotion import encoder as minilm
+from training.models.emotion import finetune, quantized
+from training.models.emotion import model as emotion
+from training.models.emotion.encoder import Encoder, Pieces
+from training.models.emotion.model import NAMES, SEEN, Head
+from training.models.shared.calibration import probability
+from training.registry import bundle as bundles
+from training.registry.bundle import Bundle
+from training.registry.provenance import fingerprint, software
+from training.tables import frames
+from training.tables import texts as emotion_table
+from training.tables.texts import EKMAN, EMOTIONS, Texts
+
+TRAIN, DEV = "train.tsv", "dev.tsv"  # of a folder as GoEmotions is published
+LEAST_TEXTS = 200
+FOLDS = 4  # of the texts: thresholds and calibration are from heads that did not see them
+KNOWN_FROM = 6  # texts that a word piece must be in
+BATCH, EPOCHS, RATE, WORD_RATE = 256, 12, 1e-3, 3e-3
+DECAY, WORD_DECAY, DROPOUT = 0.05, 0.3, 0.3
+SMOOTHING = 0.02  # of the labels: three people who read a text do not agree
+SMOOTHED = 41  # scores that a threshold's F1 is taken over: the best of few texts is chance
+MARGIN_SCALE = 2.0  # what margins are divided by where their weights are held near 0
+RANGED = 1000  # texts that the encoder's ranges are taken from
+
+Progress = Callable[[str, float], None]
+
+
+class Encoded(NamedTuple):
+    """Texts as the head sees them: seen float16 [texts, SEEN], their word pieces, and y float32 [texts, len(NAMES)] in {0, 1}."""
+
+    seen: NDArray[np.float16]
+    pieces: Pieces
+    y: F32
+
+
+def train(data: Path, out: Path, *, mapping: Mapping[str, str], seed: int, progress: Progress, full: bool = False) -> Bundle:
+    """Fit on the texts in `data`, judge, write the bundle into `out` (new or empty) and return it.
+
+    data: .tsv without a header, .csv, .csv.gz, .parquet, or a folder with train.tsv, and dev.tsv to judge by. Without that the model is
+    judged by the folds that chose its thresholds. full: fine-tune the whole encoder first, and not the head alone. Raises TableError for a
+    wrong or insufficient table, BundleError when `out` is taken.
+    """
+    bundles.require_free(out)
+    progress("reading", 0.0)
+    path = data / TRAIN if (data / TRAIN).is_file() else data
+    texts = read(path, mapping)
+    dev = read(data / DEV, mapping) if (data / DEV).is_file() else None
+    threads = torch.get_num_threads()
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    try:
+        fold = np.random.default_rng(seed).permutation(len(texts.texts)) % FOLDS
+        own = _fine_tuned(texts, fold, seed, progress) if full else None
+        later = partial(_later, progress, 0.6 if full else 1.0)
+        sample = emotion.pieces(texts.texts[:: -(-len(texts.texts) // RANGED)])
+        encoder = minilm.encoder(own)
+        ranges = minilm.ranges(encoder, sample)
+        minilm.whole_numbers(encoder, ranges)
+        whole = encoded(texts, encoder, lambda share: later("encoding texts", 0.03 + 0.68 * share))
+        judged = None if dev is None else encoded(dev, encoder, lambda share: later("encoding texts to judge by", 0.71 + 0.08 * share))
+        head, rows, held = learned(whole, fold, full, seed, later)
+        outputs, figures = judge(head, whole.y[rows], held, judged)
+    finally:
+        torch.set_num_threads(threads)
+    progress("writing", 0.99)
+    metrics = {**figures, "texts": len(texts.texts), "seed": seed, "judgedBy": "folds of the texts" if dev is None else DEV, "warnings": []}
+    meta = {
+        "trainingData": {"name": path.name, "texts": len(texts.texts), "sha256": fingerprint(path)},
+        "encoder": {"package": minilm.PACKAGE, "licence": "Apache-2.0", "longest": minilm.LONGEST, "fineTuned": full},
+        "parameters": {"epochs": EPOCHS, "batch": BATCH, "hidden": emotion.HIDDEN, "seed": seed},
+        "software": software("numpy", "torch", "tokenizers", "revenue-engine"),
+    }
+    from safetensors.torch import save
+
+    files = {
+        emotion.HEAD: save(head.packed()),
+        emotion.RANGES: save(quantized.packed(ranges)),
+        **({} if own is None else {emotion.ENCODER: save(own)}),
+        emotion.OUTPUTS: bundles.encoded(outputs),
+        emotion.METRICS: bundles.encoded(metrics),
+        emotion.CARD: emotion_card.card(meta, metrics).encode(),
+    }
+    bundle = bundles.write(out, task=emotion.TASK, files=files, meta=meta)
+    progress("done", 1.0)
+    return bundle
+
+
+def _later(progress: Progress, left: float, said: str, share: float) -> None:
+    """Report a share of what is left of the whole."""
+    progress(said, 1 - left + left * share)
+
+
+def _fine_tuned(texts: Texts, fold: I64, seed: int, progress: Progress) -> dict[str, torch.Tensor]:
+    """Return the weights, float16, of the encoder fine-tuned on the texts that are not in the first fold."""
+    y = np.concatenate([texts.labels, emotion_table.grouped(texts.labels)], axis=1)
+    learn = np.flatnonzero(fold != 0)
+    module = finetune.fine_tuned(emotion.pieces(texts.texts), y, learn, seed, lambda said, share: progress(said, 0.4 * share))
+    return {name: tensor.half().contiguous() for name, tensor in module.state_dict().items()}
+
+
+def read(path: Path, mapping: Mapping[str, str]) -> Texts:
+    """Return the texts of a table. Raises TableError for one that is wrong, or too small to learn from."""
+    try:
+        texts = emotion_table.read(frames.read(path, numbers=()), mapping)
+    except CellError as error:
+        raise error.at(frames.place(path, error.row)) from None
+    except TableError as error:
+        raise error if str(error).startswith(str(path)) else TableError(f"{path}: {error}") from None
+    if len(texts.texts) < LEAST_TEXTS:
+        raise TableError(f"{path}: insufficient data: {len(texts.texts)} texts, at least {LEAST_TEXTS} are needed: label more")
+    return texts
+
+
+def encoded(texts: Texts, encoder: Encoder, progress: Callable[[float], None]) -> Encoded:
+    """Return the texts as the head sees them."""
+    given = emotion.pieces(texts.texts)
+    out, done = np.empty((len(texts.texts), SEEN), np.float16), 0
+    with torch.inference_mode():
+        for group in minilm.alike(given.offsets, emotion.GROUP):
+            ids = given.rows(group)
+            out[group] = emotion.seen(encoder, torch.from_numpy(ids)).numpy()
+            done += ids.size
+            progress(done / len(given.ids))
+    return Encoded(out, given, np.concatenate([texts.labels, emotion_table.grouped(texts.labels)], axis=1))
+
+
+def fit(texts: Encoded, learn: I64, seed: int, progress: Progress) -> Head:
+    """Return the head fitted on the texts `learn`, its weights as the bundle will have them."""
+    torch.manual_seed(seed)
+    head = Head(_known(texts.pieces, learn), DROPOUT)
+    sample = torch.from_numpy(texts.seen[learn].astype(np.float32))
+    head.mean.copy_(sample.mean(0))
+    head.scale.copy_(sample.std(0) + 1e-6)
+    del sample
+    words = {"params": [head.bag], "lr": WORD_RATE, "weight_decay": WORD_DECAY}
+    rest = {"params": [*head.hidden.parameters(), *head.out.parameters()], "lr": RATE, "weight_decay": DECAY}
+    optimizer = torch.optim.AdamW([rest, words])
+    batches = -(-len(learn) // BATCH)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, [RATE, WORD_RATE], total_steps=EPOCHS * batches + 1)
+    random = np.random.default_rng(seed)
+    head.train()
+    for epoch in range(EPOCHS):
+        total = 0.0
+        for batch in np.array_split(random.permutation(learn), batches):
+            y = torch.from_numpy(texts.y[batch]) * (1 - SMOOTHING) + SMOOTHING / len(EMOTIONS)
+            loss = torch.nn.functional.binary_cross_entropy_with_logits(_margins(head, texts, batch), y)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            schedule.step()
+            total += float(loss.detach()) / batches
+        progress(f"loss {total:.4f}", (epoch + 1) / EPOCHS)
+    return Head.unpacked(head.eval().packed())
+
+
+def learned(texts: Encoded, fold: I64, full: bool, seed: int, progress: Progress) -> tuple[Head, I64, F64]:
+    """Return the head, the texts to calibrate by, and their margins by a head that did not learn from them.
+
+    full: the encoder has seen all but the first fold, so that only that one is left to calibrate by, and the head must not see it either.
+    """
+    if full:
+        seen, rows = np.flatnonzero(fold != 0), np.flatnonzero(fold == 0)
+        head = fit(texts, seen, seed, lambda said, share: progress(f"fitting, {said}", 0.79 + 0.2 * share))
+        return head, rows, margins(head, texts, rows)
+    held = held_out(texts, fold, seed, lambda said, share: progress(said, 0.79 + 0.16 * share))
+    rows = np.arange(len(fold))
+    return fit(texts, rows, seed, lambda said, share: progress(f"fitting, {said}", 0.95 + 0.04 * share)), rows, held
+
+
+def held_out(texts: Encoded, fold: I64, seed: int, progress: Progress) -> F64:
+    """Return the margins float64 [texts, len(NAMES)] of heads that did not learn from the fold that a text is in."""
+    out = np.empty((len(fold), len(NAMES)))
+    for number in range(FOLDS):
+        begun = partial(_folded, progress, number)
+        there = np.flatnonzero(fold == number)
+        out[there] = margins(fit(texts, np.flatnonzero(fold != number), seed, begun), texts, there)
+    return out
+
+
+def _folded(progress: Progress, number: int, said: str, share: float) -> None:
+    progress(f"fitting to judge, {said}", (number + share) / FOLDS)
+
+
+def judge(head: Head, seen: F32, margin: F64, dev: Encoded | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the content of outputs.json, from held-out margins of texts with `seen` in them, and figures of `dev`, or of these."""
+    y = seen.astype(np.float64)
+    weights, intercepts = calibrated(margin, y)
+    weights = np.round(weights, 5)  # as the bundle has them
+    stated = probability(margin @ weights.T + intercepts)
+    limits = [threshold(stated[:, place], y[:, place]) for place in range(len(NAMES))]
+    outputs = {
+        name: {
+            "weights": weights[place].tolist(),
+            "intercept": float(intercepts[place]),
+            "threshold": limits[place],
+            "rate": float(y[:, place].mean()),
+        }
+        for place, name in enumerate(NAMES)
+    }
+    if dev is not None:
+        stated = probability(margins(head, dev, np.arange(len(dev.seen))) @ weights.T + intercepts)
+        y = dev.y.astype(np.float64)
+    return outputs, figures(stated, y, np.array(limits))
+
+
+def calibrated(margin: F64, y: F64) -> tuple[F64, F64]:
+    """Return weights [outputs, margins] and intercepts [outputs] of the log-odds of y [texts, outputs] by logistic regression.
+
+    On all margins, not on an output's own alone: that an emotion is there says something of the others (Platt 1999, with more inputs).
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    weights, intercepts = np.zeros((y.shape[1], margin.shape[1])), np.empty(y.shape[1])
+    for output in range(y.shape[1]):
+        rate = (y[:, output].sum() + 0.5) / (len(y) + 1)
+        intercepts[output] = np.log(rate / (1 - rate))
+        if 0 < y[:, output].sum() < len(y):
+            fitted = LogisticRegression(max_iter=1000).fit(margin / MARGIN_SCALE, y[:, output])
+            weights[output], intercepts[output] = fitted.coef_[0] / MARGIN_SCALE, fitted.intercept_[0]
+    return weights, intercepts
+
+
+def figures(stated: F64, y: F64, limits: F64) -> dict[str, Any]:
+    """Return F1 of the labels and of Ekman's groups, and how true probabilities are: stated, y [texts, len(NAMES)]; limits [len(NAMES)]."""
+    there = (stated >= limits).astype(np.float64)
+    labels, groups = slice(0, len(EMOTIONS)), slice(len(EMOTIONS), len(EMOTIONS) + len(EKMAN))
+    of_labels = emotion_table.grouped(there[:, labels].astype(np.float32))[:, : len(EKMAN)].astype(np.float64)
+    each = f1(there, y)
+    eces = [evaluate.ece(y[:, place], stated[:, place]) for place in range(len(NAMES))]
+    both = 2 * (there * y)[:, labels].sum() / max(1.0, (there + y)[:, labels].sum())
+    return {
+        "macroF1": float(each[labels].mean()),
+        "microF1": float(both),
+        "ekmanMacroF1": float(each[groups].mean()),
+        "ekmanOfLabelsMacroF1": float(f1(of_labels, y[:, groups]).mean()),
+        "ece": float(np.mean(eces)),
+        "outputs": [
+            {"name": name, "f1": float(each[place]), "ece": eces[place], "texts": int(y[:, place].sum())}
+            for place, name in enumerate(NAMES)
+        ],
+    }
+
+
+def f1(there: F64, y: F64) -> F64:
+    """Return F1 of each column of `there` [texts, columns] against y, 0 where neither has any."""
+    return np.asarray(2 * (there * y).sum(axis=0) / np.maximum(1.0, (there + y).sum(axis=0)))
+
+
+def threshold(stated: F64, y: F64) -> float:
+    """Return the probability above which F1 is best, smoothed over neighbours in the order of scores."""
+    order = np.argsort(-stated, kind="stable")
+    right = np.cumsum(y[order])
+    score = 2 * right / (np.arange(1, len(y) + 1) + max(1.0, y.sum()))
+    half = SMOOTHED // 2
+    smooth = np.convolve(np.pad(score, half, mode="edge"), np.ones(SMOOTHED) / SMOOTHED, "valid")
+    return float(stated[order[int(smooth.argmax())]])
+
+
+def margins(head: Head, texts: Encoded, rows: I64) -> F64:
+    """Return the head's margins float64 [rows, len(NAMES)]."""
+    with torch.inference_mode():
+        parts = [_margins(head, texts, part).numpy() for part in np.array_split(rows, -(-len(rows) // 4096))]
+    return np.concatenate(parts).astype(np.float64)
+
+
+def _margins(head: Head, texts: Encoded, rows: I64) -> torch.Tensor:
+    offsets = texts.pieces.offsets
+    sizes = offsets[rows + 1] - offsets[rows]
+    begins = np.cumsum(sizes) - sizes
+    places = np.arange(int(sizes.sum())) + np.repeat(offsets[rows] - begins, sizes)
+    seen = torch.from_numpy(texts.seen[rows].astype(np.float32))
+    out: torch.Tensor = head(seen, torch.from_numpy(texts.pieces.ids[places]), torch.from_numpy(begins))
+    return out
+
+
+def _known(given: Pieces, learn: I64) -> list[int]:
+    """Return the word pieces that are in enough of the texts `learn`."""
+    text = np.repeat(np.arange(len(given.offsets) - 1), np.diff(given.offsets))
+    pairs = np.unique(np.stack([text, given.ids])[:, np.isin(text, learn)], axis=1)
+    return np.flatnonzero(np.bincount(pairs[1], minlength=minilm.WORDS) >= KNOWN_FROM).tolist()

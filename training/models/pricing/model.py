@@ -1,0 +1,77 @@
+"""The pricing model: how demand follows prices, product by product, in a bundle without pickles.
+
+demand.json   columns by product: elasticity and how sure it is, cross elasticities, reference price and quantity a period, cost, season
+metrics.json  what was estimated, before and after shrinkage, and how sure that is
+card.md       the same for people
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from kernels.pricing.demand import WIDEST
+from kernels.types import F64
+from training.errors import BundleError
+from training.models.pricing.shrinkage import OWN
+from training.registry.bundle import Bundle
+
+TASK = "pricing"
+DEMAND, METRICS, CARD = "demand.json", "metrics.json", "card.md"
+NEAREST_ZERO = -0.01  # the draw of an elasticity that is nearest to zero
+
+
+@dataclass(frozen=True, slots=True)
+class Competitor:
+    """How demand follows one competitor's price. [products] each: cross elasticity, its posterior sd, the competitor's reference price."""
+
+    elasticity: F64
+    sd: F64
+    price: F64
+
+
+class PricingModel:
+    """A loaded pricing model. Products that it does not know are placed after the known ones, as one that is like the mean of all."""
+
+    def __init__(self, content: Mapping[str, Any], meta: Mapping[str, Any], version: str) -> None:
+        self.version = version
+        self.currency: str | None = meta["currency"]
+        self.places = {name: place for place, name in enumerate(content["products"])}
+        mean, sd = np.array(content["elasticity"], np.float64), np.array(content["elasticitySd"], np.float64)
+        typical = float(mean.mean()) if len(mean) else OWN.mean
+        self.elasticity = np.append(mean, typical)
+        # The posterior ends at 0. The draws are evenly placed in a normal, which therefore may be no wider than reaches so far.
+        wide = np.append(sd, float(np.hypot(sd.max(initial=0.0), mean.std())) if len(sd) else OWN.spread)
+        self.sd = np.minimum(wide, (NEAREST_ZERO - self.elasticity) / WIDEST)
+        self.price, self.quantity = _with_unknown(content["price"]), _with_unknown(content["quantity"])
+        self.cost = _with_unknown(content["cost"])
+        self.insufficient = np.append(np.array(content["insufficient"], bool), True)
+        self.competitors = {name: _competitor(one) for name, one in content["competitors"].items()}
+        self.season = {int(week): float(factor) for week, factor in content["season"].items()}
+
+    @classmethod
+    def load(cls, bundle: Bundle) -> "PricingModel":
+        """Return the model in a verified bundle. Raises BundleError when it is another task's, or is not whole."""
+        bundle.require(TASK)
+        try:
+            return cls(bundle.json(DEMAND), bundle.manifest, bundle.version)
+        except (KeyError, TypeError, ValueError) as error:
+            raise BundleError(f"bundle {bundle.path} cannot be loaded ({error}): train it again") from error
+
+    def place(self, product: str) -> int:
+        """Return where a product is in the arrays."""
+        return self.places.get(product, len(self.places))
+
+    def knows(self, product: str) -> bool:
+        """Return whether the model has learned of a product."""
+        return product in self.places
+
+
+def _with_unknown(values: list[float | None]) -> F64:
+    return np.array([*(np.nan if value is None else value for value in values), np.nan], np.float64)
+
+
+def _competitor(content: Mapping[str, Any]) -> Competitor:
+    elasticity, sd = np.array(content["elasticity"], np.float64), np.array(content["elasticitySd"], np.float64)
+    return Competitor(np.append(elasticity, 0.0), np.append(sd, 0.0), _with_unknown(content["price"]))

@@ -1,0 +1,309 @@
+"""What `revenue-engine train pricing` does: read sales, find how demand follows prices, put the bundle's files together.
+
+Each product's slope is its own regression's, then drawn to its category's by how little it says itself (`shrinkage`), so that a thin
+history never yields a positive or an absurd elasticity. `metrics.json` lists both, and says of which products there was too little.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kernels.types import F64, Bool
+from training.errors import CellError, TableError
+from training.models.pricing import card as pricing_card
+from training.models.pricing import double_ml
+from training.models.pricing import model as pricing
+from training.models.pricing.shrinkage import CROSS, OWN, Posterior, shrunk
+from training.models.pricing.slopes import LEAST_PRICES, LEAST_ROWS, Found, Slopes, of_products, pooled
+from training.registry import bundle as bundles
+from training.registry.bundle import Bundle
+from training.registry.provenance import fingerprint, software
+from training.tables import frames
+from training.tables import sales as sales_table
+from training.tables.sales import EFFECTS, PERIOD, PRODUCT, STORE, Sales
+
+SALES = "sales.parquet"  # of a folder that `revenue-engine simulate` wrote
+LEAST_OF_STATE = 400  # rows of each product with and without promotion: from so many on, each has a slope of its own
+LEAST_A_PERIOD = 2  # rows, for the effect of a period to be told from those of prices
+RECENT = 8  # periods: what a product's price and demand are now
+
+Progress = Callable[[str, float], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What was learned. states: by promotion, None for all rows, what each product's rows say, and the posterior of its own elasticity.
+
+    served: which of the states prices are set by. cross: by column the posterior of each product's cross elasticity.
+    """
+
+    sales: Sales
+    effects: tuple[str, ...]
+    pooled: Mapping[str, tuple[float, float]]
+    states: Mapping[int | None, tuple[Found, Posterior]]
+    served: int | None
+    cross: Mapping[str, Posterior]
+
+
+def train(
+    data: Path,
+    out: Path,
+    *,
+    mapping: Mapping[str, str | Sequence[str]],
+    seed: int,
+    progress: Progress,
+    effects: Collection[str] | None = None,
+) -> Bundle:
+    """Learn demand from the table in `data`, write the bundle into `out` (new or empty) and return it.
+
+    data: .csv, .csv.gz, .parquet, a folder of them, or one that `revenue-engine simulate` wrote. mapping: FIELD to COLUMN, or to several.
+    effects: of EFFECTS, by default those whose field is there. Raises TableError for a wrong or insufficient table, BundleError when `out`
+    is taken. seed: of the folds of double machine learning, where there are controls; nothing else is drawn at random.
+    """
+    bundles.require_free(out)  # before the work, not after it
+    progress("reading", 0.0)
+    path = data / SALES if (data / SALES).is_file() else data
+    frame = frames.read(path, numbers=sales_table.number_columns(mapping))
+    try:
+        columns = sales_table.resolve(frame.columns, mapping)
+        sales = sales_table.read(frame, mapping)
+        demand = learn(sales, chosen(effects, sales), lambda share: progress("learning demand", 0.1 + 0.8 * share), seed)
+    except CellError as error:
+        raise error.at(frames.place(path, error.row)) from None
+    except TableError as error:
+        raise TableError(f"{path}: {error}") from None
+    progress("writing", 0.95)
+    measured = metrics(demand)
+    meta = {
+        "currency": sales.currency,
+        "trainingData": {
+            "name": path.name,
+            "rows": len(sales),
+            "leftOut": dict(sales.left_out),
+            "sha256": fingerprint(path),
+            "columns": {field: list(names) for field, names in columns.of.items()},
+            "ignored": list(columns.ignored),
+            "periodForm": sales.period_form if sales.period is not None else None,
+        },
+        "parameters": {"effects": list(demand.effects), "promotion": demand.served, "seed": seed},
+        "software": software("numpy", "scipy", "polars", "revenue-engine"),
+    }
+    files = {
+        pricing.DEMAND: bundles.encoded(content(demand)),
+        pricing.METRICS: bundles.encoded(measured),
+        pricing.CARD: pricing_card.card(meta, measured).encode(),
+    }
+    bundle = bundles.write(out, task=pricing.TASK, files=files, meta=meta)
+    progress("done", 1.0)
+    return bundle
+
+
+def chosen(effects: Collection[str] | None, sales: Sales) -> tuple[str, ...]:
+    """Return the effects that are asked for, or those that the table has.
+
+    Periods of which most have one row are none of them: their effects would leave nothing of the prices to be seen. Raises TableError for
+    an effect that there is not, or that the table lacks.
+    """
+    there = {PRODUCT: True, STORE: sales.store is not None, PERIOD: sales.period is not None}
+    if effects is None:
+        there[PERIOD] &= len(sales) >= LEAST_A_PERIOD * len(sales.periods)
+        return tuple(effect for effect in EFFECTS if there[effect])
+    for effect in effects:
+        if effect not in there:
+            raise TableError(f"--effects {effect}: there is no such effect; known: {', '.join(EFFECTS)}")
+        if not there[effect]:
+            raise TableError(f"--effects {effect}: no column is the {effect}; name it with --map {effect}=COLUMN")
+    return tuple(effect for effect in EFFECTS if effect in effects)
+
+
+def learn(sales: Sales, effects: tuple[str, ...], progress: Callable[[float], None] = lambda share: None, seed: int = 0) -> Demand:
+    """Return what the sales say of demand. Raises TableError where they say nothing."""
+    _check_varied(sales)
+    promotion = sales.promotions[:, 0] if sales.promotions.shape[1] == 1 else None
+    split = promotion is not None and not sales.control_names and _is_split(sales, promotion)
+    every = of_products(sales, effects, with_promotions=not split)
+    progress(0.4)
+    if sales.control_names:
+        every = Found(double_ml.slopes(sales, every.products, seed), every.season)
+    if all(slopes.insufficient for slopes in every.products):
+        raise TableError(
+            f"insufficient data: no product has {LEAST_ROWS} rows with {LEAST_PRICES} different prices and an elasticity that the effects "
+            f"({', '.join(effects)}) leave to be told; collect more periods, or ask for fewer --effects"
+        )
+    states: dict[int | None, tuple[Found, Posterior]] = {None: (every, _own(sales, every))}
+    if split and promotion is not None:
+        for state in (0, 1):
+            found = of_products(sales, effects, with_promotions=False, only=promotion == state)
+            states[state] = found, _own(sales, found)
+    progress(0.9)
+    served = 0 if split else None
+    cross = {name: _cross(sales, states[served][0], column) for column, name in enumerate(sales.competitor_names)}
+    whole = {"noEffects": pooled(sales, by_product=False), "productEffects": pooled(sales, by_product=True)}
+    return Demand(sales, effects, whole, states, served, cross)
+
+
+def metrics(demand: Demand) -> dict[str, Any]:
+    """Return the content of metrics.json."""
+    sales = demand.sales
+    listed = [
+        {
+            "product": name,
+            "promotion": state,
+            "own": _plain(slopes.own),
+            "standardError": _plain(slopes.own_error),
+            "shrunk": float(posterior.mean[number]),
+            "posteriorSd": float(posterior.sd[number]),
+            "interval80": posterior.interval80[number].tolist(),
+            "cross": {
+                column: float(value) for column, value in zip(sales.competitor_names, slopes.cross, strict=True) if np.isfinite(value)
+            },
+            "promotionEffect": {
+                column: float(value) for column, value in zip(sales.promotion_names, slopes.promotion, strict=False) if np.isfinite(value)
+            },
+            "observations": slopes.rows,
+            "insufficientData": slopes.insufficient,
+        }
+        for state, (found, posterior) in demand.states.items()
+        for number, (name, slopes) in enumerate(zip(sales.products, found.products, strict=True))
+    ]
+    served = demand.states[demand.served][1].mean
+    return {
+        "meanElasticity": float(served.mean()),
+        "pooled": {name: {"own": _plain(own), "standardError": _plain(error)} for name, (own, error) in demand.pooled.items()},
+        "products": len(sales.products),
+        "insufficient": sum(slopes.insufficient for slopes in demand.states[demand.served][0].products),
+        "rows": len(sales),
+        "leftOut": dict(sales.left_out),
+        "effects": list(demand.effects),
+        "promotionOfPrices": demand.served,
+        "controls": list(sales.control_names),
+        "elasticities": listed,
+    }
+
+
+def content(demand: Demand) -> dict[str, Any]:
+    """Return what `training.models.pricing.model` reads: columns by product, each a list."""
+    sales = demand.sales
+    found, own = demand.states[demand.served]
+    recent, last = _recent(sales, RECENT), _recent(sales, 1)
+    # Prices are what was asked last, to the cent; what was sold is moved to them, from some periods since one alone is noisy.
+    price = np.log(np.maximum(np.round(np.exp(_means(sales, sales.price, last)), 2), 0.01))
+    competitors = [_means(sales, sales.competitors[:, column], last) for column in range(len(sales.competitor_names))]
+    return {
+        "products": list(sales.products),
+        "categories": list(sales.categories),
+        "category": sales.category.tolist(),
+        "elasticity": own.mean.tolist(),
+        "elasticitySd": own.sd.tolist(),
+        "price": np.round(np.exp(price), 2).tolist(),
+        "quantity": _quantities(demand, price, competitors, recent).tolist(),
+        "cost": [_plain(cost) for cost in sales.cost],
+        "insufficient": [slopes.insufficient for slopes in found.products],
+        "competitors": {
+            name: {
+                "elasticity": demand.cross[name].mean.tolist(),
+                "elasticitySd": demand.cross[name].sd.tolist(),
+                "price": np.exp(competitors[column]).tolist(),
+            }
+            for column, name in enumerate(sales.competitor_names)
+        },
+        "season": _season(sales, found.season),
+    }
+
+
+def _check_varied(sales: Sales) -> None:
+    if np.ptp(sales.price) < 1e-9:
+        raise TableError(f"all {len(sales)} rows have the price {np.exp(sales.price[0]):g}: how demand follows the price cannot be learned")
+    if sales.period is not None and len(np.unique(sales.period)) == 1 and sales.store is None:
+        raise TableError("all rows are of one period: how demand follows a product's price cannot be learned; collect more periods")
+
+
+def _is_split(sales: Sales, promotion: F64) -> bool:
+    """Return whether there are rows enough for a slope of each product with promotion, and one without."""
+    if not np.isin(promotion, (0.0, 1.0)).all():
+        return False
+    counts = np.zeros((len(sales.products), 2), np.int64)
+    np.add.at(counts, (sales.product, promotion.astype(np.int64)), 1)
+    return bool((counts >= LEAST_OF_STATE).all())
+
+
+def _by_category(sales: Sales, estimates: F64, errors: F64, prior: Any) -> Posterior:
+    mean, sd, interval = np.empty(len(estimates)), np.empty(len(estimates)), np.empty((len(estimates), 2))
+    for category in range(len(sales.categories)):
+        of = sales.category == category
+        if of.any():
+            found = shrunk(estimates[of], errors[of], prior)
+            mean[of], sd[of], interval[of] = found.mean, found.sd, found.interval80
+    return Posterior(mean, sd, interval)
+
+
+def _own(sales: Sales, found: Found) -> Posterior:
+    return _by_category(sales, _column(found, lambda one: one.own), _column(found, lambda one: one.own_error), OWN)
+
+
+def _cross(sales: Sales, found: Found, column: int) -> Posterior:
+    return _by_category(
+        sales,
+        _column(found, lambda one: float(one.cross[column])),
+        _column(found, lambda one: float(one.cross_error[column])),
+        CROSS,
+    )
+
+
+def _column(found: Found, of: Callable[[Slopes], float]) -> F64:
+    return np.array([of(slopes) for slopes in found.products], np.float64)
+
+
+def _recent(sales: Sales, periods: int) -> Bool:
+    """Return which rows are of each product's last periods; all of them where there are no periods."""
+    if sales.period is None:
+        return np.ones(len(sales), bool)
+    last = np.zeros(len(sales.products), np.int64)
+    np.maximum.at(last, sales.product, sales.period)
+    return np.asarray(sales.period > last[sales.product] - periods)
+
+
+def _means(sales: Sales, values: F64, which: Bool) -> F64:
+    """Return the mean of the rows of each product; of all rows where it has none."""
+    product = sales.product[which]
+    rows = np.bincount(product, minlength=len(sales.products))
+    total = np.bincount(product, values[which], minlength=len(sales.products))
+    return np.where(rows > 0, total / np.maximum(rows, 1), values.mean())
+
+
+def _quantities(demand: Demand, price: F64, competitors: Sequence[F64], recent: Bool) -> F64:
+    """Return what each product sells in a period, in expectation, at its reference price and its competitors', without promotion.
+
+    The mean of what its recent rows sold, each moved to these prices by the elasticities that prices are set by.
+    """
+    sales = demand.sales
+    found, own = demand.states[demand.served]
+    product = sales.product
+    log = sales.quantity - own.mean[product] * (sales.price - price[product])
+    for column, name in enumerate(sales.competitor_names):
+        log -= demand.cross[name].mean[product] * (sales.competitors[:, column] - competitors[column][product])
+    promoted = np.array([np.nan_to_num(slopes.promotion) for slopes in found.products]).reshape(len(sales.products), -1)
+    if demand.served is None and promoted.shape[1]:
+        log -= (promoted[product] * sales.promotions).sum(axis=1)
+    if sales.period is not None:
+        log -= found.season[sales.period]
+    return _means(sales, np.exp(log), recent)
+
+
+def _season(sales: Sales, effect: F64) -> dict[str, float]:
+    """Return by ISO week by how much demand is above a usual period's, where there is a year of dates; else nothing."""
+    if not sales.dated or len(sales.periods) < 52:
+        return {}
+    from datetime import date
+
+    weeks: dict[int, list[float]] = {}
+    for number, value in zip(sales.periods.tolist(), effect.tolist(), strict=True):
+        weeks.setdefault(date.fromordinal(number).isocalendar().week, []).append(value)
+    return {str(week): float(np.exp(np.mean(values))) for week, values in sorted(weeks.items())}
+
+
+def _plain(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

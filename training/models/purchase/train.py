@@ -1,0 +1,149 @@
+"""What `revenue-engine train purchase` does, step by step: read a table, fit and judge, put the bundle's files together."""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kernels.types import F32, F64
+from training import features
+from training.errors import CellError, TableError
+from training.features import Vocabulary
+from training.models.purchase import card, fitted, validation
+from training.models.purchase import model as purchase
+from training.models.purchase.base_rate import BaseRate
+from training.models.purchase.fitted import Fitted
+from training.models.shared import trees
+from training.registry import bundle as bundles
+from training.registry.bundle import Bundle
+from training.registry.provenance import fingerprint, software
+from training.tables import frames, sessions
+
+LEAST_ROWS = 200
+LEAST_OF_CLASS = 20
+MANY_ROWS = 50_000  # beyond, one fold after the other with every core in it; up to it, a core for each fold
+NO_CURRENCY = "XXX"  # ISO 4217: no currency
+SESSIONS = "sessions.parquet"  # of a folder that `revenue-engine simulate` wrote
+
+MISSING = "NaN: not known; never zero, never filled in"
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """A training table: X float32 [n, features] with ids of `keys` in category columns, y [n] in {0, 1}, and where it is from."""
+
+    X: F32
+    y: F64
+    keys: Mapping[str, list[str]]
+    columns: sessions.Columns
+    order_value: tuple[float, str] | None
+    path: Path
+
+
+def train(data: Path, out: Path, *, mapping: Mapping[str, str], seed: int, progress: Callable[[str, float], None]) -> Bundle:
+    """Fit on the table in `data`, judge by cross-validation, write the bundle into `out` (new or empty) and return it.
+
+    data: .csv, .csv.gz, .parquet, a folder of them, or a folder that `revenue-engine simulate` wrote. mapping: FIELD to COLUMN.
+    Raises TableError for a wrong or insufficient table, BundleError when `out` is taken.
+    """
+    bundles.require_free(out)  # before the work, not after it
+    progress("reading", 0.0)
+    rows = read(data, mapping)
+    model, metrics = fit(rows, seed, lambda share: progress("fitting and judging", 0.02 + 0.96 * share))
+    progress("writing", 0.98)
+    files, meta = contents(rows, model, metrics, seed)
+    bundle = bundles.write(out, task=purchase.TASK, files=files, meta=meta)
+    progress("done", 1.0)
+    return bundle
+
+
+def read(data: Path, mapping: Mapping[str, str]) -> Rows:
+    """Return the training rows of a table. Raises TableError for one that is wrong, or too small to learn from."""
+    path = data / SESSIONS if (data / SESSIONS).is_file() else data
+    frame = frames.read(path, numbers=sessions.number_columns(mapping))
+    try:
+        columns = sessions.resolve(frame.columns, mapping)
+        y = sessions.labels(frame, mapping)
+        _check_enough(path, y)
+        keys = sessions.keys(frame, mapping)
+        ids = Vocabulary({name: {key: float(i) for i, key in enumerate(values)} for name, values in keys.items()})
+        X = sessions.matrix(frame, ids, mapping)
+        return Rows(X, y, keys, columns, sessions.order_value(frame, y, mapping), path)
+    except CellError as error:
+        raise error.at(frames.place(path, error.row)) from None
+    except TableError as error:
+        raise error if str(error).startswith(str(path)) else TableError(f"{path}: {error}") from None
+
+
+def fit(rows: Rows, seed: int, progress: Callable[[float], None]) -> tuple[Fitted, dict[str, Any]]:
+    """Return the fitted model and the content of metrics.json: folds and the whole are fitted side by side."""
+    X, y = rows.X, rows.y
+    cores = len(os.sched_getaffinity(0))
+    workers, threads = (cores, 1) if len(y) <= MANY_ROWS else (1, cores)
+    folds = validation.folds(y, seed)
+    whole: list[Callable[[], Any]] = [partial(fitted.fit, X, y, seed, threads)]
+    judging: list[Callable[[], Any]] = [partial(validation.judge, X, y, fold, seed, threads) for fold in folds]
+    model, *judged = validation.run(whole + judging, workers, progress)
+    return model, validation.report(X, y, list(zip(folds, judged, strict=True)), seed)
+
+
+def contents(rows: Rows, model: Fitted, metrics: Mapping[str, Any], seed: int) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """Return the bundle's files and what its manifest says beside them."""
+    meta = _meta(rows, model, seed)
+    files = {
+        purchase.MODEL: bytes(model.trees.booster.save_raw("ubj")),
+        purchase.CALIBRATION: bundles.encoded({**model.platt.content(), "rows": len(rows.y), "folds": fitted.FOLDS}),
+        purchase.CONFIDENCE: bundles.encoded(model.confidence.content()),
+        purchase.BASE_RATE: bundles.encoded(BaseRate.learn(rows.X, rows.y, rows.keys.get("deviceType", ())).content()),
+        purchase.METRICS: bundles.encoded(metrics),
+        purchase.CARD: card.purchase(meta, metrics).encode(),
+    }
+    return files, meta
+
+
+def _check_enough(path: Path, y: F64) -> None:
+    bought = int(y.sum())
+    if len(y) < LEAST_ROWS or min(bought, len(y) - bought) < LEAST_OF_CLASS:
+        raise TableError(
+            f"{path}: insufficient data: {len(y)} rows, {bought} of which bought; at least {LEAST_ROWS} rows are needed, "
+            f"{LEAST_OF_CLASS} that bought and {LEAST_OF_CLASS} that did not: collect more sessions, or use revenue-engine simulate"
+        )
+
+
+def _meta(rows: Rows, model: Fitted, seed: int) -> dict[str, Any]:
+    amount, currency = rows.order_value or (1.0, NO_CURRENCY)
+    return {
+        "features": _features(rows.X),
+        "vocabulary": model.trees.ranks.vocabulary(rows.keys).codes,
+        "orderValue": {"amount": amount, "currency": currency},
+        "trainingData": {
+            "name": rows.path.name,
+            "rows": len(rows.y),
+            "sha256": fingerprint(rows.path),
+            "labelRate": float(rows.y.mean()),
+            "columns": dict(rows.columns.of),
+            "absent": list(rows.columns.absent),
+            "ignored": [column for column in rows.columns.ignored if column not in rows.columns.of.values()],
+        },
+        "parameters": {**trees.PARAMETERS, "rounds": trees.ROUNDS, "seed": seed},
+        "software": software("numpy", "xgboost", "revenue-engine"),
+    }
+
+
+def _features(X: F32) -> list[dict[str, Any]]:
+    absent = np.isnan(X).mean(axis=0)
+    return [
+        {
+            "name": feature.name,
+            "unit": feature.unit,
+            "kind": feature.kind,
+            "source": feature.source,
+            "missing": MISSING,
+            "missingShare": round(float(share), 6),
+        }
+        for feature, share in zip(features.FEATURES, absent, strict=True)
+    ]

@@ -1,0 +1,1 @@
+"""Bundles, the registry that keeps them, and where a model is from."""

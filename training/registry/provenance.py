@@ -1,0 +1,32 @@
+"""Where a model is from: the table that it learned from, and the software that made it."""
+
+import hashlib
+import platform
+from importlib import metadata
+from pathlib import Path
+
+from training.tables import frames
+
+
+def fingerprint(path: Path) -> str:
+    """Return the SHA-256 of the table's files, in the order in which they were read."""
+    digest = hashlib.sha256()
+    for file in frames.files(path):
+        with file.open("rb") as content:
+            while block := content.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def software(*names: str) -> dict[str, str]:
+    """Return the versions of Python and of what provides these packages."""
+    return {"python": platform.python_version(), **{name: _version(name) for name in names}}
+
+
+def _version(name: str) -> str:
+    """Return the version of what provides a package, whatever that distribution is called."""
+    providers = metadata.packages_distributions().get(name, [name])
+    try:
+        return metadata.version(providers[0])
+    except metadata.PackageNotFoundError:
+        return "not installed"

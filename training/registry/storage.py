@@ -1,0 +1,245 @@
+"""Where a registry's files lie: a local folder, or any fsspec URL (s3://, gs://, memory://, ...). A path is given as its parts."""
+
+import fcntl
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any, Protocol
+
+from training.errors import BundleError, RegistryError
+from training.registry import bundle, disk
+from training.registry.bundle import Bundle
+
+LOCK = ".lock"
+LOCK_SECONDS = 10.0
+
+
+class Storage(Protocol):
+    """What a registry needs of the place where it lies."""
+
+    def read(self, *parts: str) -> bytes | None:
+        """Return the content of a file, None when there is none."""
+
+    def folders(self, *parts: str) -> list[str]:
+        """Return the names of the folders in a folder, sorted; none when there is no such folder."""
+
+    def add(self, task: str, name: str, files: Mapping[str, bytes]) -> None:
+        """Write the files of a new bundle, manifest included: it appears whole or not at all."""
+
+    def replace(self, content: bytes, *parts: str) -> None:
+        """Write a file in one step, whether or not it was there."""
+
+    def locked(self, task: str) -> AbstractContextManager[None]:
+        """Return a context in which no one else changes the folder of `task`."""
+
+    def fetch(self, task: str, name: str, cache: Path) -> Bundle | None:
+        """Return a verified bundle on this machine, None when there is none; `cache` is a local folder to copy it into."""
+
+    def verify(self, task: str, name: str) -> Mapping[str, Any] | None:
+        """Return the manifest of a bundle, every byte of it verified where it lies; None when there is none."""
+
+
+def at(url: str) -> Storage:
+    """Return the storage at a URL or a local path."""
+    path = url.removeprefix("file://").removeprefix("local://")
+    return Remote(url) if "://" in path or "::" in path else Local(Path(path).expanduser())
+
+
+class Local:
+    """A folder on this machine or on a shared file system."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root.absolute()
+
+    def read(self, *parts: str) -> bytes | None:
+        """Return the content of a file, None when there is none."""
+        path = self._root.joinpath(*parts)
+        try:
+            return path.read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise RegistryError(f"cannot read {path}: {error.strerror}: make it a file that you may read") from error
+
+    def folders(self, *parts: str) -> list[str]:
+        """Return the names of the folders in a folder, sorted; links are none."""
+        path = self._root.joinpath(*parts)
+        try:
+            with os.scandir(path) as entries:
+                return sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise RegistryError(f"cannot list {path}: {error.strerror}: make it a folder that you may read") from error
+
+    def add(self, task: str, name: str, files: Mapping[str, bytes]) -> None:
+        """Write the files of a new bundle, atomically. Raises BundleError when that fails, and leaves nothing."""
+        bundle.store(self._root / task / name, files)
+
+    def replace(self, content: bytes, *parts: str) -> None:
+        """Write a file atomically: a reader sees the old content or the new."""
+        path = self._root.joinpath(*parts)
+        try:
+            disk.replace_file(path, content)
+        except OSError as error:
+            raise RegistryError(f"cannot write {path}, it is as it was: {disk.reason(error)}") from error
+
+    @contextmanager
+    def locked(self, task: str) -> Iterator[None]:
+        """Keep other processes and threads from changing the folder of `task`, waiting LOCK_SECONDS for those who do."""
+        path = self._root / task / LOCK
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = path.open("ab")
+        except OSError as error:
+            raise RegistryError(f"cannot lock {path}: {disk.reason(error)}") from error
+        with file:
+            _lock(file.fileno(), path)
+            yield
+
+    def fetch(self, task: str, name: str, cache: Path) -> Bundle | None:
+        """Return the verified bundle where it lies, None when there is none."""
+        path = self._root / task / name
+        if path.is_symlink():
+            raise BundleError(f"{path} is a symbolic link, and what it points to may change: add that bundle to the registry")
+        return bundle.load(path) if path.is_dir() else None
+
+    def verify(self, task: str, name: str) -> Mapping[str, Any] | None:
+        """Return the manifest of a bundle, every byte of it verified; None when there is none."""
+        found = self.fetch(task, name, self._root)
+        return found.manifest if found else None
+
+
+def _lock(handle: int, path: Path) -> None:
+    """Take the lock of an open file; it ends when the file is closed."""
+    until = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > until:
+                raise RegistryError(f"{path} was locked by another process for {LOCK_SECONDS:g} s: end that and try again") from None
+        except OSError as error:
+            raise RegistryError(f"cannot lock {path}: {disk.reason(error)}") from error
+        time.sleep(0.01)
+
+
+class Remote:
+    """Any fsspec URL. There are no locks there: of two changes at the same time the last one stays, the other is lost.
+
+    A bundle gets its manifest last, so that one half written is none. A file is replaced in one step where the store does so, as object
+    stores do; on others a reader may for a moment see half a file, which is an error and never another value.
+    """
+
+    def __init__(self, url: str) -> None:
+        import fsspec
+
+        try:
+            self._files, self._root = fsspec.core.url_to_fs(url)
+        except (ValueError, ImportError) as error:
+            raise RegistryError(f"registry {url!r} cannot be opened ({error}): mend the URL, or install what it needs") from error
+        self._url = url.rstrip("/")
+
+    def read(self, *parts: str) -> bytes | None:
+        """Return the content of a file, None when there is none."""
+        try:
+            with self._doing("read", parts):
+                content: bytes = self._files.cat_file(self._path(*parts))
+        except FileNotFoundError:
+            return None
+        return content
+
+    def folders(self, *parts: str) -> list[str]:
+        """Return the names of the folders in a folder, sorted."""
+        folder = self._path(*parts)
+        try:
+            with self._doing("list", parts):
+                self._files.invalidate_cache()
+                entries: list[dict[str, Any]] = self._files.ls(folder, detail=True)
+        except FileNotFoundError:
+            return []
+        paths = [str(entry["name"]).strip("/") for entry in entries if entry["type"] == "directory"]
+        return sorted(path.rpartition("/")[2] for path in paths if path != folder.strip("/"))
+
+    def add(self, task: str, name: str, files: Mapping[str, bytes]) -> None:
+        """Write the files of a new bundle, its manifest last."""
+        for file in sorted(files, key=lambda file: file == bundle.MANIFEST):
+            self.replace(files[file], task, name, file)
+
+    def replace(self, content: bytes, *parts: str) -> None:
+        """Write a file."""
+        try:
+            with self._doing("write", parts):
+                self._files.makedirs(self._path(*parts[:-1]), exist_ok=True)
+                self._files.pipe_file(self._path(*parts), content)
+        except FileNotFoundError as error:
+            raise RegistryError(f"cannot write {self._named(parts)}: no such bucket or folder: make it first") from error
+
+    def locked(self, task: str) -> AbstractContextManager[None]:
+        """Return an empty context: there are no locks there."""
+        return nullcontext()
+
+    def fetch(self, task: str, name: str, cache: Path) -> Bundle | None:
+        """Return the verified bundle as it lies in `cache`, copied there unless it is; None when there is none."""
+        content = self.read(task, name, bundle.MANIFEST)
+        if content is None:
+            return None
+        folder = cache / task / name
+        if folder.exists() and (kept := _kept(folder, content)):
+            return kept
+        files = self._download(task, name, content)
+        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            bundle.store(folder, files)
+        except BundleError:
+            if kept := _kept(folder, content):  # another process was faster
+                return kept
+            raise
+        return bundle.load(folder)
+
+    def verify(self, task: str, name: str) -> Mapping[str, Any] | None:
+        """Return the manifest of a bundle, every byte of it read and verified, whatever a cache holds; None when there is none."""
+        content = self.read(task, name, bundle.MANIFEST)
+        if content is None:
+            return None
+        self._download(task, name, content)
+        return bundle.parse_manifest(content, self._named((task, name)))
+
+    def _download(self, task: str, name: str, content: bytes) -> dict[str, bytes]:
+        """Return every file of a bundle, verified, and the manifest `content` itself."""
+        where = self._named((task, name))
+        manifest = bundle.parse_manifest(content, where)
+        files = {bundle.MANIFEST: content}
+        for file in manifest["files"]:
+            found = self.read(task, name, file)
+            if found is None:
+                raise BundleError(f"{where}/{file} is missing: add the model again under another name")
+            files[file] = bundle.verified(manifest, file, found, where)
+        return files
+
+    @contextmanager
+    def _doing(self, what: str, parts: tuple[str, ...]) -> Iterator[None]:
+        """Turn what goes wrong into a RegistryError that names it. Every back end has errors of its own, without a common base."""
+        try:
+            yield
+        except FileNotFoundError:
+            raise
+        except Exception as error:
+            raise RegistryError(f"cannot {what} {self._named(parts)} ({error!r}): see that it can be reached and that you may") from error
+
+    def _path(self, *parts: str) -> str:
+        return "/".join((self._root.rstrip("/"), *parts))
+
+    def _named(self, parts: tuple[str, ...]) -> str:
+        return "/".join((self._url, *parts))
+
+
+def _kept(folder: Path, manifest: bytes) -> Bundle | None:
+    """Return the bundle in a folder of the cache if it is sound and is the one with this manifest."""
+    try:
+        return bundle.load(folder) if (folder / bundle.MANIFEST).read_bytes() == manifest else None
+    except (OSError, BundleError):
+        return None

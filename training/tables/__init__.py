@@ -1,0 +1,1 @@
+"""Tables to learn from: which column is which field, and how cells are read."""

@@ -1,0 +1,295 @@
+"""Events of sessions, and what else is known of these, become columns: which file has what, and which of its columns is which field.
+
+A folder with `events` and `sessions` (.csv, .csv.gz or .parquet each), or one file of events; a simulated shop is such a folder. Columns
+of sessions that are no field are their attributes: numbers, known when a session begins.
+
+A session goes by steps: pages that are shown, and what else is done of which the table says so by the `type` of an event.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import narwhals as nw
+import numpy as np
+import polars as pl
+
+from kernels.sessions.friction import KINDS
+from kernels.types import F32, F64, I64, Bool
+from training.datasets.shop import journeys
+from training.errors import CellError, TableError
+from training.tables import frames
+from training.tables.table import Columns, Field, check, listed
+
+SESSION, PAGE, TYPE, SECONDS, STEP, LABEL, SPLIT, ENDED, LEFT_OUT = (
+    *("sessionId", "page", "type", "seconds", "step", "purchase", "split", "sessionEnded", "leftOut"),
+)
+VALUE, CHURNED, CURRENCY = "orderValue", "churned", "currency"
+FIELDS: tuple[Field, ...] = (
+    Field(SESSION, "text or number, in both files", "yes", "session_id"),
+    Field(PAGE, "text or number: what kind of page, or what step", "yes", "page"),
+    Field(TYPE, "page_view, or what else was done, such as add_to_cart", "no: every line shows a page"),
+    Field(SECONDS, "seconds since the session began", "yes", "cum_time_s"),
+    Field(STEP, "number: the order of events of the same second", "no: the order of the lines", "step"),
+    Field(LABEL, "1 or 0: the session bought, in the end", "to train; ignored when scoring", "purchase"),
+    Field(SPLIT, "train or val: val is judged by and never learned from", "no: a part is held out", "split0"),
+    Field(ENDED, "1 or 0: the session is known to have ended", "no: it has not, but with --first"),
+    Field(VALUE, "what was bought for, in currency; of sessions that bought", "no: then nothing is said of what a purchase is worth"),
+    Field(CHURNED, "1 or 0: the customer has not come back since, empty where that is not known", "no: then nothing is said of it"),
+    Field(CURRENCY, "ISO 4217: of orderValue, the same for all", "no"),
+    Field(LEFT_OUT, "anything", "no: columns of sessions that are not attributes, such as what is only known at the end", several=True),
+)
+PUBLISHED_AS = "clickstreams of Ozyurt et al. 2022"
+TOGETHER: tuple[str, ...] = (SESSION,)
+GROUPED = True
+FIELD_NAMES: tuple[str, ...] = tuple(field.name for field in FIELDS)
+_PUBLISHED = {field.name: field.published for field in FIELDS if field.published}
+AT_THE_END = ("n_clicks", "duration_s")  # columns of the published table that are known only then
+EVENTS, SESSIONS = "events", "sessions"
+ATTRIBUTE = "is no number: what is no field is an attribute; code it as numbers, or leave it out with --map leftOut={}"
+EVENTLESS = "the session has no event"
+UNKNOWN = 0  # the page of an event whose page is none of the model's
+SHOW = ("page_view", "product_view", "page", "")  # types of events that show a page
+DONE = "event:"  # before the type of an event that is a step by itself
+SHOWN = "page:"  # before the name of a page that would be taken for one
+NO_STEP = "\0"  # the page of a line that is only there since its session has no step
+NO_STEPS = frozenset((*KINDS[2:], "purchase"))  # types of events that are none: too many, or what is to be foreseen
+
+Mapped = Mapping[str, str | Sequence[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Journeys:
+    """Sessions and their steps. ids: [sessions]; offsets int64 [sessions + 1]; pages: text, seconds: float32 [steps].
+
+    ended: float32 [sessions]; attributes: float32 [sessions, names]; y: float32 [sessions] in {0, 1}, NaN where not known, None for none;
+    val: bool [sessions], None where nothing says which are. value, churned: float64 [sessions], NaN where not known, None for none.
+    """
+
+    ids: list[str]
+    offsets: I64
+    pages: list[str]
+    seconds: F32
+    ended: F32
+    names: tuple[str, ...]
+    attributes: F32
+    y: F32 | None
+    val: Bool | None
+    value: F64 | None = None
+    churned: F64 | None = None
+    currency: str | None = None
+
+    def of(self, sessions: Bool) -> "Journeys":
+        """Return these sessions alone."""
+        sizes = np.diff(self.offsets)
+        kept = self._with_steps(np.repeat(sessions, sizes), sizes[sessions])
+        own: dict[str, Any] = {name: getattr(self, name) for name in ("ended", "attributes", "y", "val", "value", "churned")}
+        own = {name: None if column is None else column[sessions] for name, column in own.items()}
+        return replace(kept, ids=[one for one, there in zip(self.ids, sessions, strict=True) if there], **own)
+
+    def known(self, names: Collection[str]) -> "Journeys":
+        """Return the steps that are steps to a model that knows these, as `is_step` says."""
+        return self._where([is_step(page, names) for page in self.pages])
+
+    def but(self, name: str) -> "Journeys":
+        """Return all steps but those of this name."""
+        return self._where([page != name for page in self.pages])
+
+    def _where(self, steps: Sequence[bool]) -> "Journeys":
+        there = np.array(steps, bool)
+        which = np.repeat(np.arange(len(self.ids)), np.diff(self.offsets))
+        return self._with_steps(there, np.bincount(which[there], minlength=len(self.ids)))
+
+    def _with_steps(self, there: Bool, sizes: I64) -> "Journeys":
+        pages = [page for page, kept in zip(self.pages, there, strict=True) if kept]
+        return replace(self, offsets=np.concatenate(([0], np.cumsum(sizes))).astype(np.int64), pages=pages, seconds=self.seconds[there])
+
+
+def number_columns(mapping: Mapped) -> frozenset[str]:
+    """Return the columns that hold numbers, as far as that can be said beforehand."""
+    return frozenset(str(mapping.get(field, field)) for field in (SECONDS, STEP, LABEL, ENDED, VALUE, CHURNED)) | {"cum_time_s"}
+
+
+def resolve(columns: Sequence[str], mapping: Mapped | None = None) -> Columns:
+    """Return which column is which field: what `mapping` says, else the field's own name or its published one.
+
+    Raises TableError when a mapped field or column does not exist, or one that is needed is not there.
+    """
+    mapping = mapping or {}
+    check({field: (of,) if isinstance(of, str) else of for field, of in mapping.items()}, FIELD_NAMES, columns)
+    of = {field: str(column) for field, column in mapping.items() if field != LEFT_OUT}
+    for field in FIELD_NAMES:
+        for name in (field, _PUBLISHED.get(field, field)):
+            if field not in of and name in columns and name not in of.values():
+                of[field] = name
+    for field in (SESSION, PAGE, SECONDS):
+        if field not in of:
+            raise TableError(f"no column is the {field}; the table has {listed(columns)}. Name it with --map {field}=COLUMN")
+    left = mapping.get(LEFT_OUT, ())
+    out = {*((left,) if isinstance(left, str) else left), *AT_THE_END}
+    return Columns(of, tuple(name for name in columns if name in out))
+
+
+def gathers(source: Path) -> bool:
+    """Return whether `source` is a table that `gather` reads: a folder with events, or one file of them; requests are none."""
+    return bool(_named(source, EVENTS)) if source.is_dir() else source.name.endswith(frames.SUFFIXES)
+
+
+def step(kind: str, page: str | None) -> tuple[bool, str | None]:
+    """Return whether an event of a type may be a step, and its name: the page, which may be unknown, or what was done."""
+    if kind not in SHOW:
+        return kind not in NO_STEPS, DONE + kind
+    return True, SHOWN + page if page is not None and page.startswith(DONE) else page
+
+
+def is_step(name: str | None, names: Collection[str]) -> bool:
+    """Return whether what may be a step is one to a model that knows these: every page, and what it knows of what else was done."""
+    return name is None or name in names or not name.startswith(DONE)
+
+
+def codes(names: Sequence[str]) -> dict[str, int]:
+    """Return the numbers of steps that a model knows: their places, from 1 on."""
+    return {name: place for place, name in enumerate(names, 1)}
+
+
+def coded(pages: Sequence[str | None], codes: Mapping[str, int]) -> I64:
+    """Return the numbers of steps int64 [steps], UNKNOWN of those that have none."""
+    return np.array([codes.get(page or "", UNKNOWN) for page in pages], np.int64)
+
+
+def gather(source: Path, mapping: Mapped | None = None, first: int | None = None) -> pl.DataFrame:
+    """Return one table of steps, each with what is known of its session; of each session the first `first`.
+
+    A session with fewer than `first` has ended after its last one, the others run on; without `first` the table's own sessionEnded holds.
+    Raises TableError for a folder without events, or with sessions that do not fit.
+    """
+    frame = _steps(_renamed(_joined(source), mapping or {}))
+    of = resolve(frame.columns).of
+    if first is None:
+        return frame
+    size = pl.col(of[PAGE]).ne_missing(NO_STEP).sum().over(of[SESSION])
+    order = [pl.col(of[name]).cast(pl.Float64, strict=False) for name in (SECONDS, STEP) if name in of]  # `read` tells of what is none
+    place = "the line's own place"
+    known = frame.with_row_index(place).with_columns((size < first).cast(pl.Float64).alias(of.get(ENDED, ENDED)))
+    early = known.sort(order, maintain_order=True).filter(pl.int_range(pl.len()).over(of[SESSION]) < first)
+    return early.sort(place).drop(place)
+
+
+def read(frame: Any) -> Journeys:
+    """Return the sessions of a table that `gather` returned, in order of their first lines. Raises CellError for a wrong cell."""
+    table = nw.from_native(frame, eager_only=True)
+    columns = resolve(table.columns)
+    of = columns.of
+    keys = table[of[SESSION]].cast(nw.String).to_numpy().astype(str)
+    _, begins, which = np.unique(keys, return_index=True, return_inverse=True)
+    rank = np.empty(len(begins), np.int64)
+    rank[np.argsort(begins, kind="stable")] = np.arange(len(begins))
+    session = rank[which]
+    seconds = _numbers(table, of[SECONDS])
+    step = _numbers(table, of[STEP]) if STEP in of else np.zeros(len(seconds))
+    order = np.lexsort((step, seconds, session))
+    firsts = np.sort(begins)
+    offsets = np.concatenate((np.searchsorted(session[order], np.arange(len(firsts))), [len(order)])).astype(np.int64)
+    names = tuple(name for name in table.columns if name not in of.values() and name not in columns.ignored)
+    attributes = [_numbers(table, name, missing=True, fix=ATTRIBUTE)[firsts] for name in names]
+    shown = np.array(["" if page is None else page for page in table[of[PAGE]].cast(nw.String).to_list()], dtype=object)
+    found = Journeys(
+        keys[firsts].tolist(),
+        offsets,
+        shown[order].tolist(),
+        seconds[order].astype(np.float32),
+        np.nan_to_num(_numbers(table, of[ENDED], missing=True)[firsts]).astype(np.float32)
+        if ENDED in of
+        else np.zeros(len(firsts), np.float32),
+        names,
+        np.array(attributes, np.float32).reshape(len(names), len(firsts)).T.copy(),
+        _numbers(table, of[LABEL], missing=True)[firsts].astype(np.float32) if LABEL in of else None,
+        table[of[SPLIT]].cast(nw.String).to_numpy()[firsts] == "val" if SPLIT in of else None,
+        _numbers(table, of[VALUE], missing=True)[firsts] if VALUE in of else None,
+        _numbers(table, of[CHURNED], missing=True)[firsts] if CHURNED in of else None,
+        _one(table, of[CURRENCY]) if CURRENCY in of else None,
+    )
+    return found.but(NO_STEP)
+
+
+def _named(folder: Path, name: str) -> list[Path]:
+    return [path for path in sorted(folder.iterdir()) if path.name.split(".")[0] == name and path.name.endswith(frames.SUFFIXES)]
+
+
+def _renamed(frame: pl.DataFrame, mapping: Mapped) -> pl.DataFrame:
+    """Return the frame with mapped columns under their field's name, and without those that are left out."""
+    resolve(frame.columns, mapping)
+    left = mapping.get(LEFT_OUT, ())
+    named = {field: str(column) for field, column in mapping.items() if field != LEFT_OUT}
+    gone = [field for field, column in named.items() if field in frame.columns and field != column]
+    kept = frame.drop([*gone, *((left,) if isinstance(left, str) else left)])
+    return kept.rename({column: field for field, column in named.items()})
+
+
+def _steps(frame: pl.DataFrame) -> pl.DataFrame:
+    """Return the events that are steps, their names in the place of pages, and one line of each session that has none."""
+    of = resolve([name for name in frame.columns if name != EVENTLESS]).of
+    kind = pl.col(of[TYPE]).cast(pl.String).fill_null("") if TYPE in of else pl.lit("")
+    empty = pl.col(EVENTLESS).fill_null(False) if EVENTLESS in frame.columns else pl.lit(False)
+    page = pl.col(of[PAGE]).cast(pl.String)
+    # Where nothing says of which type events are, a page may be what this function has returned.
+    shown = pl.when(page.str.starts_with(DONE)).then(SHOWN + page).otherwise(page) if TYPE in of else page
+    done = pl.when(kind.is_in(SHOW)).then(shown).otherwise(DONE + kind)
+    name = pl.when(empty | kind.is_in(sorted(NO_STEPS))).then(pl.lit(NO_STEP)).otherwise(done).alias(of[PAGE])
+    zeros = (
+        pl.when(empty).then(pl.lit(0).cast(frame.schema[of[one]])).otherwise(pl.col(of[one])).alias(of[one])
+        for one in (SECONDS, STEP)
+        if one in of
+    )
+    steps = frame.with_columns(name, *zeros).drop(of.get(TYPE, EVENTLESS), EVENTLESS, strict=False)
+    none, first = pl.col(of[PAGE]).eq_missing(NO_STEP), pl.int_range(pl.len()).over(of[SESSION]) == 0
+    return steps.filter(~none | (none.all().over(of[SESSION]) & first))
+
+
+def _joined(source: Path) -> pl.DataFrame:
+    if not source.is_dir():
+        frame: pl.DataFrame = frames.read(source, numbers=())
+        return frame
+    tables = {name: _named(source, name) for name in (EVENTS, SESSIONS)}
+    if not tables[EVENTS]:
+        raise TableError(f"{source}: holds no events.csv, .csv.gz or .parquet; put the events of sessions there")
+    events: pl.DataFrame = frames.read(tables[EVENTS][0])
+    if not tables[SESSIONS]:
+        return events
+    sessions: pl.DataFrame = frames.read(tables[SESSIONS][0])
+    if journeys.holds(events.columns, sessions.columns):
+        return journeys.journeys(events, sessions)
+    both = [name for name in events.columns if name in sessions.columns]
+    if len(both) != 1:
+        raise TableError(f"{source}: events and sessions have {listed(both) or 'no column'} in common; one column must name the session")
+    key = pl.col(both[0]).cast(pl.String)
+    events, sessions = events.with_columns(key), sessions.with_columns(key)
+    if sessions[both[0]].is_duplicated().any():
+        raise TableError(f"{tables[SESSIONS][0]}: a session is there twice; give each one line")
+    # What only one of the files has stays: a session of which nothing is known, or one without an event.
+    without = sessions.join(events, on=both[0], how="anti", maintain_order="left").select(both[0], pl.lit(True).alias(EVENTLESS))
+    together = pl.concat([events, without], how="diagonal") if without.height else events
+    return together.join(sessions, on=both[0], how="left", maintain_order="left")
+
+
+def _one(table: Any, column: str) -> str | None:
+    """Return what all of a column say, None where they say nothing. Raises CellError where they say several things."""
+    values = [None if value in (None, "") else str(value) for value in table[column].cast(nw.String).to_list()]
+    first = next((value for value in values if value is not None), None)
+    for row, value in enumerate(values):
+        if value is not None and value != first:
+            raise CellError(row, column, value, f"amounts are in {first} before; give one currency")
+    return first
+
+
+def _numbers(table: Any, column: str, *, missing: bool = False, fix: str = "is no number: give one") -> F64:
+    """Return a column as numbers, NaN where it may be missing and is. Raises CellError for what is no number."""
+    values = table[column].to_list()
+    out = np.empty(len(values))
+    for row, value in enumerate(values):
+        try:
+            out[row] = np.nan if missing and value in (None, "") else float(value)
+        except (TypeError, ValueError):
+            raise CellError(row, column, value, fix.format(column)) from None
+    return out

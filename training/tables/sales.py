@@ -1,0 +1,339 @@
+"""A table of sales becomes arrays to learn demand from: which of its columns is which field, and what their cells mean."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import narwhals as nw
+import numpy as np
+
+from kernels.types import F64, I64, Bool
+from training.errors import CellError, TableError
+from training.tables import periods
+from training.tables.csv_text import BLANK
+from training.tables.table import WORDS, Field, check, listed
+
+PRODUCT, PRICE, QUANTITY, LOG_QUANTITY, PERIOD = "product", "price", "quantity", "logQuantity", "period"
+ITEM_GROUP, PACK_OF, PACK_SIZE = "itemGroup", "packOf", "packSize"
+COMPETITOR, PROMOTION, CATEGORY, COST, STOCK, STORE, CURRENCY, CONTROL = (
+    "competitorPrice",
+    "promotion",
+    "category",
+    "cost",
+    "stock",
+    "store",
+    "currency",
+    "control",
+)
+EFFECTS = (PRODUCT, STORE, PERIOD)
+ONE = "all"  # the product, or the category, of a table that names none
+
+FIELDS: tuple[Field, ...] = (
+    Field(PRODUCT, "text", "no: without it all rows are one product"),
+    Field(PRICE, "money, more than 0", "to train"),
+    Field(QUANTITY, "units sold, 0 or more", "to train, unless logQuantity is there"),
+    Field(LOG_QUANTITY, "natural logarithm of the units sold", "no: instead of quantity"),
+    Field(PERIOD, "a date or a week number, all in one form", "no: with it season is learned, and no key may come twice"),
+    Field(COMPETITOR, "money, more than 0", "no: with it cross elasticities are learned", several=True),
+    Field(PROMOTION, "0 or 1, a share, FALSE or TRUE", "no: with it what promotion adds is not taken for price", several=True),
+    Field(CATEGORY, "text, one for each product", "no: without it all products are one category"),
+    Field(COST, "money a unit", "no: with it a request need not state the cost"),
+    Field(STOCK, "units at hand as the period begins", "no: with it sold-out rows are not taken for demand"),
+    Field(STORE, "text", "no"),
+    Field(CURRENCY, "ISO 4217, one for the whole table", "no"),
+    Field(CONTROL, "a number", "no: what else moved prices and demand; with it double machine learning", several=True),
+    Field(ITEM_GROUP, "text", "no: batch gives the products of a group one price"),
+    Field(PACK_OF, "a product of the table", "no: batch prices a pack no higher than what is in it"),
+    Field(PACK_SIZE, "how many of it, 1 or more", "with packOf"),
+)
+TOGETHER = (ITEM_GROUP, PACK_OF)  # a table with one of these cannot be priced in parts
+FIELD_NAMES: tuple[str, ...] = tuple(field.name for field in FIELDS)
+SEVERAL = frozenset(field.name for field in FIELDS if field.several)
+_NUMBERS = {PRICE, QUANTITY, LOG_QUANTITY, COMPETITOR, COST, STOCK, CONTROL, PACK_SIZE}
+
+Mapped = Mapping[str, str | Sequence[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """What a table's columns are: `of[field]` are the names of the field's columns; `ignored` are the columns that are nothing."""
+
+    of: Mapping[str, tuple[str, ...]]
+    ignored: tuple[str, ...]
+
+    def one(self, field: str) -> str | None:
+        """Return the column of a field, None where there is none."""
+        return self.of[field][0] if field in self.of else None
+
+
+@dataclass(frozen=True, slots=True)
+class Sales:
+    """Rows that can be learned from; arrays are [rows] where nothing else is said, prices and quantities natural logarithms.
+
+    product: which of `products`; category: [products], which of `categories`; competitors: [rows, competitor_names], promotions: [rows,
+    promotion_names]; controls: [rows, control_names], NaN where not known; period: which of `periods`, numbers in order of time, None where
+    there is none, as with `store` and `stores`. cost: [products] the latest known, else NaN. left_out: how many rows were not taken, by
+    reason.
+    """
+
+    product: I64
+    products: tuple[str, ...]
+    category: I64
+    categories: tuple[str, ...]
+    price: F64
+    quantity: F64
+    competitors: F64
+    competitor_names: tuple[str, ...]
+    promotions: F64
+    promotion_names: tuple[str, ...]
+    controls: F64
+    control_names: tuple[str, ...]
+    period: I64 | None
+    periods: I64
+    period_form: str
+    dated: bool
+    store: I64 | None
+    stores: tuple[str, ...]
+    cost: F64
+    currency: str | None
+    left_out: Mapping[str, int]
+
+    def __len__(self) -> int:
+        return len(self.price)
+
+
+def number_columns(mapping: Mapped | None = None) -> frozenset[str]:
+    """Return the names of columns whose cells are numbers and nothing else, for `frames.read`."""
+    mapping = mapping or {}
+    names = {column for field in _NUMBERS for column in (*_columns(mapping, field), field)}
+    texts = {column for field in mapping if field not in _NUMBERS for column in _columns(mapping, field)}
+    return frozenset(names - texts)
+
+
+def resolve(columns: Sequence[str], mapping: Mapped | None = None) -> Columns:
+    """Return which columns are which field: what `mapping` says, else the column with the field's own name.
+
+    Raises TableError when a mapped field or column does not exist, or there is no price or no quantity.
+    """
+    mapping = mapping or {}
+    check({field: _columns(mapping, field) for field in mapping}, FIELD_NAMES, columns)
+    taken = {column for field in mapping for column in _columns(mapping, field)}
+    of = {
+        field: _columns(mapping, field) or (field,)
+        for field in FIELD_NAMES
+        if field in mapping or (field in columns and field not in taken)
+    }
+    if PRICE not in of or not (QUANTITY in of or LOG_QUANTITY in of):
+        lacking = PRICE if PRICE not in of else QUANTITY
+        raise TableError(f"no column is the {lacking}; the table has {listed(columns)}. Name it with --map {lacking}=COLUMN")
+    used = {column for names in of.values() for column in names}
+    return Columns(of, tuple(column for column in columns if column not in used))
+
+
+def read(frame: Any, mapping: Mapped | None = None) -> Sales:
+    """Return the rows of a table (polars, cudf or pandas) that demand can be learned from.
+
+    Rows without a price or a quantity, sold out, or without a sale, are left out and counted: none of them has a logarithm that says what
+    the demand was. Raises CellError for the first cell that is out of its range, and for a key that comes twice; TableError where nothing
+    is left.
+    """
+    table = nw.from_native(frame, eager_only=True)
+    columns = resolve(table.columns, mapping)
+    rows = len(table)
+    price = _money(table, columns.one(PRICE))
+    log_quantity, why_not = _demand(table, columns)
+    product, products = _codes(table, columns.one(PRODUCT))
+    store, stores = _codes(table, columns.one(STORE))
+    category, categories = _category(table, columns, product, products)
+    period, numbers, form = _periods(table, columns)
+    competitors = np.array([np.log(_money(table, name)) for name in columns.of.get(COMPETITOR, ())]).reshape(-1, rows).T
+    promotions = np.array([_truths(table, name) for name in columns.of.get(PROMOTION, ())]).reshape(-1, rows).T
+    known = [_number(table, name, -math.inf, "is not a finite number") for name in columns.of.get(CONTROL, ())]
+    controls = np.array(known).reshape(-1, rows).T
+    _check_keys(table, columns, product, store, period)
+    reasons = {
+        "without a price": np.isnan(price),
+        "without a product": product < 0,
+        **why_not,
+        "without a competitor's price": np.isnan(competitors).any(axis=1),
+        "without saying whether there was a promotion": np.isnan(promotions).any(axis=1),
+    }
+    kept, left_out = np.ones(rows, bool), dict[str, int]()
+    for reason, which in reasons.items():
+        left_out[reason] = int((kept & which).sum())
+        kept &= ~which
+    left_out = {reason: number for reason, number in left_out.items() if number}
+    if not kept.any():
+        said = ", ".join(f"{number} {reason}" for reason, number in left_out.items())
+        raise TableError(f"no row is left to learn from ({said or 'the table is empty'})")
+    return Sales(
+        product[kept],
+        products,
+        category,
+        categories,
+        np.log(price[kept]),
+        log_quantity[kept],
+        competitors[kept],
+        columns.of.get(COMPETITOR, ()),
+        promotions[kept],
+        columns.of.get(PROMOTION, ()),
+        controls[kept],
+        columns.of.get(CONTROL, ()),
+        period[kept] if PERIOD in columns.of else None,
+        numbers,
+        form.name,
+        form.is_date,
+        store[kept] if STORE in columns.of else None,
+        stores,
+        _costs(table, columns, product, period, len(products)),
+        _currency(table, columns),
+        left_out,
+    )
+
+
+def _columns(mapping: Mapped, field: str) -> tuple[str, ...]:
+    names = mapping.get(field, ())
+    return (names,) if isinstance(names, str) else tuple(names)
+
+
+def _demand(table: Any, columns: Columns) -> tuple[F64, dict[str, Bool]]:
+    """Return log quantities, and which rows say nothing of demand, by reason."""
+    if QUANTITY not in columns.of:
+        logs = _number(table, columns.one(LOG_QUANTITY) or "", -math.inf, "is not a logarithm: write a finite number, or leave it empty")
+        return logs, {"without a quantity": np.isnan(logs)}
+    quantity = _number(table, columns.one(QUANTITY) or "", 0.0, "is less than 0: units sold cannot be; net returns out, or leave it empty")
+    why_not = {"without a quantity": np.isnan(quantity), "without a sale": quantity == 0}
+    if STOCK in columns.of:
+        stock = _number(table, columns.one(STOCK) or "", 0.0, "is less than 0: units at hand cannot be")
+        why_not["sold out"] = quantity >= stock
+    with np.errstate(divide="ignore"):
+        return np.log(quantity), why_not
+
+
+def _number(table: Any, column: str, low: float, fix: str) -> F64:
+    values = np.asarray(table[column].cast(nw.Float64).to_numpy(), np.float64)
+    wrong = np.flatnonzero((values < low) | np.isinf(values))
+    if wrong.size:
+        row = int(wrong[0])
+        raise CellError(row, column, table[column][row], fix)
+    return values
+
+
+def _money(table: Any, column: str | None) -> F64:
+    values = _number(table, column or "", 0.0, "is no price: it must be more than 0; correct it, or leave it empty")
+    wrong = np.flatnonzero(values == 0)
+    if wrong.size:
+        row = int(wrong[0])
+        raise CellError(row, column or "", table[column][row], "is no price: it must be more than 0; correct it, or leave it empty")
+    return values
+
+
+def _truths(table: Any, column: str) -> F64:
+    kind = table[column].dtype
+    if kind == nw.Boolean or kind.is_numeric():
+        return _number(table, column, -math.inf, "is not a number")
+    texts, where = np.unique(np.array([(text or "").strip().lower() for text in table[column].to_list()]), return_inverse=True)
+    meanings = np.empty(len(texts))
+    for number, text in enumerate(texts.tolist()):
+        try:
+            meanings[number] = math.nan if text in BLANK else WORDS[text] if text in WORDS else float(text)
+        except ValueError:
+            row = int(np.flatnonzero(where == number)[0])
+            raise CellError(row, column, table[column][row], "does not say whether there was a promotion: write 0 or 1") from None
+    return meanings[where]
+
+
+def _codes(table: Any, column: str | None) -> tuple[I64, tuple[str, ...]]:
+    """Return which text each row has, -1 where it is blank, and the texts in alphabetic order, numbers by size."""
+    if column is None:
+        return np.zeros(len(table), np.int64), (ONE,)
+    texts, where = np.unique(np.array([_text(value) for value in table[column].to_list()]), return_inverse=True)
+    order = sorted((number for number, text in enumerate(texts.tolist()) if text), key=lambda number: _sort_key(str(texts[number])))
+    place = np.full(len(texts), -1, np.int64)
+    place[order] = np.arange(len(order))
+    return place[where], tuple(texts[order].tolist())
+
+
+def _text(value: object) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    text = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
+    return "" if text.lower() in BLANK else text
+
+
+def _sort_key(text: str) -> tuple[int, int, str]:
+    return (0, int(text), "") if text.isdecimal() else (1, 0, text)
+
+
+def _category(table: Any, columns: Columns, product: I64, products: Sequence[str]) -> tuple[I64, tuple[str, ...]]:
+    """Return the category of each product. Raises CellError for a product with two."""
+    column = columns.one(CATEGORY)
+    codes, categories = _codes(table, column)
+    known = (product >= 0) & (codes >= 0)
+    of = np.full(len(products), -1, np.int64)
+    of[product[known]] = codes[known]
+    other = np.flatnonzero(known & (codes != of[np.maximum(product, 0)]))
+    if other.size:
+        row = int(other[0])
+        raise CellError(
+            row, column or "", table[column][row], f"is not the category of product {products[product[row]]} in other rows; give it one"
+        )
+    if (of < 0).any():
+        categories, of = (*categories, ONE), np.where(of < 0, len(categories), of)
+    return of, categories
+
+
+def _periods(table: Any, columns: Columns) -> tuple[I64, I64, periods.Form]:
+    """Return which period each row is in, the periods' numbers in order of time, and the form that they are written in."""
+    column = columns.one(PERIOD)
+    if column is None:
+        return np.zeros(len(table), np.int64), np.zeros(1, np.int64), periods.FORMS[0]
+    values = [_text(value) for value in table[column].to_list()]
+    if "" in values:
+        raise CellError(values.index(""), column, None, "is no period: write one, or leave the row out")
+    texts = list(dict.fromkeys(values))
+    read, form = periods.read(texts)
+    numbers = np.unique(np.array(list(read.values()), np.int64))
+    return np.searchsorted(numbers, np.array([read[value] for value in values], np.int64)), numbers, form
+
+
+def _check_keys(table: Any, columns: Columns, product: I64, store: I64, period: I64) -> None:
+    """Raise CellError for the first row with the product, store and period of an earlier one, where there are periods."""
+    column = columns.one(PERIOD)
+    if column is None:
+        return
+    keys = np.stack([product, store, period], axis=1)
+    _, first, where = np.unique(keys, axis=0, return_index=True, return_inverse=True)
+    again = np.flatnonzero((first[where.ravel()] != np.arange(len(keys))) & (product >= 0))
+    if again.size:
+        row = int(again[0])
+        named = ", ".join(field for field in EFFECTS if field in columns.of)
+        raise CellError(
+            row,
+            column,
+            table[column][row],
+            f"comes twice: row {int(first[where.ravel()[row]]) + 1} has the same {named}; add them up, or map what tells them apart",
+        )
+
+
+def _costs(table: Any, columns: Columns, product: I64, period: I64, products: int) -> F64:
+    """Return the latest known cost of each product, NaN where there is none."""
+    of = np.full(products, np.nan)
+    column = columns.one(COST)
+    if column is not None:
+        cost = _number(table, column, 0.0, "is less than 0: a cost cannot be; leave it empty where it is not known")
+        order = np.argsort(period, kind="stable")
+        known = order[~np.isnan(cost[order]) & (product[order] >= 0)]
+        of[product[known]] = cost[known]
+    return of
+
+
+def _currency(table: Any, columns: Columns) -> str | None:
+    column = columns.one(CURRENCY)
+    if column is None:
+        return None
+    found = sorted({text for value in table[column].unique().to_list() if (text := _text(value))})
+    if len(found) > 1:
+        raise TableError(f"column {column} holds {listed(found)}; prices need one currency: convert them")
+    return found[0] if found else None

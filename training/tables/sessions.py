@@ -1,0 +1,228 @@
+"""A table of sessions becomes the feature matrix: which of its columns is which feature, and what their cells mean.
+
+Columns are named as in the published table of `online_shoppers`, by feature, or as `--map FIELD=COLUMN` says; a feature without a column,
+and a blank cell, is missing. Written with narwhals: Polars and cuDF are read by the same lines.
+"""
+
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import narwhals as nw
+import numpy as np
+
+from kernels.types import F32, F64
+from training import features
+from training.datasets import online_shoppers
+from training.errors import CellError, TableError
+from training.features import Vocabulary
+from training.tables.csv_text import BLANK
+from training.tables.table import WORDS, Field, check, listed
+
+LABEL, ORDER_VALUE, CURRENCY = "purchased", "orderValue", "currency"
+PUBLISHED_AS = "UCI 468, Sakar & Kastro 2018"
+PUBLISHED = {field: column for column, field in online_shoppers.COLUMNS.items()}
+
+Parse = Callable[[str], float]
+
+FIELDS: tuple[Field, ...] = (
+    *(Field(feature.name, feature.unit, published=PUBLISHED.get(feature.name, "")) for feature in features.FEATURES),
+    Field(LABEL, "0 or 1, FALSE or TRUE", "to train; ignored when scoring", PUBLISHED[LABEL]),
+    Field(ORDER_VALUE, "money; of the sessions that bought", "no: without it predictedValue counts average orders"),
+    Field(CURRENCY, "ISO 4217, one for the whole table", "no: read with orderValue"),
+)
+TOGETHER: tuple[str, ...] = ()  # fields that tie rows together: there are none
+FIELD_NAMES: tuple[str, ...] = tuple(field.name for field in FIELDS)
+_TEXTS = {*features.CATEGORIES, "month", "weekend", LABEL, CURRENCY}
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """What a table's columns are: `of[field]` is the column's name; `ignored` are the columns that are nothing."""
+
+    of: Mapping[str, str]
+    ignored: tuple[str, ...]
+
+    @property
+    def absent(self) -> tuple[str, ...]:
+        """Return the features that the table does not have."""
+        return tuple(name for name in features.NAMES if name not in self.of)
+
+
+def number_columns(mapping: Mapping[str, str] | None = None) -> frozenset[str]:
+    """Return the names of columns whose cells are numbers and nothing else, for `frames.read`."""
+    fields = [name for name in FIELD_NAMES if name not in _TEXTS]
+    mapping = mapping or {}
+    names = {*fields, *(PUBLISHED[name] for name in fields if name in PUBLISHED), *(mapping[name] for name in fields if name in mapping)}
+    return frozenset(names - {column for field, column in mapping.items() if field in _TEXTS})
+
+
+def resolve(columns: Sequence[str], mapping: Mapping[str, str] | None = None) -> Columns:
+    """Return which column is which field: what `mapping` says, else the field's own name, else its published one.
+
+    Raises TableError when a mapped field or column does not exist, or no column is a feature.
+    """
+    mapping = mapping or {}
+    check({field: (column,) for field, column in mapping.items()}, FIELD_NAMES, columns)
+    free = set(columns) - set(mapping.values())
+    named = {name: next((n for n in (name, PUBLISHED.get(name)) if n in free), None) for name in FIELD_NAMES if name not in mapping}
+    of = {**mapping, **{name: column for name, column in named.items() if column is not None}}
+    if not any(name in of for name in features.NAMES):
+        raise TableError(
+            f"no column is a feature; the table has {listed(columns)}. Name them with --map FIELD=COLUMN; --column-help lists the fields"
+        )
+    used = {column for name, column in of.items() if name in features.NAMES}
+    return Columns(of, tuple(column for column in columns if column not in used))
+
+
+def matrix(frame: Any, vocabulary: Vocabulary, mapping: Mapping[str, str] | None = None) -> F32:
+    """Return the float32 [rows, features] matrix of a table (polars, cudf or pandas); values that `vocabulary` lacks are missing.
+
+    Raises CellError for the first cell of a column that is out of its range or no value of its kind.
+    """
+    table = nw.from_native(frame, eager_only=True)
+    of = resolve(table.columns, mapping).of
+    given = features.given(len(table))
+    for feature in features.FEATURES:
+        if feature.name in of:
+            given[:, features.INDEX[feature.name]] = _feature(table[of[feature.name]], feature, vocabulary)
+    _weekend(given)
+    return features.matrix(given, features.Events.none(len(table)))
+
+
+def keys(frame: Any, mapping: Mapping[str, str] | None = None) -> dict[str, list[str]]:
+    """Return the distinct values of each category that the table has a column for, as a vocabulary keys them, in alphabetic order."""
+    table = nw.from_native(frame, eager_only=True)
+    of = resolve(table.columns, mapping).of
+    return {
+        name: sorted({key for value in _distinct(table[of[name]]) if (key := _key(name, value))})
+        for name in features.CATEGORIES
+        if name in of
+    }
+
+
+def labels(frame: Any, mapping: Mapping[str, str] | None = None) -> F64:
+    """Return 1.0 for each row that bought, 0.0 for one that did not. Raises TableError without a label column or with a blank in it."""
+    table = nw.from_native(frame, eager_only=True)
+    column = resolve(table.columns, mapping).of.get(LABEL)
+    if column is None:
+        raise TableError(
+            f"no column says who bought: name it {LABEL} or {PUBLISHED[LABEL]}, or use --map {LABEL}=COLUMN; "
+            f"the table has {listed(table.columns)}"
+        )
+    values = _parsed(table[column], _truth, 0.0, 1.0, "is not TRUE or FALSE (or 1, 0)")
+    blank = np.flatnonzero(np.isnan(values) | (values % 1 != 0))
+    if blank.size:
+        raise CellError(
+            int(blank[0]), column, table[column].to_list()[blank[0]], "does not say who bought; write TRUE or FALSE, or leave the row out"
+        )
+    return values
+
+
+def order_value(frame: Any, bought: F64, mapping: Mapping[str, str] | None = None) -> tuple[float, str] | None:
+    """Return the mean order of the rows that bought and its currency; None when the table knows no order value."""
+    table = nw.from_native(frame, eager_only=True)
+    of = resolve(table.columns, mapping).of
+    if ORDER_VALUE not in of:
+        return None
+    money = _number(table[of[ORDER_VALUE]], 0.0, math.inf)[bought > 0]
+    if np.isnan(money).all():
+        return None
+    currencies = {str(value).strip() for value in _distinct(table[of[CURRENCY]])} if CURRENCY in of else set[str]()
+    if len(currencies) > 1:
+        raise TableError(f"column {of[CURRENCY]} holds {listed(sorted(currencies))}; order values need one currency: convert them")
+    return float(np.nanmean(money)), currencies.pop() if currencies else "XXX"
+
+
+def _feature(column: Any, feature: features.Feature, vocabulary: Vocabulary) -> F64:
+    if feature.kind == "category":
+        codes = vocabulary.codes.get(feature.name, {})
+        return _parsed(column, lambda text: codes.get(_key(feature.name, text), math.nan))
+    if feature.name in _TEXTS:
+        parse, expected = (
+            (_month, "is no month; write Jan ... Dec or 1 ... 12") if feature.name == "month" else (_truth, "is not TRUE or FALSE")
+        )
+        return _parsed(column, parse, feature.low, feature.high, expected)
+    return _number(column, feature.low, feature.high)
+
+
+def _number(column: Any, low: float, high: float) -> F64:
+    return _parsed(column, float, low, high, "is not a number; write one such as 12.5, or leave it empty")
+
+
+def _parsed(column: Any, parse: Parse, low: float = -math.inf, high: float = math.inf, fix: str = "") -> F64:
+    """Return a column as float64 [rows], blank cells NaN: numbers as they are, text by what `parse` makes of each distinct one.
+
+    Only what a parse looks up (a category) has no range, and is looked up also for numbers. Raises CellError for what parse refuses.
+    """
+    looked_up = not fix
+    if column.dtype == nw.Boolean or (column.dtype.is_numeric() and not looked_up):
+        values = np.asarray(column.cast(nw.Float64).to_numpy(), np.float64)
+    elif column.dtype.is_numeric():
+        distinct, where = np.unique(np.asarray(column.cast(nw.Float64).to_numpy(), np.float64), return_inverse=True)
+        values = np.array([math.nan if math.isnan(value) else parse(_text(value)) for value in distinct])[where]
+    else:
+        values = _texts(column.cast(nw.String), parse, fix)
+    if not looked_up:
+        wrong = np.flatnonzero((values < low) | (values > high) | np.isinf(values))
+        if wrong.size:
+            row = int(wrong[0])
+            raise CellError(
+                row, column.name, column[row], f"is not in the range {low:g} to {high:g}; correct it, or leave it empty when unknown"
+            )
+    return values
+
+
+def _texts(column: Any, parse: Parse, fix: str) -> F64:
+    meanings = dict[str, float]()
+    for text in _distinct(column):
+        try:
+            meanings[text] = math.nan if text.strip().lower() in BLANK else parse(text.strip())
+        except ValueError:
+            raise CellError(column.to_list().index(text), column.name, text, fix) from None
+    if not meanings:
+        return np.full(len(column), math.nan)
+    found = column.replace_strict(list(meanings), list(meanings.values()), return_dtype=nw.Float64)
+    return np.asarray(found.to_numpy(), np.float64)
+
+
+def _distinct(column: Any) -> list[Any]:
+    return column.drop_nulls().unique(maintain_order=True).to_list()  # type: ignore[no-any-return]
+
+
+def _key(name: str, value: object) -> str:
+    """Return the key of a category value; "" for one that says nothing. A whole number is one however it is written."""
+    key = features.category_key(_text(value) if isinstance(value, float) else value)
+    if key in BLANK or (name == "deviceType" and key == "unknown"):
+        return ""
+    return re.sub(r"^(\d+)\.0+$", r"\1", key)
+
+
+def _text(value: float) -> str:
+    return str(int(value)) if value.is_integer() else str(value)
+
+
+def _month(text: str) -> float:
+    number = online_shoppers.MONTHS.get(text.lower())
+    return _whole(text) if number is None else float(number)
+
+
+def _truth(text: str) -> float:
+    word = WORDS.get(text.lower())
+    return _whole(text) if word is None else word
+
+
+def _whole(text: str) -> float:
+    number = float(text)
+    if number % 1 != 0:
+        raise ValueError(text)
+    return number
+
+
+def _weekend(given: F64) -> None:
+    """Fill in whether the day is one of a weekend where only the day is known, as a request does."""
+    day, weekend = given[:, features.INDEX["dayOfWeek"]], given[:, features.INDEX["weekend"]]
+    known = ~np.isnan(day) & np.isnan(weekend)
+    weekend[known] = (day[known] % 6 == 0).astype(np.float64)

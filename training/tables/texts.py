@@ -1,0 +1,105 @@
+"""A table of texts and the emotions in them: which column is which, what the labels are, and the groups that they are put into.
+
+Labels and groups are GoEmotions' (Demszky et al. 2020): 27 emotions and neutral, and Ekman's six with neutral as the seventh.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import narwhals as nw
+import numpy as np
+
+from kernels.types import F32
+from training.errors import CellError, TableError
+from training.tables.table import Columns, Field, check, like, listed
+
+TEXT, LABELS = "text", "labels"
+FIELDS: tuple[Field, ...] = (
+    Field(TEXT, "text, in English", "yes; of a .tsv without a header: column1"),
+    Field(LABELS, "names or numbers of emotions, with commas between them", "to train; ignored when scoring; of a .tsv: column2"),
+)
+TOGETHER: tuple[str, ...] = ()
+FIELD_NAMES: tuple[str, ...] = tuple(field.name for field in FIELDS)
+_KNOWN_AS = {TEXT: (TEXT, "column1"), LABELS: (LABELS, "column2")}
+
+EMOTIONS: tuple[str, ...] = (
+    *("admiration", "amusement", "anger", "annoyance", "approval", "caring", "confusion", "curiosity", "desire", "disappointment"),
+    *("disapproval", "disgust", "embarrassment", "excitement", "fear", "gratitude", "grief", "joy", "love", "nervousness", "optimism"),
+    *("pride", "realization", "relief", "remorse", "sadness", "surprise", "neutral"),
+)
+NEUTRAL = "neutral"
+EKMAN: Mapping[str, tuple[str, ...]] = {
+    "anger": ("anger", "annoyance", "disapproval"),
+    "disgust": ("disgust",),
+    "fear": ("fear", "nervousness"),
+    "joy": (
+        *("joy", "amusement", "approval", "excitement", "gratitude", "love", "optimism", "relief", "pride", "admiration"),
+        *("desire", "caring"),
+    ),
+    "sadness": ("sadness", "disappointment", "embarrassment", "grief", "remorse"),
+    "surprise": ("surprise", "realization", "confusion", "curiosity"),
+    NEUTRAL: (NEUTRAL,),
+}
+FRUSTRATION: tuple[str, ...] = ("anger", "annoyance", "disappointment", "disapproval", "disgust")  # any of them; ours
+_PLACES = {name: place for place, name in enumerate(EMOTIONS)}
+_GROUPS = [[_PLACES[name] for name in names] for names in (*EKMAN.values(), FRUSTRATION)]
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """Texts, and which emotions are in each: float32 [texts, len(EMOTIONS)] of 0 and 1."""
+
+    texts: list[str]
+    labels: F32
+
+
+def number_columns(_mapping: Mapping[str, str]) -> frozenset[str]:
+    """Return the columns that hold numbers: none."""
+    return frozenset()
+
+
+def resolve(columns: Sequence[str], mapping: Mapping[str, str] | None = None) -> Columns:
+    """Return which column is which field: what `mapping` says, else a column with the field's name. Raises TableError without a text."""
+    mapping = mapping or {}
+    check({field: (column,) for field, column in mapping.items()}, FIELD_NAMES, columns)
+    of = dict(mapping)
+    for field, known in _KNOWN_AS.items():
+        column = next((name for name in known if name in columns and name not in mapping.values()), None)
+        if field not in of and column is not None:
+            of[field] = column
+    if TEXT not in of:
+        raise TableError(f"no column is the text; the table has {listed(columns)}. Name it with --map text=COLUMN")
+    return Columns(of, tuple(column for column in columns if column != of[TEXT]))
+
+
+def texts(frame: Any, mapping: Mapping[str, str] | None = None) -> list[str]:
+    """Return the texts of a table, "" where there is none. Raises TableError when it has no column of them."""
+    table = nw.from_native(frame, eager_only=True)
+    column = table[resolve(table.columns, mapping).of[TEXT]].cast(nw.String)
+    return ["" if text is None else text for text in column.to_list()]
+
+
+def read(frame: Any, mapping: Mapping[str, str] | None = None) -> Texts:
+    """Return the texts of a table with their emotions. Raises TableError without a column of them, CellError for one that is not known."""
+    table = nw.from_native(frame, eager_only=True)
+    of = resolve(table.columns, mapping).of
+    if LABELS not in of:
+        raise TableError(f"no column has the labels; the table has {listed(table.columns)}. Name it with --map labels=COLUMN")
+    labels = np.zeros((len(table), len(EMOTIONS)), np.float32)
+    for row, cell in enumerate(table[of[LABELS]].cast(nw.String).to_list()):
+        for word in (cell or "").split(","):
+            labels[row, _place(word.strip(), row, of[LABELS])] = 1
+    return Texts(texts(frame, mapping), labels)
+
+
+def grouped(labels: F32) -> F32:
+    """Return whether any of a group's emotions is there, float32 [texts, groups]: Ekman's in the order of EKMAN, and FRUSTRATION."""
+    return np.stack([labels[:, places].max(axis=1) for places in _GROUPS], axis=1)
+
+
+def _place(word: str, row: int, column: str) -> int:
+    place = int(word) if word.isdecimal() else _PLACES.get(word.lower(), -1)
+    if not 0 <= place < len(EMOTIONS):
+        raise CellError(row, column, word, f"give names or numbers from 0 to {len(EMOTIONS) - 1}{like(word, EMOTIONS)}")
+    return place
