@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _MONOTONIC, _NONBLOCK, _CLOEXEC = 1, 0o4000, 0o2000000
-LEAST_NS = 1  # of an alarm: zero would disarm it
+MIN_NS = 1  # of an alarm: zero would disarm it
 
 
 def poisson(rate: float, seed: int, began: float = 0.0) -> Iterator[float]:

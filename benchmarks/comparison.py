@@ -32,7 +32,7 @@ OPENING_S = 1.0  # of the open loop, in which the callers open their connections
 P99_MS = 10.0
 SHARES = (0.25, 0.5, 0.75, 0.9, 1.0)  # of the peak, offered in the open loop
 HALVINGS = 1  # between the last share that held P99_MS and the first that did not
-MOST_CONNECTIONS = 512  # of the open loop
+MAX_CONNECTIONS = 512  # of the open loop
 FIGURES = ("rate", "p50_ms", "p99_ms", "server_cpu_s_per_1000", "rss_mib")
 KEPT = ("offered", "rate", "goodput", "sent", "requests", "p50_ms", "p99_ms", "p999_ms", "errors", "counts", "cpu_s", "lag")
 
@@ -130,7 +130,7 @@ def sweep(questions: Questions, peak: float, times: Times) -> list[Report]:
     """Return what the open loop shows at shares of the peak, and between those where the 99th percentile passes P99_MS."""
 
     def offer(rate: float) -> Report:
-        options = ("--rate", round(rate, 1), "--warm-up", OPENING_S, "--seconds", times.sweep_s, "--connections", MOST_CONNECTIONS)
+        options = ("--rate", round(rate, 1), "--warm-up", OPENING_S, "--seconds", times.sweep_s, "--connections", MAX_CONNECTIONS)
         report = load(questions, *options)
         return {key: report[key] for key in KEPT}
 

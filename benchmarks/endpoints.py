@@ -98,7 +98,7 @@ def stored_answers(bundle: bundles.Bundle, bodies: Sequence[bytes], home: Path) 
     """Publish the base that the model has learned from, and return the values that the batch job gives the customers that are asked for."""
     engine, chosen = named("value"), load_settings(home=home)
     publication, out = Publication(engine, bundle.version), bundle.path.parent / "base.parquet"
-    batch.run(Task("value", bundle.path, {}, chosen), _table(bundle.path.parent, "value"), out, heard=publication.add)
+    batch.run(Task("value", bundle.path, {}, chosen), _table(bundle.path.parent, "value"), out, on_answers=publication.add)
     publication.store(chosen, silent)
     values = dict(pl.read_parquet(out, columns=["customerId", "lifetimeValue"]).iter_rows())
     return [values[msgspec.json.decode(body)["customerId"]] for body in bodies]

@@ -12,14 +12,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import types
 
-from benchmarks.arrivals import LEAST_NS
-from benchmarks.plain_replies import KINDS, MOST_COUNTED, MOST_TEXT, RIGHT, UNKNOWN, Known, Texts, judged, learn, room, texts
-from benchmarks.plan import MOST_CONNECTIONS, Plan
+from benchmarks.arrivals import MIN_NS
+from benchmarks.plain_replies import KINDS, MAX_COUNTED, MAX_TEXT, RIGHT, UNKNOWN, Known, Texts, judged, learn, room, texts
+from benchmarks.plan import MAX_CONNECTIONS, Plan
 from kernels.compile import on_cpu
 from kernels.types import F64, I64, U8
 from serving.ingress.overload.syscalls import DONT_WAIT, EVENT_BYTES, NO_SIGNAL, SOCKET_AT, epoll_wait, recv, send
 
-SOCKETS = MOST_CONNECTIONS + 1024  # descriptors, those that are no connections among them
+SOCKETS = MAX_CONNECTIONS + 1024  # descriptors, those that are no connections among them
 TAKEN = 1 << 14  # answers of a kind, and arrivals, between two harvests
 TURN = 32  # events, or arrivals, at a time, so that neither waits for many of the other
 RECEIVE = 64 * 1024  # bytes at a time
@@ -54,8 +54,8 @@ class Rules(NamedTuple):
     """What does not change while the load runs."""
 
     is_open: bool  # the open loop
-    most_requests: int
-    most_connections: int
+    max_requests: int
+    max_connections: int
     deadline_s: float
     alarm: int  # a timerfd that epoll watches, of the open loop
     awake: bool  # it has a core of its own, where it need not sleep: to be woken would be paid for by the server
@@ -70,7 +70,7 @@ class Table(NamedTuple):
     arrivals: [requests], when each is due; those at state[_FIRST:_NEXT] wait for a connection
     idle: [SOCKETS], a ring of the connections without a request, state[_IDLE] of them from state[_OLDEST] on
     took, lags: [KINDS, TAKEN] and [TAKEN], seconds of each answer and arrival since the last harvest
-    taken, by_text: [KINDS] and [MOST_COUNTED], how many answers since then
+    taken, by_text: [KINDS] and [MAX_COUNTED], how many answers since then
     """
 
     number: I64
@@ -167,7 +167,7 @@ def go_on(socket: int, now: float, rules: Rules, table: Table) -> int:
     state = table.state
     table.number[socket] = UNKNOWN
     if not rules.is_open:
-        if now < table.moments[_END] and state[_SENT] < rules.most_requests:
+        if now < table.moments[_END] and state[_SENT] < rules.max_requests:
             return _ask(socket, now, now, rules, table)
         return DONE
     while state[_FIRST] < state[_NEXT] and now - table.arrivals[state[_FIRST]] > rules.deadline_s:
@@ -194,7 +194,7 @@ def _arrive(now: float, rules: Rules, table: Table) -> tuple[int, int, int]:
         if state[_FIRST] == state[_NEXT]:
             break
         if state[_IDLE] == 0:
-            if state[_OPEN] < rules.most_connections:
+            if state[_OPEN] < rules.max_connections:
                 return UNKNOWN, WANTED, UNKNOWN
             continue
         socket = table.idle[state[_OLDEST]]  # in rotation, so that none of them is idle for long
@@ -223,7 +223,7 @@ def _rest_ms(now: float, wait_ms: int, rules: Rules, table: Table) -> int:
         return 0
     if table.moments[_RINGS] != due:
         ahead = min(due - now, RING_S)
-        table.timer[3] = max(LEAST_NS, int(ahead * 1e9))
+        table.timer[3] = max(MIN_NS, int(ahead * 1e9))
         _timerfd_settime(rules.alarm, 0, table.timer.ctypes, 0)
         table.moments[_RINGS] = due if ahead < RING_S else 0.0
     return wait_ms
@@ -289,9 +289,9 @@ class Turns:
     def __init__(self, plan: Plan, arrivals: F64, alarm: int) -> None:
         """`arrivals`: float64 [requests], when each is due in the open loop, none in the closed one; `alarm`: a timerfd that it watches."""
         messages = plan.messages()
-        most_requests = int(min(plan.requests, 2**62))
-        self._rules = Rules(plan.rate is not None, most_requests, plan.connections, plan.deadline_ms / 1000, alarm, plan.core is not None)
-        self._known = Known(room(len(messages)), room(1), room(MOST_COUNTED), room(1))
+        max_requests = int(min(plan.requests, 2**62))
+        self._rules = Rules(plan.rate is not None, max_requests, plan.connections, plan.deadline_ms / 1000, alarm, plan.core is not None)
+        self._known = Known(room(len(messages)), room(1), room(MAX_COUNTED), room(1))
         self._names: list[str] = []
         self._table = Table(
             number=np.full(SOCKETS, UNKNOWN, np.int64),
@@ -306,7 +306,7 @@ class Turns:
             moments=np.zeros(_MOMENTS),
             took=np.empty((KINDS, TAKEN)),
             taken=np.zeros(KINDS, np.int64),
-            by_text=np.zeros(MOST_COUNTED, np.int64),
+            by_text=np.zeros(MAX_COUNTED, np.int64),
             lags=np.empty(TAKEN),
             buffer=np.zeros(RECEIVE, np.uint8),
             outgoing=np.zeros(max(map(len, messages)), np.uint8),
@@ -384,7 +384,7 @@ class Turns:
 
     def learn_counted(self, name: str, text: bytes) -> None:
         """Count answers with this text by this name."""
-        if name not in self._names and len(self._names) < MOST_COUNTED and len(text) <= MOST_TEXT:
+        if name not in self._names and len(self._names) < MAX_COUNTED and len(text) <= MAX_TEXT:
             learn(self._known.counted, len(self._names), text)
             self._names.append(name)
 

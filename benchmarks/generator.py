@@ -295,7 +295,7 @@ class Load:
         refused = {"count": len(self._refused), "without_retry_after": self._hasty, **self._refused.summary()}
         return Report(
             connections=plan.connections,
-            most_connections=self._most,
+            max_connections=self._most,
             offered=plan.rate,
             seconds=round(seconds, 6),
             sent=turns.sent - self._sent_before,

@@ -20,7 +20,7 @@ import psutil
 from benchmarks.machine import ROOT
 
 QUIET_CORES = 0.1  # what other programs may use without a remark
-MOST_S = 600.0  # of any run
+MAX_S = 600.0  # of any run
 
 Report = dict[str, Any]
 
@@ -79,10 +79,10 @@ def load(questions: Questions, *arguments: object, core: int | None = None) -> R
 
 @contextlib.contextmanager
 def loading(
-    questions: Questions, *arguments: object, core: int | None = None, stands_back: bool = False
+    questions: Questions, *arguments: object, core: int | None = None, low_priority: bool = False
 ) -> Iterator["subprocess.Popen[bytes]"]:
-    """Run the load generator meanwhile; it is ended where nobody waits for its report. `stands_back`: it uses what others leave."""
-    before = ("chrt", "--idle", "0") if stands_back else ()
+    """Run the load generator meanwhile; it is ended where nobody waits for its report. `low_priority`: it uses what others leave."""
+    before = ("chrt", "--idle", "0") if low_priority else ()
     command: list[object] = [*before, sys.executable, "-m", "benchmarks.load", "--url", questions.url]
     command += ["--body", questions.bodies, "--marker", questions.marker]
     if questions.expected is not None:
@@ -100,7 +100,7 @@ def loading(
 
 def report_of(process: "subprocess.Popen[bytes]", url: str) -> Report:
     """Return the report of a load generator once it has ended. Raises WrongAnswerError."""
-    printed, _ = process.communicate(timeout=MOST_S)
+    printed, _ = process.communicate(timeout=MAX_S)
     if process.returncode:
         raise RuntimeError(f"the load generator ended with {process.returncode}")
     report: Report = json.loads(printed)

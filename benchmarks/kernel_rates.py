@@ -30,7 +30,7 @@ SIZES = (1, 8, 64, 1_024, 65_536)
 FACTOR_SIZES = (1, 64, 1_000)
 TURN_S = 0.08  # of one engine's turn
 ROUNDS, QUICK_ROUNDS = 9, 3
-MOST_CALLS = 20_000
+MAX_CALLS = 20_000
 TOLERANCE = 1e-5
 
 Seconds = Callable[[int], float]  # of one call, the mean of so many
@@ -38,8 +38,8 @@ Seconds = Callable[[int], float]  # of one call, the mean of so many
 
 def measure(engines: Mapping[str, Seconds], rounds: int, turn_s: float = TURN_S) -> dict[str, dict[str, float]]:
     """Return the microseconds of one call of each engine, taken in turn: the median over the rounds, the lowest and the highest."""
-    calls = {name: max(1, min(MOST_CALLS, int(turn_s / max(seconds(1), 1e-9)))) for name, seconds in engines.items()}
-    calls = {name: max(1, min(MOST_CALLS, int(turn_s / seconds(calls[name])))) for name, seconds in engines.items()}
+    calls = {name: max(1, min(MAX_CALLS, int(turn_s / max(seconds(1), 1e-9)))) for name, seconds in engines.items()}
+    calls = {name: max(1, min(MAX_CALLS, int(turn_s / seconds(calls[name])))) for name, seconds in engines.items()}
     taken: dict[str, list[float]] = {name: [] for name in engines}
     for _ in range(rounds):
         for name, seconds in engines.items():

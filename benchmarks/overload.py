@@ -19,14 +19,14 @@ from benchmarks.harness import Questions, Report, Servers, load, pinned, say, tw
 from benchmarks.workload import make
 
 DEADLINE_MS = 100
-MOST_CONNECTIONS = 1024  # the callers' pool: who has none of them within the deadline gives up
+MAX_CONNECTIONS = 1024  # the callers' pool: who has none of them within the deadline gives up
 LONG, SHORT = (2.0, 4.0), (1.0, 3.0, 5.0)  # times the peak
 SHORT_S = 12.0
 WARM_UP_S = 2.0  # in which the callers' connections are opened
 PEAK_S, PEAKS = 3.0, 3
 KEPT = (
     *("offered", "seconds", "sent", "requests", "goodput", "late", "p50_ms", "p99_ms", "p999_ms"),
-    *("errors", "refused", "counts", "lag", "cpu_s", "most_connections"),
+    *("errors", "refused", "counts", "lag", "cpu_s", "max_connections"),
 )
 RUNG, BASE_RATE = '"rung":"', '"rung":"base-rate"'
 
@@ -43,7 +43,7 @@ def offer(questions: Questions, times: float, peak_rate: float, seconds: float, 
     """Return what came of so many times the peak."""
     servers = Servers()
     before = servers.rss_mib()
-    options = ("--rate", round(times * peak_rate, 1), "--warm-up", WARM_UP_S, "--seconds", seconds, "--connections", MOST_CONNECTIONS)
+    options = ("--rate", round(times * peak_rate, 1), "--warm-up", WARM_UP_S, "--seconds", seconds, "--connections", MAX_CONNECTIONS)
     deadline = ("--deadline-ms", DEADLINE_MS, "--state-deadline", "--count", RUNG, "--degraded", BASE_RATE)
     report = load(questions, *options, *deadline, core=core)
     after = servers.rss_mib()

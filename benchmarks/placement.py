@@ -91,7 +91,7 @@ def beside(questions: dict[str, Questions], slow: str | None, rate: float, core:
         report, other = clean(load(questions["purchase"], *how, core=core), "purchase"), None
     else:
         more = ("--connections", CALLERS, "--seconds", seconds + WARM_UP_S)
-        with loading(questions[slow], *more, core=core, stands_back=True) as process:
+        with loading(questions[slow], *more, core=core, low_priority=True) as process:
             report = clean(load(questions["purchase"], *how, core=core), "purchase")
             other = clean(report_of(process, questions[slow].url), slow)
     return {

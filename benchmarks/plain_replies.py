@@ -17,8 +17,8 @@ from kernels.types import I64, U8
 UNKNOWN = -1  # not plain; and instead of a size: the text is not known
 RIGHT, DEGRADED, REFUSED = 0, 1, 2
 KINDS = 3
-MOST_TEXT = 128  # bytes of a text that is looked for
-MOST_COUNTED = 8  # texts that are counted
+MAX_TEXT = 128  # bytes of a text that is looked for
+MAX_COUNTED = 8  # texts that are counted
 
 _CR, _LF, _LOWER = 13, 10, 32
 _START_SIZE = 9
@@ -61,12 +61,12 @@ def texts(contents: Sequence[bytes]) -> Texts:
 
 def room(size: int) -> Texts:
     """Return room for so many texts, none of which is known."""
-    return Texts(np.zeros(size * MOST_TEXT, np.uint8), np.arange(size) * MOST_TEXT, np.full(size, UNKNOWN, np.int64))
+    return Texts(np.zeros(size * MAX_TEXT, np.uint8), np.arange(size) * MAX_TEXT, np.full(size, UNKNOWN, np.int64))
 
 
 def learn(into: Texts, text: int, content: bytes) -> None:
     """Let a text be known from now on; one that is too long stays unknown."""
-    if len(content) <= MOST_TEXT:
+    if len(content) <= MAX_TEXT:
         at = into.starts[text]
         into.bytes[at : at + len(content)] = np.frombuffer(content, np.uint8)
         into.sizes[text] = len(content)
@@ -166,7 +166,7 @@ def judged(data: U8, size: int, number: int, known: Known) -> tuple[int, int]:
         if not _holds(data, body, size, known.degraded, 0):
             return UNKNOWN, UNKNOWN
         kind = DEGRADED
-    for text in range(MOST_COUNTED):
+    for text in range(MAX_COUNTED):
         if _holds(data, 0, size, known.counted, text):
             return kind, text
     return UNKNOWN, UNKNOWN

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-MOST_CONNECTIONS = 60_000  # a port each
+MAX_CONNECTIONS = 60_000  # a port each
 
 # Besides the statuses that are not 200.
 ERRORS = {
@@ -55,8 +55,8 @@ class Plan:
             raise ValueError(f"rate is {self.rate}: it must be a number of requests a second, more than 0")
         if self.rate is not None and not min(self.rate * (self.warm_up + self.seconds), self.requests) < math.inf:
             raise ValueError(f"rate is {self.rate} for {self.seconds} seconds: say how long, or with requests how many there are to be")
-        if not 1 <= self.connections <= MOST_CONNECTIONS:
-            raise ValueError(f"connections is {self.connections}: it must be 1 to {MOST_CONNECTIONS:,}")
+        if not 1 <= self.connections <= MAX_CONNECTIONS:
+            raise ValueError(f"connections is {self.connections}: it must be 1 to {MAX_CONNECTIONS:,}")
         if self.state_deadline and self.deadline_ms == math.inf:
             raise ValueError("--state-deadline needs --deadline-ms")
 
@@ -82,7 +82,7 @@ class Report:
     """What came back. Only right answers count as requests; `rate` is those within the time, a second. Everything else is in `errors`."""
 
     connections: int
-    most_connections: int  # open at the same time
+    max_connections: int  # open at the same time
     offered: float | None  # of the open loop, a second
     seconds: float
     sent: int

@@ -17,7 +17,7 @@ from statistics import median
 from typing import Any, TypeVar
 
 from benchmarks import results
-from benchmarks.comparison import CONNECTIONS, MOST_CONNECTIONS, PEERS, running
+from benchmarks.comparison import CONNECTIONS, MAX_CONNECTIONS, PEERS, running
 from benchmarks.harness import Questions, Report, clean, load, loading, metrics, report_of, say
 from benchmarks.peers.ours import ALIAS
 from benchmarks.workload import make
@@ -31,7 +31,7 @@ STEADY_S = 4.0  # about what a block of them takes
 LOOK_S = 0.2  # between two looks at the metrics
 WARM_UP_S = 1.5  # in which the callers' connections are opened
 SHARE = 0.5
-MOST_S = 500.0
+MAX_S = 500.0
 SWITCH_S = 30.0  # a switch that takes longer has failed
 SWITCHES, REPLICAS = "revenue_engine_model_switches_total", "revenue_engine_replicas"
 FIGURES = ("requests", "errors", "rate", "p50_ms", "p99_ms", "p999_ms", "lag")
@@ -62,7 +62,7 @@ def look_on(questions: Questions) -> None:
 
 def under_load(questions: Questions, rate: float, act: Callable[[], T]) -> tuple[Report, T]:
     """Return the report of the load while something is done, and what that returned."""
-    options = ("--rate", rate, "--warm-up", WARM_UP_S, "--seconds", MOST_S, "--connections", MOST_CONNECTIONS)
+    options = ("--rate", rate, "--warm-up", WARM_UP_S, "--seconds", MAX_S, "--connections", MAX_CONNECTIONS)
     with loading(questions, *options) as process:
         time.sleep(WARM_UP_S)
         done = act()

@@ -262,7 +262,7 @@ def text_rates(results: Results) -> Iterator[str]:
     yield (
         f"One text after the other: {took['single']:.1f} ms each, **{single:.1f} times faster** than the same encoder through "
         f"`sentence-transformers`; many at once: {took['together']:.1f} ms each, **{together:.1f} times**. In whole numbers: the least "
-        f"cosine between the two vectors of a text is {results['least_cosine']:.3f}. One core. {_made(results)}"
+        f"cosine between the two vectors of a text is {results['min_cosine']:.3f}. One core. {_made(results)}"
     )
 
 

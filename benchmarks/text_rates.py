@@ -35,7 +35,7 @@ TEXTS = (
 )
 ROUNDS, QUICK_ROUNDS, REPEATS = 15, 2, 8
 CLOSE = 1e-3  # of the encoder before its maps are in whole numbers
-LEAST_COSINE = 0.95  # of it after that
+MIN_COSINE = 0.95  # of it after that
 
 
 def ours(encoder: minilm.Encoder, texts: list[str]) -> Any:
@@ -69,7 +69,7 @@ def main() -> None:
     texts = list(TEXTS)
     right = theirs.encode(texts)
     cosine = float((ours(encoder, texts) * right).sum(axis=1).min())
-    if np.abs(ours(minilm.encoder(), texts) - right).max() > CLOSE or cosine < LEAST_COSINE:
+    if np.abs(ours(minilm.encoder(), texts) - right).max() > CLOSE or cosine < MIN_COSINE:
         sys.exit("the encoders say different things; nothing is recorded")
     calls: dict[str, Any] = {
         "single": lambda: [ours(encoder, [text]) for text in texts],
@@ -91,7 +91,7 @@ def main() -> None:
     }
     say(", ".join(f"{name} {statistics.median(took) * 1e3:.2f} ms a text" for name, took in times.items()))
     say(str(ratios))
-    facts = {"texts": len(texts), "least_cosine": round(cosine, 4)}
+    facts = {"texts": len(texts), "min_cosine": round(cosine, 4)}
     results.conclude("text_rates", {**facts, "seconds_a_text": times, **ratios}, write=not quick)
 
 

@@ -6,16 +6,16 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-Parts = Mapping[str, NDArray[Any]]
+Arrays = Mapping[str, NDArray[Any]]
 T = TypeVar("T")
 
 
-def taken_apart(name: str, whole: Any) -> dict[str, NDArray[Any]]:
+def flatten(name: str, whole: Any) -> dict[str, NDArray[Any]]:
     """Return the fields of a NamedTuple, arrays and numbers, under `name.field`."""
     return {f"{name}.{field}": np.asarray(value) for field, value in whole._asdict().items()}
 
 
-def put_together(name: str, kind: type[T], parts: Parts) -> T:
+def unflatten(name: str, kind: type[T], parts: Arrays) -> T:
     """Return the NamedTuple `kind` that was taken apart under `name`. Raises KeyError where it was not."""
     names: tuple[str, ...] = kind._fields  # type: ignore[attr-defined]  # no type says that it is a NamedTuple
     fields = (parts[f"{name}.{field}"] for field in names)

@@ -18,7 +18,7 @@ from serving.ingress.pool_client import Relay
 from serving.metrics.collect import Metrics
 from serving.scoring.cache import redis as shared
 from serving.scoring.cache.cache import Cache
-from serving.scoring.cache.lru import Memory
+from serving.scoring.cache.lru import LruCache
 from serving.scoring.cache.redis import Shared
 from serving.scoring.model_watcher import Prepare, Watcher
 from serving.scoring.question import Question, score
@@ -116,7 +116,7 @@ class Application:
         if wanted.redis_url is not None and wanted.shared != "never":
             behind = Shared(wanted.redis_url, timeout_s=wanted.redis_timeout_ms / 1000)
         degrade = self.settings.degrade
-        memory = Memory(wanted.max_bytes, degrade.max_stale_s if degrade.allows("stale") else 0.0)
+        memory = LruCache(wanted.max_bytes, degrade.max_stale_s if degrade.allows("stale") else 0.0)
         cache = Cache(memory, behind, wanted.ttl_s)
         self._closing.push_async_callback(cache.aclose)
         return cache

@@ -14,12 +14,12 @@ from serving.errors import SettingsError
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
 
-MOST_BY_ITSELF = 4
+MAX_BY_ITSELF = 4
 
 
 def cores() -> int:
-    """Return a replica for each core that this process may use, up to MOST_BY_ITSELF: each holds the models once more."""
-    return min(len(os.sched_getaffinity(0)), MOST_BY_ITSELF)
+    """Return a replica for each core that this process may use, up to MAX_BY_ITSELF: each holds the models once more."""
+    return min(len(os.sched_getaffinity(0)), MAX_BY_ITSELF)
 
 
 class _Part(BaseModel):
@@ -95,9 +95,9 @@ Placement = Literal["replica", "pooled"]
 
 
 class Pool(_Part):
-    """The processes of those questions that are placed there. `stands_back`: they use what processors the replicas leave."""
+    """The processes of those questions that are placed there. `low_priority`: they use what processors the replicas leave."""
 
-    stands_back: bool = True
+    low_priority: bool = True
 
 
 class Settings(_Part):

@@ -18,7 +18,7 @@ from starlette.responses import PlainTextResponse
 from benchmarks.servers import Target, features, module, running
 from serving.ingress.http.headers import Headers
 from serving.ingress.http.listener import Listener
-from serving.ingress.http.response import Answer
+from serving.ingress.http.response import Response
 from serving.ingress.http.routes import Begin, Cancel, Hot, Reply, Route
 
 LABEL = "our HTTP stack, no-op"
@@ -28,7 +28,7 @@ CHECKED = False
 
 PATH = "/score"
 JSON_LINE = b"content-type: application/json\r\n"
-CONSTANT = Answer(200, JSON_LINE, b'{"probability":0.5}')
+CONSTANT = Response(200, JSON_LINE, b'{"probability":0.5}')
 MAX_REQUESTS = 10_000
 MAX_BODY_BYTES = 4_096
 

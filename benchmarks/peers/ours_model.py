@@ -21,7 +21,7 @@ from benchmarks.servers import Target, module, scoring
 from kernels.trees.forest import Forest
 from serving.errors import MalformedRequestError
 from serving.ingress.http.headers import Headers
-from serving.ingress.http.response import Answer
+from serving.ingress.http.response import Response
 from serving.ingress.http.routes import Cancel, Reply, refuse
 from serving.scoring.batcher import Batcher, Scored, Stages
 
@@ -61,7 +61,7 @@ class Scoring:
         """Begin to answer."""
 
         def done(outcome: Scored | Exception) -> None:
-            reply(refuse(headers, outcome) if isinstance(outcome, Exception) else Answer(200, JSON_LINE, outcome.body))
+            reply(refuse(headers, outcome) if isinstance(outcome, Exception) else Response(200, JSON_LINE, outcome.body))
 
         try:
             return self._batcher.put(self._decode(body).features, time.monotonic() + DEADLINE_S, done).cancel

@@ -42,14 +42,14 @@ SPEND_PARAMETERS = 3
 WEEKS_A_YEAR = 365.25 / 7
 
 _EPS = 1e-16
-_LEAST_ALIVE = 2.2250738585072014e-308  # nobody is quite dead: the least normal number
-_MOST_TERMS = 1000  # with more, the trapezoidal rule is quicker
+_MIN_ALIVE = 2.2250738585072014e-308  # nobody is quite dead: the least normal number
+_MAX_TERMS = 1000  # with more, the trapezoidal rule is quicker
 _LANES = 16
-_MOST_SHAPE = 200.0  # with a larger one the last coefficients would be no float64
+_MAX_SHAPE = 200.0  # with a larger one the last coefficients would be no float64
 # A panel is an eighth of an octave of t / rate. The pole at -1 is 17 of its half widths away, so that what is left out is 34^-11.
-_EIGHTHS, _LEAST_OCTAVE, _MOST_OCTAVE = 8, -40, 14
-_LEAST, _MOST = 2.0**_LEAST_OCTAVE, 2.0 ** (_MOST_OCTAVE - 1)
-_PANELS = (_MOST_OCTAVE - _LEAST_OCTAVE) * _EIGHTHS
+_EIGHTHS, _MIN_OCTAVE, _MAX_OCTAVE = 8, -40, 14
+_MIN, _MAX = 2.0**_MIN_OCTAVE, 2.0 ** (_MAX_OCTAVE - 1)
+_PANELS = (_MAX_OCTAVE - _MIN_OCTAVE) * _EIGHTHS
 _TERMS = 11
 _LOW, _SCALE, _FIRST = range(3)  # of a panel's record: where it begins, how wide it is, and the first of its coefficients
 _RECORD = _FIRST + _TERMS
@@ -64,12 +64,12 @@ _LINE = _COEFFICIENTS + _PANELS * _RECORD
 _ANGLES = (np.arange(_TERMS) + 0.5) * np.pi / _TERMS
 _PLACES = np.cos(_ANGLES)
 _COSINES = np.cos(np.outer(np.arange(_TERMS), _ANGLES)) * (2 / _TERMS)
-_MOST_EXPONENT = 709.0  # e to this is still a float64
+_MAX_EXPONENT = 709.0  # e to this is still a float64
 _LARGEST_EXPONENT = 600.0  # e to the minus of this is still a normal number
 # Steps in logit p: with b large the weights are those of a log-gamma variable, whose characteristic function at 2 pi / step is the error.
 _STEP = 0.2
 _STEP_SD = 0.5  # in standard deviations of logit p
-_MOST_STEPS = 5000
+_MAX_STEPS = 5000
 _WIDEST_PANEL = 2.0
 _STEEPEST_PANEL = 16.0  # the most by which the log of the integrand may change over a panel
 _NEGLIGIBLE = -40.0  # log of what part of the largest is nothing
@@ -136,7 +136,7 @@ def by_terms(k: float, z: float, a: float, b: float) -> float:
     """
     w = z / (1 + z)
     chance, lives, made, total = math.exp(-k * math.log1p(z)), 1.0, 0.0, 0.0
-    for n in range(2 * _MOST_TERMS):
+    for n in range(2 * _MAX_TERMS):
         made += lives
         lives *= (b + n) / (a + b + n)
         ratio = w * (k + n) / (n + 1)
@@ -161,7 +161,7 @@ def terms_needed(k: float, z: float) -> float:
 @formula
 def has_series(k: float, z: float) -> bool:
     """Return whether the coefficients that are kept are enough."""
-    return bool(k <= _MOST_SHAPE and terms_needed(k, z) < _MOST_TERMS - _LANES)
+    return bool(k <= _MAX_SHAPE and terms_needed(k, z) < _MAX_TERMS - _LANES)
 
 
 @formula
@@ -269,7 +269,7 @@ def by_trapezoids(k: float, z: float, a: float, b: float) -> float:
     for side in range(2):
         power, sign = (a, -1) if side == 0 else (b, 1)
         rate = k * z + z + b if side == 0 else k + a + 1  # how fast the summand departs from the power of p, or of 1 - p
-        for n in range(1, _MOST_STEPS):
+        for n in range(1, _MAX_STEPS):
             log_p, log_q, f = at_logit(mode + sign * n * step, k, z)
             weight = math.exp(a * log_p + b * log_q - largest)
             weights += weight
@@ -293,7 +293,7 @@ def bought_till_stopped(k: float, rate: float, a: float, b: float, t: float) -> 
     z = t / rate
     if z <= 0:
         return 0.0
-    if terms_needed(k, z) < _MOST_TERMS and k * math.log1p(z) < _LARGEST_EXPONENT:
+    if terms_needed(k, z) < _MAX_TERMS and k * math.log1p(z) < _LARGEST_EXPONENT:
         return by_terms(k, z, a, b)
     return by_trapezoids(k, z, a, b)
 
@@ -439,12 +439,12 @@ def alive(model: int, params: F64, x: float, t_x: float, age: float) -> float:
     """Return the probability that he is still a customer at T, above 0 and at most 1."""
     if model == PARETO_NBD:
         odds, _, _, _, _ = lost(params, x, t_x, age)
-        return float(max(1 / (1 + math.exp(min(odds, _MOST_EXPONENT))), _LEAST_ALIVE))
+        return float(max(1 / (1 + math.exp(min(odds, _MAX_EXPONENT))), _MIN_ALIVE))
     n = x + model
     if n <= 0:
         return 1.0
-    silent = math.exp(min((params[0] + x) * math.log1p((age - t_x) / (params[1] + t_x)), _MOST_EXPONENT))
-    return float(max(1 / (1 + params[2] / (params[3] + n - 1) * silent), _LEAST_ALIVE))
+    silent = math.exp(min((params[0] + x) * math.log1p((age - t_x) / (params[1] + t_x)), _MAX_EXPONENT))
+    return float(max(1 / (1 + params[2] / (params[3] + n - 1) * silent), _MIN_ALIVE))
 
 
 @formula
@@ -469,11 +469,11 @@ def place_of(lines: F64, x: float) -> int:
 def bought_by_horizon(model: int, params: F64, x: float, age: float, t: float, lines: F64) -> float:
     """Return what `bought_by_alive` does, to a few last digits, from panels: they are worth being made for a horizon that many share."""
     k, z = params[0] + x, t / (params[1] + age)
-    if model == PARETO_NBD or not _LEAST < z < _MOST:
+    if model == PARETO_NBD or not _MIN < z < _MAX:
         return bought_by_alive(model, params, x, age, t)
     line = lines[place_of(lines, x)]
     mantissa, octave = math.frexp(z)
-    panel = (octave - _LEAST_OCTAVE) * _EIGHTHS + int((mantissa - 0.5) * (2 * _EIGHTHS))
+    panel = (octave - _MIN_OCTAVE) * _EIGHTHS + int((mantissa - 0.5) * (2 * _EIGHTHS))
     if line[_STATES + panel] == _UNKNOWN:
         make_panel(line, panel, k, z, params[2], params[3] + x + model)
     if line[_STATES + panel] == _BEYOND:

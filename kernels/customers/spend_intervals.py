@@ -18,7 +18,7 @@ from kernels.types import F64
 _BINS, _SINGLE = 128, 48  # of how many purchases: one each at first, then so many together that as many can be made
 _NEGLIGIBLE = 1e-6  # of the chance of more purchases
 _STEPS = 60
-_LEAST_LOG = -600.0  # of a chance, so that its recurrence has digits to begin with
+_MIN_LOG = -600.0  # of a chance, so that its recurrence has digits to begin with
 _EXACT = 1e-5  # of a cube root of money, relative
 _NODES, _WEIGHTS = (np.ascontiguousarray(part) for part in np.polynomial.legendre.leggauss(16))
 _SHARES, _COUNTS = 0, 1  # the rows of what `purchases_of` writes
@@ -27,7 +27,7 @@ _ROWS = 4
 
 
 @formula
-def most_purchases(k: float, z: float) -> float:
+def max_purchases(k: float, z: float) -> float:
     """Return how many purchases a negative binomial of shape k and odds z hardly exceeds."""
     mean = k * z
     return math.ceil(mean + 9 * math.sqrt(mean * (1 + z)) + 30 * (1 + z))
@@ -46,12 +46,12 @@ def first_count(k: float, z: float) -> float:
     """Return below what number of purchases hardly any chance is, and at which the chance is still a float64."""
     mean = k * z
     low = max(0.0, math.floor(mean - 9 * math.sqrt(mean * (1 + z))))
-    if log_weight(k, z, low) > _LEAST_LOG:
+    if log_weight(k, z, low) > _MIN_LOG:
         return low
     high = math.floor(mean)
     while high - low > 1:
         middle = math.floor(0.5 * (low + high))
-        if log_weight(k, z, middle) > _LEAST_LOG:
+        if log_weight(k, z, middle) > _MIN_LOG:
             high = middle
         else:
             low = middle
@@ -71,7 +71,7 @@ def put_binomial(table: F64, width: float, k: float, z: float, share: float) -> 
     """Add a negative binomial, `share` of all there is."""
     n = first_count(k, z)
     chance = math.exp(log_weight(k, z, n))
-    left, most, w = 1.0, most_purchases(k, z), z / (1 + z)
+    left, most, w = 1.0, max_purchases(k, z), z / (1 + z)
     while left > _NEGLIGIBLE and n <= most:
         put(table, width, n, share * chance)
         left -= chance
@@ -82,7 +82,7 @@ def put_binomial(table: F64, width: float, k: float, z: float, share: float) -> 
 @formula
 def put_stopping(table: F64, width: float, k: float, z: float, a: float, b: float) -> None:
     """Add the purchases of one who may stop after each, with a chance from Beta(a, b)."""
-    first, most, w = first_count(k, z), most_purchases(k, z), z / (1 + z)
+    first, most, w = first_count(k, z), max_purchases(k, z), z / (1 + z)
     chance = math.exp(log_weight(k, z, first))
     reached, n = 1.0, 0.0  # the chance that n purchases fall into the time and he has not stopped before the n-th
     tail, lives = 1.0, 1.0  # of the negative binomial, and of not having stopped at n - 1 purchases
@@ -101,7 +101,7 @@ def put_stopping(table: F64, width: float, k: float, z: float, a: float, b: floa
 def purchases_of(model: int, params: F64, x: float, age: float, t: float, table: F64) -> None:
     """Write the distribution of the purchases within t of one who is a customer: the share of each bin, and the mean number in it."""
     k, z = params[0] + x, t / (params[1] + age)
-    width = max(math.log(most_purchases(k, z) / _SINGLE), 1.0) / (_BINS - _SINGLE)
+    width = max(math.log(max_purchases(k, z) / _SINGLE), 1.0) / (_BINS - _SINGLE)
     for bin_ in range(_BINS):
         table[_SHARES, bin_] = table[_COUNTS, bin_] = 0.0
     if model == PARETO_NBD:

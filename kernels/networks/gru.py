@@ -16,9 +16,9 @@ from kernels.types import F32, I64
 
 Single = np.float32
 
-TOGETHER, FEW = 64, 5  # sessions that are walked together, and below how many one after the other is faster
+BATCH, MIN_BATCH = 64, 5  # sessions that are walked together, and below how many one after the other is faster
 TIMES = 6  # what the network knows of an event's time
-ABREAST = 65_536  # sessions at once on a GPU
+GPU_BATCH = 65_536  # sessions at once on a GPU
 
 
 class Network(NamedTuple):
@@ -43,7 +43,7 @@ class Network(NamedTuple):
     out_bias: F32
 
 
-class Room(NamedTuple):
+class Workspace(NamedTuple):
     """Where one session is computed: state, x [width], times [TIMES], gates [2, 3 width]. Of several: [.., sessions] each."""
 
     state: F32
@@ -130,7 +130,7 @@ def enter(
     gates: F32,
     state: F32,
 ) -> None:
-    """Take one event into the state [width]; times [TIMES], x [width] and gates [2, 3 width] are room to compute in."""
+    """Take one event into the state [width]; times [TIMES], x [width] and gates [2, 3 width] are workspace to compute in."""
     width = len(state)
     times[0], times[1], times[2], times[3], times[4], times[5] = clock(gap, elapsed, index)
     for place in range(width):
@@ -150,7 +150,7 @@ def enter(
 
 @formula
 def heads(state: F32, attributes: F32, net: Network, x: F32, out: F32) -> None:
-    """Write the outputs of a state; x [width] is room to compute in."""
+    """Write the outputs of a state; x [width] is workspace to compute in."""
     width = len(state)
     for place in range(width):
         x[place] = net.hidden_bias[place]
@@ -190,8 +190,8 @@ def input_wide(page: I64, attributes: F32, net: Network, times: F32, x: F32) -> 
 def enter_wide(x: F32, net: Network, inputs: F32, recurrents: F32, gates: F32, stride: int, state: F32) -> None:
     """Do what `enter` does for many sessions at once, their numbers side by side. The same bits.
 
-    x, state: [width * stride]; gates: [4, width * stride], room; inputs, recurrents: the network's, transposed. Six sums stay in registers,
-    and a weight is read once for WIDE sessions: the matrices are larger than the nearest cache.
+    x, state: [width * stride]; gates: [4, width * stride], workspace; inputs, recurrents: the network's, transposed. Six sums stay in
+    registers, and a weight is read once for WIDE sessions: the matrices are larger than the nearest cache.
     """
     width = len(net.bias)
     first, second, third, last = gates[0], gates[1], gates[2], gates[3]
@@ -220,16 +220,18 @@ def enter_wide(x: F32, net: Network, inputs: F32, recurrents: F32, gates: F32, s
 
 
 @formula
-def walk(row: int, begins: I64, ends: I64, page: I64, seconds: F32, attributes: F32, net: Network, room: Room, out: F32) -> None:
+def walk(row: int, begins: I64, ends: I64, page: I64, seconds: F32, attributes: F32, net: Network, workspace: Workspace, out: F32) -> None:
     """Write the outputs of one session; the arrays are those of `journey_margins`."""
     begin = begins[row]
-    for place in range(len(room.state)):
-        room.state[place] = 0.0
+    for place in range(len(workspace.state)):
+        workspace.state[place] = 0.0
     for place in range(begin, ends[row]):
         gap = seconds[place] - seconds[place - 1] if place > begin else Single(0.0)
         elapsed = seconds[place] - seconds[begin]
-        enter(page[place], gap, elapsed, place - begin, attributes[row], net, room.times, room.x, room.gates, room.state)
-    heads(room.state, attributes[row], net, room.x, out[row])
+        enter(
+            page[place], gap, elapsed, place - begin, attributes[row], net, workspace.times, workspace.x, workspace.gates, workspace.state
+        )
+    heads(workspace.state, attributes[row], net, workspace.x, out[row])
 
 
 @formula
@@ -242,17 +244,19 @@ def walk_lane(
     seconds: F32,
     attributes: F32,
     net: Network,
-    rooms: Room,
+    workspaces: Workspace,
     out: F32,
 ) -> None:
-    """Write the outputs of every session that falls to a lane; rooms: of all lanes, whose numbers are side by side."""
-    room = Room(rooms.state[:, lane], rooms.x[:, lane], rooms.times[:, lane], rooms.gates[:, :, lane])
-    for place in range(lane, len(order), rooms.state.shape[1]):
-        walk(order[place], begins, ends, page, seconds, attributes, net, room, out)
+    """Write the outputs of every session that falls to a lane; workspaces: of all lanes, whose numbers are side by side."""
+    workspace = Workspace(workspaces.state[:, lane], workspaces.x[:, lane], workspaces.times[:, lane], workspaces.gates[:, :, lane])
+    for place in range(lane, len(order), workspaces.state.shape[1]):
+        walk(order[place], begins, ends, page, seconds, attributes, net, workspace, out)
 
 
 @on_cpu
-def _walk_together(rows: I64, begins: I64, ends: I64, page: I64, seconds: F32, attributes: F32, net: Network, room: Room, out: F32) -> None:
+def _walk_together(
+    rows: I64, begins: I64, ends: I64, page: I64, seconds: F32, attributes: F32, net: Network, workspace: Workspace, out: F32
+) -> None:
     """Write the outputs of several sessions: each event of all of them at once, until the longest has ended."""
     width, given = len(net.bias), attributes.shape[1]
     stride = (len(rows) + WIDE - 1) // WIDE * WIDE
@@ -270,8 +274,8 @@ def _walk_together(rows: I64, begins: I64, ends: I64, page: I64, seconds: F32, a
             place = begin + index
             if place == end:  # it has no further event
                 for one in range(width):
-                    room.state[one] = state[one * stride + lane]
-                heads(room.state, attributes[rows[lane]], net, room.x, out[rows[lane]])
+                    workspace.state[one] = state[one * stride + lane]
+                heads(workspace.state, attributes[rows[lane]], net, workspace.x, out[rows[lane]])
             elif place < end:
                 here[lane] = page[place]
                 gap = seconds[place] - seconds[place - 1] if index > 0 else Single(0.0)
@@ -291,14 +295,16 @@ def journey_margins(begins: I64, ends: I64, page: I64, seconds: F32, attributes:
     they have: those that are walked together should end together.
     """
     width = len(net.bias)
-    room = Room(np.empty(width, np.float32), np.empty(width, np.float32), np.empty(TIMES, np.float32), np.empty((2, 3 * width), np.float32))
-    for first in range(0, len(order), TOGETHER):
-        rows = order[first : first + TOGETHER]
-        if len(rows) >= FEW:
-            _walk_together(rows, begins, ends, page, seconds, attributes, net, room, out)
+    workspace = Workspace(
+        np.empty(width, np.float32), np.empty(width, np.float32), np.empty(TIMES, np.float32), np.empty((2, 3 * width), np.float32)
+    )
+    for first in range(0, len(order), BATCH):
+        rows = order[first : first + BATCH]
+        if len(rows) >= MIN_BATCH:
+            _walk_together(rows, begins, ends, page, seconds, attributes, net, workspace, out)
         else:
             for row in rows:
-                walk(row, begins, ends, page, seconds, attributes, net, room, out)
+                walk(row, begins, ends, page, seconds, attributes, net, workspace, out)
 
 
 _walk_lanes = on_cuda(walk_lane)
@@ -308,9 +314,9 @@ def journey_margins_cuda(begins: I64, ends: I64, page: I64, seconds: F32, attrib
     """Write what `journey_margins` does, on CUDA: the same bits. Host or device arrays, the weights' too (see `on_cuda`)."""
     from kernels import cuda
 
-    width, lanes = len(net.bias), min(len(order), ABREAST)
-    rooms = Room(*(cuda.empty((*shape, lanes)) for shape in ((width,), (width,), (TIMES,), (2, 3 * width))))
-    _walk_lanes(lanes, order, begins, ends, page, seconds, attributes, net, rooms, out)
+    width, lanes = len(net.bias), min(len(order), GPU_BATCH)
+    workspaces = Workspace(*(cuda.empty((*shape, lanes)) for shape in ((width,), (width,), (TIMES,), (2, 3 * width))))
+    _walk_lanes(lanes, order, begins, ends, page, seconds, attributes, net, workspaces, out)
 
 
 @on_cpu

@@ -19,7 +19,7 @@ from kernels.types import F64
 DRAWS = 64
 TERMS = 64
 LARGEST = 12.0  # of |a| max|z|: up to it TERMS terms are exact; beyond, the draws are gone through
-_LEAST = 1e-17  # what a term must add to be worth adding
+_MIN = 1e-17  # what a term must add to be worth adding
 
 
 def _draws(number: int) -> F64:
@@ -44,7 +44,7 @@ def terms(reach: float) -> int:
     if most > LARGEST:
         return 0
     number, size = 1, 1.0
-    while number < TERMS and size > _LEAST:
+    while number < TERMS and size > _MIN:
         size *= most / number
         number += 1
     return number

@@ -157,11 +157,11 @@ def _walk(
             node = order[at]
             left[at] = at
             if lefts[node] != LEAF:
-                kids = lefts[node], rights[node]
-                if end + 2 > begin + size or min(kids) < 0 or max(kids) >= size:
+                children = lefts[node], rights[node]
+                if end + 2 > begin + size or min(children) < 0 or max(children) >= size:
                     return False
                 left[at] = end
-                for kid in kids:
+                for kid in children:
                     order[end] = first[tree] + kid
                     end += 1
             at += 1

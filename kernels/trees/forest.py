@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from kernels.arrays import Parts, put_together, taken_apart
+from kernels.arrays import Arrays, flatten, unflatten
 from kernels.trees import heap_walk, node_walk
 from kernels.trees.ensemble import LEAF, Trees, is_dart, objective, read
 from kernels.trees.heap_walk import Heap
@@ -66,18 +66,18 @@ class Forest:
         forest.check(booster)
         return forest
 
-    def parts(self) -> Parts:
+    def parts(self) -> Arrays:
         """Return the forest as arrays, for `of_parts`."""
         wholes = {"trees": self.trees, "links": self._links, **({} if self._heap is None else {"heap": self._heap})}
-        arrays = {name: array for key, whole in wholes.items() for name, array in taken_apart(key, whole).items()}
+        arrays = {name: array for key, whole in wholes.items() for name, array in flatten(key, whole).items()}
         return {**arrays, "objective": np.frombuffer(self.objective.encode(), np.uint8)}
 
     @classmethod
-    def of_parts(cls, parts: Parts) -> "Forest":
+    def of_parts(cls, parts: Arrays) -> "Forest":
         """Return the forest that `parts` are of: nothing is laid out or checked again."""
-        heap = put_together("heap", Heap, parts) if "heap.nodes" in parts else None
-        layouts = Layouts(put_together("links", Links, parts), heap)
-        return cls(put_together("trees", Trees, parts), parts["objective"].tobytes().decode(), layouts)
+        heap = unflatten("heap", Heap, parts) if "heap.nodes" in parts else None
+        layouts = Layouts(unflatten("links", Links, parts), heap)
+        return cls(unflatten("trees", Trees, parts), parts["objective"].tobytes().decode(), layouts)
 
     def margin(self, X: ArrayLike) -> F32:
         """Return the margins, float32 [rows] or [rows, groups], of X, float32 [rows, columns], NaN missing.

@@ -20,7 +20,7 @@ Below, a step is z_cold (U_cold - U_hot) and phi has its sign turned, so that ei
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.arrays import Parts, put_together, taken_apart
+from kernels.arrays import Arrays, flatten, unflatten
 from kernels.compile import formula, on_cpu
 from kernels.simd import LANES, Lanes, beside, fma, load, splat, store
 from kernels.trees.ensemble import Trees
@@ -124,11 +124,11 @@ def put(work: Lanes, at: int, lanes: Lanes, rows: Rows) -> None:
 
 
 @formula
-def hot(work: Lanes, kids: U32, sides: Each) -> Lanes:
+def hot(work: Lanes, children: U32, sides: Each) -> Lanes:
     """Return the lanes of the child where each row goes."""
     if len(sides) == 1:
-        return load(work, kids[sides[0]])
-    return beside(load(work, 2 * kids[sides[0]]), load(work, 2 * kids[sides[1]] + LANES))
+        return load(work, children[sides[0]])
+    return beside(load(work, 2 * children[sides[0]]), load(work, 2 * children[sides[1]] + LANES))
 
 
 @formula
@@ -147,8 +147,8 @@ def descend(first: int, last: int, forks: NDArray[np.void], table: Lanes, rows: 
             shapes = shapes_of(sides, int(fork["ancestor"]), int(fork["shape"]), rows)
             note_lost(sides, i - first + 1, shapes)
             left = here * fma(of_shape(table, shapes, 0), step, ends)
-        put(work, fork["kids"][0], left, rows)
-        put(work, fork["kids"][1], here - left, rows)
+        put(work, fork["children"][0], left, rows)
+        put(work, fork["children"][1], here - left, rows)
 
 
 @formula
@@ -196,11 +196,11 @@ def ascend(first: int, last: int, forks: NDArray[np.void], table: Lanes, rows: R
     for back in range(last - first):
         place = last - first - 1 - back
         fork = forks[first + place]
-        view, kids = LANES * fork["view"], fork["kids"]
+        view, children = LANES * fork["view"], fork["children"]
         right, shapes = noted(sides, place + 1, int(fork["shape"]), rows)
         here, before = get(work, LANES * place, rows), get(phi, view, rows)
-        step = (get(work, kids[0], rows) - get(work, kids[1], rows)) * of_side(fork["step"], right)
-        ahead = hot(work, kids, right)
+        step = (get(work, children[0], rows) - get(work, children[1], rows)) * of_side(fork["step"], right)
+        ahead = hot(work, children, right)
         if fork["shape"] == NEW:
             put(work, LANES * place, fma(shrink, step, ahead), rows)
         else:
@@ -308,14 +308,14 @@ class Factors:
         self.bias: F64 = trees.base.astype(np.float64)
         np.add.at(self.bias, trees.group, self._means)
 
-    def parts(self) -> Parts:
+    def parts(self) -> Arrays:
         """Return the plan as arrays, for `of_parts`."""
-        return {**taken_apart("plan", self._plan), "means": self._means}
+        return {**flatten("plan", self._plan), "means": self._means}
 
     @classmethod
-    def of_parts(cls, trees: Trees, parts: Parts) -> "Factors":
+    def of_parts(cls, trees: Trees, parts: Arrays) -> "Factors":
         """Return the factors of these trees, whose plan `parts` are."""
-        return cls(trees, (put_together("plan", Plan, parts), parts["means"]))
+        return cls(trees, (unflatten("plan", Plan, parts), parts["means"]))
 
     def of(self, X: F32) -> F64:
         """Return what each column adds to the margin of each row: [n, columns], or [n, groups, columns] where there are several groups.

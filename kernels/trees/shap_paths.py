@@ -39,10 +39,10 @@ def walk(trees: Trees) -> Paths:
     features = np.zeros(len(parent), np.int64)
     levels = _levels(trees, parent)
     for splits in levels:
-        for kids in (trees.left[splits], trees.left[splits] + 1):
+        for children in (trees.left[splits], trees.left[splits] + 1):
             again = ancestor[splits] != NONE
-            merged[kids] *= np.where(again, merged[ancestor[splits]], 1.0)
-            features[kids] = features[splits] + ~again
+            merged[children] *= np.where(again, merged[ancestor[splits]], 1.0)
+            features[children] = features[splits] + ~again
     mean = trees.value.astype(np.float64)
     for splits in reversed(levels):
         left, right = trees.left[splits], trees.left[splits] + 1

@@ -15,9 +15,9 @@ from kernels.types import F64, I32, I64, U32
 FORK, TWIG, TWIG_AGAIN, STRAY, LEFT_OUT = range(5)
 
 # view: the column, plus `columns` where a missing value goes right; ancestor: 2 x (1 + place of the fork) + its side for the nearest edge
-# above of the same feature, 0 where the feature is new; shape: where in the table its S and M are; kids: where their lanes are; step, by
-# the row's side: what right - left is multiplied by to be z_cold (hot - cold).
-FORKS = np.dtype([("view", "u4"), ("threshold", "f4"), ("ancestor", "u4"), ("shape", "u4"), ("kids", "u4", 2), ("step", "f8", 2)])
+# above of the same feature, 0 where the feature is new; shape: where in the table its S and M are; children: where their lanes are; step,
+# by the row's side: what right - left is multiplied by to be z_cold (hot - cold).
+FORKS = np.dtype([("view", "u4"), ("threshold", "f4"), ("ancestor", "u4"), ("shape", "u4"), ("children", "u4", 2), ("step", "f8", 2)])
 # step, by the row's side: z_cold (cold - hot); value: hot.
 TWIGS = np.dtype([("view", "u4"), ("threshold", "f4"), ("ancestor", "u4"), ("shape", "u4"), ("step", "f8", 2), ("value", "f8", 2)])
 
@@ -114,7 +114,7 @@ def _test(trees: Trees, paths: Paths, nodes: I64, place: I64, edges: I64, kind: 
 def _forks(trees: Trees, paths: Paths, nodes: I64, place: I64, edges: I64) -> NDArray[np.void]:
     left, right = trees.left[nodes], trees.left[nodes] + 1
     made = _test(trees, paths, nodes, place, edges, FORKS)
-    made["kids"] = LANES * np.stack([place[left], place[right]], axis=1)
+    made["children"] = LANES * np.stack([place[left], place[right]], axis=1)
     made["step"] = np.stack([-paths.share[right], paths.share[left]], axis=1)
     return made
 

@@ -33,8 +33,8 @@ _CONSTANT[list(_CONSTANTS)] = True
 # numbers of an array; NEXT: the row of what follows the value. A field of an object is two rows, its name and its value.
 MARK, ITEMS, START, LENGTH, NEXT = range(5)
 
-MOST_DEPTH = 64
-MOST_SIGNED = 127  # the first byte of a number that is not negative
+MAX_DEPTH = 64
+MAX_SIGNED = 127  # the first byte of a number that is not negative
 OPEN, FIELDS = -1, -2  # instead of how many items are to come: a list that ends with its bracket, an object
 
 CUT, MARKED, NO_LENGTH, DEEP = range(1, 5)
@@ -42,7 +42,7 @@ _FAULTS = {
     CUT: "it ends in the middle of a value",
     MARKED: "{byte!r} is no kind of value",
     NO_LENGTH: "{byte!r} is no length",
-    DEEP: f"values are nested deeper than {MOST_DEPTH}",
+    DEEP: f"values are nested deeper than {MAX_DEPTH}",
 }
 
 
@@ -153,7 +153,7 @@ def _length(data: U8, at: int) -> tuple[int, int, int]:
     if end > data.size:
         return 0, data.size, CUT
     length = int(np.int64(data[at + 1]))
-    if length > MOST_SIGNED and mark != ord("U"):
+    if length > MAX_SIGNED and mark != ord("U"):
         return 0, at, NO_LENGTH
     for one in range(at + 2, end):
         length = length << 8 | int(np.int64(data[one]))
@@ -203,7 +203,7 @@ def _scan(data: U8, tape: I64) -> tuple[int, int, int]:
 
     data: uint8 [bytes]; tape: int64 [rows, 5].
     """
-    within = np.empty((MOST_DEPTH, 3), np.int64)  # by depth: a list's or an object's row, how many items are to come, their mark
+    within = np.empty((MAX_DEPTH, 3), np.int64)  # by depth: a list's or an object's row, how many items are to come, their mark
     depth, row, at, fault = 0, 0, 0, 0
     while row == 0 or depth > 0:
         mark = 0
@@ -242,7 +242,7 @@ def _scan(data: U8, tape: I64) -> tuple[int, int, int]:
         if fault:
             return row, at, fault
         if (mark == ord("[") and not _WIDTH[items]) or mark == ord("{"):
-            if depth == MOST_DEPTH:
+            if depth == MAX_DEPTH:
                 return row, at, DEEP
             within[depth, 0], within[depth, 1], within[depth, 2] = row, count, items
             depth += 1

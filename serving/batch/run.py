@@ -40,19 +40,19 @@ def run(
     progress: Progress = silent,
     *,
     ray_address: str | None = None,
-    heard: Callable[[pl.DataFrame], None] = lambda answers: None,
+    on_answers: Callable[[pl.DataFrame], None] = lambda answers: None,
 ) -> Summary:
     """Score every row of `source`, a file or a folder of files of one kind, in order into `output`, and return what was done.
 
     source: .csv, .csv.gz, .parquet with columns as trained on, .tsv without a header, or .ndjson, .jsonl (.gz) with requests. Raises
     TableError for a wrong input, naming file, line and column, OutputError for an output that cannot be written, RayError when Ray fails;
     `output` is then untouched.
-    `heard` hears of all answers, in order, before the output is there.
+    `on_answers` hears of all answers, in order, before the output is there.
     """
     sinks.accepted(output)
     table = MODELS[task.name].table
     if hasattr(table, "gathers") and table.gathers(source):
-        return _gathered(task, source, output, progress, heard)
+        return _gathered(task, source, output, progress, on_answers)
     if task.options:
         said = ", ".join(f"--{name}" for name in task.options)
         raise TableError(f"{source}: {said} says which events of a table count; requests hold their own: leave it out")
@@ -71,11 +71,11 @@ def run(
         by, scored = "with Ray Data", ray_job.scored(task, paths, ray_address)
     with closing(scored):
         progress(f"scoring {by}", 0.0)
-        rows = _write(scored, output, progress, heard)
+        rows = _write(scored, output, progress, on_answers)
     return Summary(rows, len(paths), task.ignored, by)
 
 
-def _gathered(task: Task, source: Path, output: Path, progress: Progress, heard: Callable[[pl.DataFrame], None]) -> Summary:
+def _gathered(task: Task, source: Path, output: Path, progress: Progress, on_answers: Callable[[pl.DataFrame], None]) -> Summary:
     """Score a table that its module puts together of a folder's files, whose rows are tied together."""
     table = MODELS[task.name].table
     paths = list(source.iterdir()) if source.is_dir() else [source]
@@ -83,7 +83,7 @@ def _gathered(task: Task, source: Path, output: Path, progress: Progress, heard:
     progress("reading", 0.0)
     frame = table.gather(source, task.mapping, **task.options)
     try:
-        rows = _write([Scoring(task).gathered(frame)], output, progress, heard)
+        rows = _write([Scoring(task).gathered(frame)], output, progress, on_answers)
     except TableError as error:
         raise TableError(f"{source}: {error}") from None
     return Summary(rows, len(paths), table.resolve(frame.columns).ignored, "as a whole")
@@ -107,13 +107,13 @@ def _peek(read: Generator[Chunk, None, None]) -> tuple[list[Chunk], bool]:
     return first, True
 
 
-def _write(scored: Iterable[Scored], output: Path, progress: Progress, heard: Callable[[pl.DataFrame], None]) -> int:
+def _write(scored: Iterable[Scored], output: Path, progress: Progress, on_answers: Callable[[pl.DataFrame], None]) -> int:
     """Write all answers and return how many there were."""
     rows = 0
     with sinks.opened(output) as write:
         for part in scored:
             write(part.answers)
-            heard(part.answers)
+            on_answers(part.answers)
             rows += part.answers.height
             progress(f"{rows:,} rows scored", part.share)
     return rows

@@ -93,9 +93,9 @@ def _run(
     bundle = _bundle(model, url)
     job = Task(task, bundle.path.resolve(), columns, settings.load(), options)
     publication = Publication(job.engine, bundle.version) if publish else None
-    heard = {} if publication is None else {"heard": publication.add}
+    on_answers = {} if publication is None else {"on_answers": publication.add}
     with shown(silent) as progress:
-        done = batch.run(job, source, output, progress, ray_address=ray_address, **heard)
+        done = batch.run(job, source, output, progress, ray_address=ray_address, **on_answers)
         published = 0 if publication is None else publication.store(job.settings, progress)
     return Report(
         f"scored {done.rows:,} rows of {source} into {output} with {bundle.version} ({done.by})",

@@ -9,10 +9,10 @@ from serving.engines.types import Name
 from serving.errors import FieldProblem
 
 PROFILING = "profiling"
-MOST_PURPOSES = 32
+MAX_PURPOSES = 32
 
 Consent = Annotated[
-    Annotated[list[Name], Meta(max_length=MOST_PURPOSES)] | None,
+    Annotated[list[Name], Meta(max_length=MAX_PURPOSES)] | None,
     Meta(description=f"The purposes that the customer has consented to: with customerId, {PROFILING} must be one of them."),
 ]
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 from numpy.typing import NDArray
 
-from kernels.arrays import Parts
+from kernels.arrays import Arrays
 from serving.engines.lookup import Lookup
-from serving.engines.session_memory import Memory
+from serving.engines.session_memory import SessionMemory
 from serving.errors import RevenueEngineError
 from serving.settings import Settings
 
@@ -58,11 +58,11 @@ class Scorer(Protocol):
 class Load(Protocol):
     """How a model is loaded."""
 
-    def __call__(self, bundle: "Bundle", settings: Settings, parts: Parts | None = None) -> Scorer:
+    def __call__(self, bundle: "Bundle", settings: Settings, parts: Arrays | None = None) -> Scorer:
         """Return the scorer of a verified bundle; `parts`: what `prepare` returned for it, where it was asked before."""
 
 
-def _nothing(bundle: "Bundle") -> Parts:
+def _nothing(bundle: "Bundle") -> Arrays:
     return {}
 
 
@@ -86,10 +86,10 @@ class Engine:
     example: Mapping[str, Any]
     check: Callable[[Any], None]
     load: "Load"
-    prepare: Callable[["Bundle"], Parts] = _nothing
+    prepare: Callable[["Bundle"], Arrays] = _nothing
     optional: bool = False
     lookup: Lookup | None = None
-    memory: Memory | None = None
+    memory: SessionMemory | None = None
     pooled: bool = False
 
     def decode_example(self) -> Any:

@@ -8,7 +8,7 @@ from serving.errors import FieldProblem, InvalidRequestError
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
+class SessionMemory:
     """What an engine remembers from one request to the next.
 
     kind: of entity, the space of its names in the store. key: returns the entity that a request is about, None where nothing is to be

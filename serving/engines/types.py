@@ -1,4 +1,4 @@
-"""Wire types that several engines share: what a number, a text, a moment, a place, an event, an action and a factor look like in JSON.
+"""ApiModel types that several engines share: what a number, a text, a moment, a place, an event, an action and a factor look like in JSON.
 
 Constraints live in the types, so that decoder and JSON Schema cannot differ. JSON `null` equals absent in every optional field.
 Numbers have upper bounds far beyond any shop's, so that none overflows the float32 feature matrix.
@@ -12,7 +12,7 @@ from msgspec import Meta, Struct
 from serving.errors import FieldProblem
 
 
-class Wire(Struct, frozen=True, rename="camel", gc=False):
+class ApiModel(Struct, frozen=True, rename="camel", gc=False):
     """A JSON object of the API: camelCase, immutable, unknown fields ignored. Never part of a reference cycle, hence `gc=False`."""
 
 
@@ -62,7 +62,7 @@ def moment(epoch_ms: float) -> datetime:
     return datetime.fromtimestamp(epoch_ms / 1000, UTC)
 
 
-class InteractionEvent(Wire, frozen=True, kw_only=True):
+class InteractionEvent(ApiModel, frozen=True, kw_only=True):
     """One thing that happened in a session. Only `type` and `timestamp` are needed; unknown types and page kinds count as unknown."""
 
     type: Annotated[
@@ -89,7 +89,7 @@ class InteractionEvent(Wire, frozen=True, kw_only=True):
     ] = None
 
 
-class GeoLocation(Wire, frozen=True, kw_only=True):
+class GeoLocation(ApiModel, frozen=True, kw_only=True):
     """Where the shopper is, as far as it is known. Only `region` is used for the score."""
 
     country: Annotated[Name | None, Meta(description="ISO 3166-1 alpha-2, such as NL.")] = None
@@ -123,7 +123,7 @@ ActionCode = Literal[
 Rung = Literal["full", "no-factors", "stale", "base-rate"]
 
 
-class RecommendedAction(Wire, frozen=True, kw_only=True):
+class RecommendedAction(ApiModel, frozen=True, kw_only=True):
     """Something worth doing now. `basis` says why it is believed: a rule is a person's judgement, not a measured effect."""
 
     rule: Annotated[str, Meta(description="The rule of configs/actions.yaml that fired.")]
@@ -133,7 +133,7 @@ class RecommendedAction(Wire, frozen=True, kw_only=True):
     basis: Literal["rule"] = "rule"
 
 
-class PredictionFactor(Wire, frozen=True, kw_only=True):
+class PredictionFactor(ApiModel, frozen=True, kw_only=True):
     """How much one feature moved this score away from the model's average: an association in past data, not a cause."""
 
     name: Annotated[str, Meta(description="A feature's name; otherFeatures is the sum of all that are not listed.")]

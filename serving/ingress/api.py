@@ -18,7 +18,7 @@ from serving.ingress.health import Health, refusal, release
 from serving.ingress.http import body, routes
 from serving.ingress.http.lifecycle import Draining, State
 from serving.ingress.http.response import respond
-from serving.ingress.overload.reader import Gate
+from serving.ingress.overload.reader import OverloadReader
 from serving.ingress.overload.shedder import Shedder
 from serving.ingress.pool_client import Relay
 from serving.metrics.collect import Metrics
@@ -82,7 +82,7 @@ class App(FastAPI):
         self.endpoints = endpoints
         own = [endpoint for endpoint in endpoints.values() if isinstance(endpoint, Endpoint)]
         asked = {endpoint.question.engine.route.encode("ascii"): endpoint for endpoint in own}
-        gate = Gate(Shedder(asked, server.default_timeout_ms, server.max_body_bytes))
+        gate = OverloadReader(Shedder(asked, server.default_timeout_ms, server.max_body_bytes))
         self.hot = routes.Hot({}, state, server.max_connections, server.max_body_bytes, gate=gate)
         self._server = server
         self._engines: list[Engine] = [endpoint.question.engine for endpoint in endpoints.values()]

@@ -1,4 +1,4 @@
-"""One question's route without an HTTP framework: headers and bytes in, a whole Answer out."""
+"""One question's route without an HTTP framework: headers and bytes in, a whole Response out."""
 
 import asyncio
 import time
@@ -14,11 +14,11 @@ from serving.ingress.decoding.decoder import REFUSED, Decoder, is_list
 from serving.ingress.http import routes
 from serving.ingress.http.headers import Headers, fresh, priority, require_json, states_timeout, timeout_ms
 from serving.ingress.http.headers import request_id as identity
-from serving.ingress.http.response import Answer
+from serving.ingress.http.response import Response
 from serving.metrics.collect import Metrics
 from serving.scoring.batcher import NORMAL
 from serving.scoring.futures import outcome
-from serving.scoring.question import Asked, Cancel, Done
+from serving.scoring.question import Answer, Cancel, Done
 from serving.settings import Server
 
 T = TypeVar("T")
@@ -71,7 +71,7 @@ class Question(Protocol):
     def begin(self, request: msgspec.Struct, done: Done, *, deadline: float, fresh: bool = False, priority: int = NORMAL) -> Cancel | None:
         """Begin to answer by `deadline` (time.monotonic()): `done` gets the answer or why there is none, maybe at once."""
 
-    def ask(self, request: msgspec.Struct, *, deadline: float, fresh: bool = False, priority: int = NORMAL) -> "asyncio.Future[Asked]":
+    def ask(self, request: msgspec.Struct, *, deadline: float, fresh: bool = False, priority: int = NORMAL) -> "asyncio.Future[Answer]":
         """Return the answer to come."""
 
 
@@ -80,25 +80,25 @@ class _Call:
 
     __slots__ = ("began", "endpoint", "parse_s", "reply", "request_id")
 
-    def __init__(self, endpoint: "Endpoint", request_id: str, reply: Callable[[Answer], None]) -> None:
+    def __init__(self, endpoint: "Endpoint", request_id: str, reply: Callable[[Response], None]) -> None:
         self.endpoint, self.request_id, self.reply = endpoint, request_id, reply
         self.began = time.perf_counter()
         self.parse_s = 0.0
 
-    def done(self, outcome: Asked | Exception) -> None:
+    def done(self, outcome: Answer | Exception) -> None:
         """Reply with what the question said."""
         if isinstance(outcome, Exception):
             self.refuse(outcome)
             return
         self.endpoint.meter.answered(outcome)
-        self.end(Answer(200, _headers(self.parse_s, outcome, outcome.state, self.request_id), outcome.body))
+        self.end(Response(200, _headers(self.parse_s, outcome, outcome.state, self.request_id), outcome.body))
 
     def refuse(self, error: Exception) -> None:
         """Reply with the problem that an error is."""
         self.endpoint.meter.refused(problems.kind(error)[0])
         self.end(problems.answer(error, self.request_id))
 
-    def end(self, answer: Answer) -> None:
+    def end(self, answer: Response) -> None:
         """Reply."""
         self.endpoint.meter.request(answer.status, time.perf_counter() - self.began)
         self.reply(answer)
@@ -116,8 +116,8 @@ class Endpoint:
         self.meter = metrics.meter(engine.name)
         self._large = asyncio.Semaphore(LARGE)
 
-    def begin(self, headers: Headers, body: bytes, reply: Callable[[Answer], None], unread_s: float = 0.0) -> Cancel:
-        """Begin to answer; `reply` gets the whole Answer, once, maybe at once. Call what it returns when the caller has gone.
+    def begin(self, headers: Headers, body: bytes, reply: Callable[[Response], None], unread_s: float = 0.0) -> Cancel:
+        """Begin to answer; `reply` gets the whole Response, once, maybe at once. Call what it returns when the caller has gone.
 
         `unread_s`: for how long the request has lain unread, which its caller has waited already.
         """
@@ -143,7 +143,7 @@ class Endpoint:
             call.refuse(error)
             return _nothing
 
-    def answer(self, headers: Headers, body: bytes) -> "asyncio.Future[Answer]":
+    def answer(self, headers: Headers, body: bytes) -> "asyncio.Future[Response]":
         """Return the response to come. `headers` have names in lower case."""
         return routes.ask(self.begin, headers, body)
 
@@ -164,7 +164,7 @@ class Endpoint:
         self.meter.refused(OverloadedError.code, times)
         self.meter.request(429, 0.0, times)
 
-    def refuse(self, headers: Headers, error: Exception) -> Answer:
+    def refuse(self, headers: Headers, error: Exception) -> Response:
         """Return the response to a request whose body did not arrive as it should."""
         self.meter.refused(problems.kind(error)[0])
         answer = problems.answer(error, identity(headers))
@@ -178,11 +178,11 @@ class Endpoint:
             raise TooLargeError(f"the body has {len(body)} bytes, more than server.max_body_bytes={self._server.max_body_bytes}")
         return time.monotonic() + timeout_ms(headers, self._server.default_timeout_ms) / 1000
 
-    def _aside_from_here(self, call: _Call, answering: Coroutine[Any, Any, Answer]) -> Cancel:
+    def _aside_from_here(self, call: _Call, answering: Coroutine[Any, Any, Response]) -> Cancel:
         """Answer in a task, for what takes more than one step."""
         task = asyncio.get_running_loop().create_task(answering)
 
-        def ended(task: "asyncio.Task[Answer]") -> None:
+        def ended(task: "asyncio.Task[Response]") -> None:
             if task.cancelled():
                 return
             answer = outcome(task)
@@ -194,7 +194,7 @@ class Endpoint:
         task.add_done_callback(ended)
         return task.cancel
 
-    async def _reread(self, headers: Headers, body: bytes, deadline: float, request_id: str) -> Answer:
+    async def _reread(self, headers: Headers, body: bytes, deadline: float, request_id: str) -> Response:
         """Answer a request that the plain decoder refused: with every wrong field, or as if its unknown fields were not there."""
         began = time.perf_counter()
         request, unknown = await self._aside(self._decoder.reread, body)
@@ -203,9 +203,9 @@ class Endpoint:
         self.meter.parsed(parse_s)
         asked = await self.question.ask(request, deadline=deadline, fresh=fresh(headers), priority=priority(headers, NORMAL))
         self.meter.answered(asked)
-        return Answer(200, _headers(parse_s, asked, asked.state, request_id), asked.body)
+        return Response(200, _headers(parse_s, asked, asked.state, request_id), asked.body)
 
-    async def _many(self, headers: Headers, body: bytes, deadline: float, request_id: str) -> Answer:
+    async def _many(self, headers: Headers, body: bytes, deadline: float, request_id: str) -> Response:
         """Ask all items at once, so that they end up in one batch; each is answered or refused on its own.
 
         Without a time-out of the caller's the deadline is later for every ITEMS_A_TIMEOUT items, and without a priority of the caller's
@@ -223,8 +223,8 @@ class Endpoint:
         results = iter(await asyncio.gather(*asking, return_exceptions=True))
         outcomes = [next(results) if isinstance(item, msgspec.Struct) else item for item in items]
         bodies = [self._item(outcome, request_id) for outcome in outcomes]
-        whole, state = _whole([outcome for outcome in outcomes if isinstance(outcome, Asked)])
-        return Answer(200, _headers(parse_s, whole, state, request_id), b"[%b]" % b",".join(bodies))
+        whole, state = _whole([outcome for outcome in outcomes if isinstance(outcome, Answer)])
+        return Response(200, _headers(parse_s, whole, state, request_id), b"[%b]" % b",".join(bodies))
 
     async def _aside(self, read: Callable[[bytes], T], body: bytes) -> T:
         """Return `read(body)`, from a thread when the body is large, of which few at a time may unfold in memory."""
@@ -233,7 +233,7 @@ class Endpoint:
         async with self._large:
             return await asyncio.to_thread(read, body)
 
-    def _item(self, outcome: Asked | BaseException, request_id: str) -> bytes:
+    def _item(self, outcome: Answer | BaseException, request_id: str) -> bytes:
         if isinstance(outcome, BaseException):
             self.meter.refused(problems.kind(outcome)[0])
             return _encode(problems.problem(outcome, request_id))
@@ -245,16 +245,16 @@ def _nothing() -> None:
     """Cancel nothing: the answer is out."""
 
 
-def _whole(asked: Sequence[Asked]) -> tuple[Asked, str]:
+def _whole(asked: Sequence[Answer]) -> tuple[Answer, str]:
     """Return what to say of a list as a whole: the longest stages, the greatest age, and what the cache did if it did one thing."""
     if not asked:
-        return Asked(b"", "off", 0.0), "none"
+        return Answer(b"", "off", 0.0), "none"
     states = {one.state for one in asked}
     greatest = map(max, zip(*(one[2:7] for one in asked), strict=True))
-    return Asked(b"", asked[0].state, *greatest), states.pop() if len(states) == 1 else "mixed"
+    return Answer(b"", asked[0].state, *greatest), states.pop() if len(states) == 1 else "mixed"
 
 
-def _headers(parse_s: float, asked: Asked, state: str, request_id: str) -> bytes:
+def _headers(parse_s: float, asked: Answer, state: str, request_id: str) -> bytes:
     """Return the headers of an answer as they go over the wire."""
     age = b"age: %d\r\n" % asked.age_s if state in AGED else b""
     return _HEAD % (

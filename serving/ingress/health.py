@@ -14,7 +14,7 @@ from serving.ingress import problems
 from serving.ingress.endpoint import Endpoint
 from serving.ingress.http.headers import request_id
 from serving.ingress.http.lifecycle import State
-from serving.ingress.http.response import response
+from serving.ingress.http.response import to_starlette
 from serving.ingress.pool_client import Relay
 from serving.metrics.collect import Metrics
 
@@ -32,7 +32,7 @@ def release() -> str:
 
 def refusal(request: Request, error: Exception) -> Response:
     """Return an error as the response to a request of Starlette's."""
-    return response(problems.answer(error, request_id(dict(request.scope["headers"]))))
+    return to_starlette(problems.answer(error, request_id(dict(request.scope["headers"]))))
 
 
 def _json(content: object) -> Response:

@@ -20,7 +20,7 @@ from serving.ingress import problems
 from serving.ingress.decoding.decoder import is_list
 from serving.ingress.http import routes
 from serving.ingress.http.headers import MAX_TIMEOUT_MS, TIMEOUT, Headers, request_id, states_timeout, timeout_ms
-from serving.ingress.http.response import Answer
+from serving.ingress.http.response import Response
 from serving.metrics.collect import Meter
 from serving.scoring.futures import tell
 
@@ -38,18 +38,18 @@ _OURS = (b"connection", b"content-length", b"transfer-encoding", b"host", b"expe
 _HEALTH = b"GET /health/ready HTTP/1.1\r\nhost: pool\r\n\r\n"
 _decode = msgspec.json.Decoder().decode
 
-Reply = Callable[[Answer], None]
+Reply = Callable[[Response], None]
 
 
-class Errand:
+class PendingRequest:
     """One request on its way. `gone`: nobody waits for its answer any more; `tried`: a wire was lost under it once."""
 
     __slots__ = ("content", "deadline", "gone", "reply", "request_id", "tried", "wire")
 
-    def __init__(self, content: bytes, reply: Callable[[Answer | Exception], None], deadline: float) -> None:
+    def __init__(self, content: bytes, reply: Callable[[Response | Exception], None], deadline: float) -> None:
         self.content, self.reply, self.deadline = content, reply, deadline
         self.gone = self.tried = False
-        self.wire: Wire | None = None
+        self.wire: PoolConnection | None = None
 
     def cancel(self) -> None:
         """Say that the caller has gone; the other end hears it by the end of the connection."""
@@ -57,27 +57,27 @@ class Errand:
         if self.wire is not None:
             self.wire.close()
 
-    def end(self, outcome: Answer | Exception) -> None:
+    def end(self, outcome: Response | Exception) -> None:
         """Reply, unless nobody waits."""
         if not self.gone:
             self.gone = True
             self.reply(outcome)
 
 
-class Wire(asyncio.Protocol):
+class PoolConnection(asyncio.Protocol):
     """One connection to the other end, with at most one errand on it."""
 
     def __init__(self, relay: "Relay") -> None:
         self._relay = relay
         self._came = b""
         self._transport: asyncio.Transport | None = None
-        self.errand: Errand | None = None
+        self.errand: PendingRequest | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
 
-    def send(self, errand: Errand) -> None:
+    def send(self, errand: PendingRequest) -> None:
         """Take an errand there."""
         assert self._transport is not None, "an errand on a wire that is not connected; this is a bug"
         self.errand, errand.wire = errand, self
@@ -134,9 +134,9 @@ class Relay:
         self._max_queued = max_queued
         self._meter = meter
         self._line = f"POST {engine.route} HTTP/1.1\r\nhost: pool\r\n".encode("ascii")
-        self._waiting: deque[Errand] = deque()
-        self._idle: list[Wire] = []
-        self._wires: set[Wire] = set()
+        self._waiting: deque[PendingRequest] = deque()
+        self._idle: list[PoolConnection] = []
+        self._wires: set[PoolConnection] = set()
         self._opening: asyncio.Task[None] | None = None
         self._turning = False
         self._sweep: asyncio.TimerHandle | None = None
@@ -156,7 +156,7 @@ class Relay:
 
     @property
     def lacking(self) -> bool:
-        """Return whether the other end has not been heard of yet, or lacks a model that a server needs."""
+        """Return whether the other end has not been on_answers of yet, or lacks a model that a server needs."""
         return self._known is None or (self._known.version is None and not self.engine.optional)
 
     @property
@@ -185,7 +185,7 @@ class Relay:
         # How long a list may take by itself, only the other end knows, which reads it.
         waits_s = MAX_TIMEOUT_MS / 1000 if is_list(body) and not states_timeout(headers) else left_s
 
-        def done(outcome: Answer | Exception) -> None:
+        def done(outcome: Response | Exception) -> None:
             reply(self.refuse(headers, outcome) if isinstance(outcome, Exception) else outcome)
 
         if len(self._waiting) >= self._max_queued:
@@ -195,15 +195,15 @@ class Relay:
                 )
             )
             return _nothing
-        errand = Errand(self._content(headers, body, left_s if sane else None), done, now + waits_s)
+        errand = PendingRequest(self._content(headers, body, left_s if sane else None), done, now + waits_s)
         self._put(errand)
         return errand.cancel
 
-    def answer(self, headers: Headers, body: bytes) -> "asyncio.Future[Answer]":
+    def answer(self, headers: Headers, body: bytes) -> "asyncio.Future[Response]":
         """Return the response to come."""
         return routes.ask(self.begin, headers, body)
 
-    def refuse(self, headers: Headers, error: Exception) -> Answer:
+    def refuse(self, headers: Headers, error: Exception) -> Response:
         """Return the response to a request that never reached the other end, and count it: what does is counted there."""
         self._meter.refused(problems.kind(error)[0])
         answer = problems.answer(error, request_id(headers))
@@ -227,13 +227,13 @@ class Relay:
         for wire in list(self._wires):
             wire.close()
 
-    def free(self, wire: Wire) -> None:
+    def free(self, wire: PoolConnection) -> None:
         """Take back a wire whose errand is done."""
         self._idle.append(wire)
         if self._waiting:
             self._turn_soon()
 
-    def lost(self, wire: Wire, errand: Errand | None, begun: bool) -> None:
+    def lost(self, wire: PoolConnection, errand: PendingRequest | None, begun: bool) -> None:
         """Forget a wire; its errand is tried once more where the other end cannot have answered it."""
         self._wires.discard(wire)
         if wire in self._idle:
@@ -255,7 +255,7 @@ class Relay:
             lines.append(b"%b: %b\r\n" % (_TIMEOUT, stated if left_s is None else b"%d" % max(1, int(left_s * 1000))))
         return b"".join((self._line, *lines, b"content-length: %d\r\n\r\n" % len(body), body))
 
-    def _put(self, errand: Errand) -> None:
+    def _put(self, errand: PendingRequest) -> None:
         self._waiting.append(errand)
         self._turn_soon()
         if self._sweep is None:
@@ -283,7 +283,7 @@ class Relay:
     async def _open(self) -> None:
         """Open one more wire; where that cannot be, nobody is there to answer what waits."""
         try:
-            _, wire = await asyncio.get_running_loop().create_unix_connection(lambda: Wire(self), self._path)
+            _, wire = await asyncio.get_running_loop().create_unix_connection(lambda: PoolConnection(self), self._path)
         except OSError:
             self._opening = None
             waiting, self._waiting = self._waiting, deque()
@@ -318,8 +318,8 @@ class Relay:
 
     async def _look(self) -> None:
         """Ask the other end how it is; what it said last holds while it says nothing, but for its model."""
-        reply: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._put(Errand(_HEALTH, lambda outcome: tell(reply, outcome), time.monotonic() + LOOK_PATIENCE_S))
+        reply: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
+        self._put(PendingRequest(_HEALTH, lambda outcome: tell(reply, outcome), time.monotonic() + LOOK_PATIENCE_S))
         try:
             answer = await reply
             said: Mapping[str, Any] = _decode(answer.body)
@@ -331,7 +331,7 @@ class Relay:
                 self._known = Known(None, ())
 
 
-def answered(data: bytes) -> tuple[Answer, bool] | None:
+def answered(data: bytes) -> tuple[Response, bool] | None:
     """Return the answer that is at the beginning of `data`, and whether the connection ends with it; None while it is not whole.
 
     Raises ValueError for what is no answer of ours: without a status or the length of its body.
@@ -353,7 +353,7 @@ def answered(data: bytes) -> tuple[Answer, bool] | None:
         raise ValueError(f"{head[:100]!r}")
     if len(body) < length:
         return None
-    return Answer(int(first[9:12]), b"".join([b"%b\r\n" % line for line in kept]), body[:length]), last
+    return Response(int(first[9:12]), b"".join([b"%b\r\n" % line for line in kept]), body[:length]), last
 
 
 def _nothing() -> None:

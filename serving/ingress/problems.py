@@ -24,7 +24,7 @@ from serving.errors import (
     TooLargeError,
     UnsupportedMediaTypeError,
 )
-from serving.ingress.http.response import Answer
+from serving.ingress.http.response import Response
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +117,7 @@ def problem(error: BaseException, request_id: str) -> Problem:
     )
 
 
-def answer(error: BaseException, request_id: str) -> Answer:
+def answer(error: BaseException, request_id: str) -> Response:
     """Return the response that an error is to the caller."""
     made = problem(error, request_id)
     headers = [(b"content-type", MEDIA_TYPE.encode()), (b"x-request-id", request_id.encode())]
@@ -125,7 +125,7 @@ def answer(error: BaseException, request_id: str) -> Answer:
         headers.append((b"retry-after", b"%d" % made.retry_after))
     if isinstance(error, MethodNotAllowedError):
         headers.append((b"allow", error.allow.encode()))
-    return Answer(made.status, headers, _encode(made))
+    return Response(made.status, headers, _encode(made))
 
 
 def _wrong_fields(error: BaseException) -> list[WrongField]:

@@ -29,7 +29,7 @@ from serving.metrics.series import SERIES, Series
 if TYPE_CHECKING:
     from serving.scoring.cache.cache import Cache
     from serving.scoring.model_watcher import Watcher
-    from serving.scoring.question import Asked, Question
+    from serving.scoring.question import Answer, Question
 
 PREFIX = "revenue_engine_"
 DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
@@ -72,7 +72,7 @@ class Meter:
         """Note how long a body took to become a request."""
         self._parsed.append(seconds)
 
-    def answered(self, asked: "Asked") -> None:
+    def answered(self, asked: "Answer") -> None:
         """Note one object's answer."""
         self._answers.append(asked[1:])
 

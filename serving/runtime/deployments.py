@@ -14,9 +14,9 @@ from serving.app import Application
 from serving.engines import named
 from serving.ingress.http.listener import Listener
 from serving.runtime import processes
-from serving.runtime.model_preparer import Elsewhere
+from serving.runtime.model_preparer import RemotePreparer
 from serving.runtime.placement import pooled
-from serving.runtime.pool_socket import Entrance
+from serving.runtime.pool_socket import PoolSocket
 from serving.runtime.socket_broker import ENVIRONMENT, LEAVING, READY, Lease, ensure
 from serving.settings import Server, Settings
 
@@ -29,7 +29,7 @@ COLLECT = (50_000, 20, 100)  # new objects between collections, and collections 
 SWITCH_S = 0.0002
 
 
-class Scorer:
+class Replica:
     """A replica: the whole application, its listener on the node's socket, and the plain Ray paths beside it.
 
     `pools`: the unix sockets of the questions that have a deployment of their own, by name; `only`: the one of them that this replica is
@@ -47,13 +47,13 @@ class Scorer:
             _keep_local()
         self._application: Application | None = None
         self._listener: Listener | None = None
-        self._lease: Lease | Entrance | None = None
+        self._lease: Lease | PoolSocket | None = None
 
     async def reconfigure(self, config: dict[str, Any]) -> None:
         """Load, warm, then accept: the first call opens everything, later ones find it open."""
         if self._application is not None:
             return
-        elsewhere = Elsewhere(self._settings)
+        elsewhere = RemotePreparer(self._settings)
         elsewhere.start()
         application = self._of_all(elsewhere) if self._only is None else self._of_one(elsewhere, self._only)
         await application.__aenter__()
@@ -61,16 +61,16 @@ class Scorer:
         self._application = application
         _calm()
         if self._settings.server.own_socket:
-            self._lease = Lease(_holder(self._settings.server)) if self._only is None else Entrance(self._pools[self._only])
+            self._lease = Lease(_holder(self._settings.server)) if self._only is None else PoolSocket(self._pools[self._only])
             self._listener = Listener(application.api, application.state, application.api.hot)
             await self._listener.open(self._lease.sock)
             self._lease.say(READY)
 
-    def _of_all(self, elsewhere: Elsewhere) -> Application:
+    def _of_all(self, elsewhere: RemotePreparer) -> Application:
         return Application(self._settings, elsewhere, pools=self._pools)
 
-    def _of_one(self, elsewhere: Elsewhere, name: str) -> Application:
-        if self._settings.pool.stands_back:
+    def _of_one(self, elsewhere: RemotePreparer, name: str) -> Application:
+        if self._settings.pool.low_priority:
             _stand_back()
         return Application(self._settings, elsewhere, [named(name)])
 
@@ -192,7 +192,7 @@ def _bound(settings: Settings, version: str, pools: dict[str, str], only: str | 
         health_check_timeout_s=10,
         max_surge_percent=100,  # a new replica accepts before an old one drains
         ray_actor_options={"num_cpus": 0},
-    )(Scorer)
+    )(Replica)
     deployment._version = version  # Ray draws a new one at each run otherwise, and so restarts everything for a change of scale
     return deployment.bind(settings.model_dump(mode="json"), pools, only)
 

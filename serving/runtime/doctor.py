@@ -17,8 +17,8 @@ from serving.settings import Settings
 
 PYTHONS = ((3, 11), (3, 13))  # from the first, below the second
 XGBOOSTS = ("xgboost", "xgboost-cpu")
-LEAST_MEMORY = 2 * 2**30
-LEAST_DISK = 2**30
+MIN_MEMORY = 2 * 2**30
+MIN_DISK = 2**30
 _GPU_S = 5.0
 
 
@@ -45,11 +45,11 @@ def _python(_: Settings) -> list[Finding]:
 
 def _machine(_: Settings) -> list[Finding]:
     memory = psutil.virtual_memory()
-    ok = memory.available >= LEAST_MEMORY
+    ok = memory.available >= MIN_MEMORY
     return [
         Finding("system", f"{platform.system()} {platform.machine()}"),
         Finding("cores", str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())),
-        Finding("memory", f"{_gib(memory.available)} free of {_gib(memory.total)}", ok, False, f"free {_gib(LEAST_MEMORY)} of memory"),
+        Finding("memory", f"{_gib(memory.available)} free of {_gib(memory.total)}", ok, False, f"free {_gib(MIN_MEMORY)} of memory"),
     ]
 
 
@@ -135,7 +135,7 @@ def _disk(settings: Settings) -> list[Finding]:
     writable = os.access(there, os.W_OK)
     return [
         Finding("home", str(home), writable, True, f"make {there} writable, or set REVENUE_ENGINE_HOME"),
-        Finding("disk", f"{_gib(free)} free at {there}", free >= LEAST_DISK, False, f"free {_gib(LEAST_DISK)}, or set REVENUE_ENGINE_HOME"),
+        Finding("disk", f"{_gib(free)} free at {there}", free >= MIN_DISK, False, f"free {_gib(MIN_DISK)}, or set REVENUE_ENGINE_HOME"),
     ]
 
 

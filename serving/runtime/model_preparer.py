@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from kernels.arrays import Parts
+from kernels.arrays import Arrays
 from serving.engines import ENGINES
 from serving.settings import Settings
 from training.errors import TrainingError
@@ -24,12 +24,12 @@ from training.registry.registry import Registry
 
 log = logging.getLogger(__name__)
 
-MOST_S = 60.0  # a machine that has nothing left over for so long must get its new model all the same
+MAX_S = 60.0  # a machine that has nothing left over for so long must get its new model all the same
 PAUSES_S = (0.1, 1.0)  # before a dead preparer is looked for again
 _NAMESPACE = "revenue-engine"
 
 
-class Preparer:
+class ModelPreparer:
     """Runs in that process. It keeps what it prepared last, for the node's other replicas."""
 
     def __init__(self, settings: Settings) -> None:
@@ -55,7 +55,7 @@ class Preparer:
                     self.prepare(task, name)
 
 
-class Elsewhere:
+class RemotePreparer:
     """Asks this node's preparer, which whoever is first starts; each of them starts it again when it has died."""
 
     def __init__(self, settings: Settings) -> None:
@@ -67,10 +67,10 @@ class Elsewhere:
         node = ray.get_runtime_context().get_node_id()
         options = {"name": f"preparer-{node}", "namespace": _NAMESPACE, "get_if_exists": True, "num_cpus": 0}
         place = NodeAffinitySchedulingStrategy(node, soft=False)
-        self._actor = ray.remote(Preparer).options(**options, scheduling_strategy=place).remote(self._settings)
+        self._actor = ray.remote(ModelPreparer).options(**options, scheduling_strategy=place).remote(self._settings)
 
-    def __call__(self, task: str, name: str) -> Parts | None:
-        """Return the parts of a model, None where nobody can prepare it elsewhere. Raises TrainingError as `Preparer.prepare` does."""
+    def __call__(self, task: str, name: str) -> Arrays | None:
+        """Return the parts of a model, None where nobody can prepare it elsewhere. Raises TrainingError as `ModelPreparer.prepare` does."""
         try:
             parts = self._asked(task, name)
         except RayTaskError as error:
@@ -94,5 +94,5 @@ class Elsewhere:
     def _answer(self, task: str, name: str) -> dict[str, NDArray[Any]]:
         if self._actor is None:
             self.start()
-        parts: dict[str, NDArray[Any]] = ray.get(self._actor.prepare.remote(task, name), timeout=MOST_S)
+        parts: dict[str, NDArray[Any]] = ray.get(self._actor.prepare.remote(task, name), timeout=MAX_S)
         return parts

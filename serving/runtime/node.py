@@ -28,7 +28,7 @@ from serving import settings
 from serving.errors import RevenueEngineError, SettingsError
 from serving.runtime import placement, processes
 from serving.runtime.embedded import valkey as embedded
-from serving.runtime.socket_broker import ENVIRONMENT, Holder, bind
+from serving.runtime.socket_broker import ENVIRONMENT, SocketBroker, bind
 from serving.settings import Settings
 from training import device
 from training.errors import TrainingError
@@ -122,7 +122,7 @@ class Node:
         run = self._run = self._closing.enter_context(run_folder(self.node_id))
         os.environ.pop("RAY_ADDRESS", None)  # never join a cluster that happens to be there
         os.environ.update(environment(run, settings.home))
-        holder = Holder(bind(settings.server.host, settings.server.port), run / "listen.sock")
+        holder = SocketBroker(bind(settings.server.host, settings.server.port), run / "listen.sock")
         self._closing.callback(holder.close)
         holder.start()
         self.port = holder.port

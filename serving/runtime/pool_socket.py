@@ -8,7 +8,7 @@ from pathlib import Path
 from serving.runtime.socket_broker import READY
 
 
-class Entrance:
+class PoolSocket:
     """What `holder.Lease` is to a replica of the node's socket. `path`: where callers connect; at most 100 bytes of it."""
 
     def __init__(self, path: Path) -> None:

@@ -18,7 +18,7 @@ import psutil
 from serving.errors import RayError
 from serving.runtime import processes
 
-STORE_SHARE, MOST_STORE_BYTES, LEAST_STORE_BYTES = 0.25, 512 * 1024 * 1024, 80 * 1024 * 1024  # of this machine's memory
+STORE_SHARE, MAX_STORE_BYTES, MIN_STORE_BYTES = 0.25, 512 * 1024 * 1024, 80 * 1024 * 1024  # of this machine's memory
 _END_S = 2.0
 _JOB = "job-"  # and the pid of its owner, in the name of its folder
 _HUSH = {"RAY_BACKEND_LOG_LEVEL": "fatal"}
@@ -73,7 +73,7 @@ def cores() -> int:
 def store_bytes() -> int:
     """Return the size of the object store: chunks pass through it, a few at a time."""
     share = int(psutil.virtual_memory().total * STORE_SHARE)
-    return max(LEAST_STORE_BYTES, min(MOST_STORE_BYTES, share))
+    return max(MIN_STORE_BYTES, min(MAX_STORE_BYTES, share))
 
 
 def _init(**options: Any) -> Iterator[int]:

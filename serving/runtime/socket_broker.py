@@ -54,7 +54,7 @@ def bind(host: str, port: int) -> socket.socket:
     return sock
 
 
-class Holder:
+class SocketBroker:
     """Holds `sock` and hands it out over the unix socket `path` from a thread of its own."""
 
     def __init__(self, sock: socket.socket, path: Path) -> None:
@@ -274,7 +274,7 @@ def _reachable(path: Path) -> bool:
 def main() -> None:
     """Hold HOST PORT at the unix socket PATH until no replica has had it for a while."""
     host, port, path = sys.argv[1:]
-    holder = Holder(bind(host, int(port)), Path(path))
+    holder = SocketBroker(bind(host, int(port)), Path(path))
     holder.start()
     alone_since = time.monotonic()
     while time.monotonic() - alone_since < ALONE_S:

@@ -57,7 +57,7 @@ class Supervisor:
             if self._signals:  # it came before there was a node to tell
                 self._pass_on(signal.SIGTERM)
             code = self._wait()
-            # Asked to stop before it could listen to signals, the node just ends.
+            # Answer to stop before it could listen to signals, the node just ends.
             return 0 if self._signals == 1 and code == -signal.SIGTERM else code
         finally:
             _end(self.node_id, self._node.pid if self._node is not None else None)

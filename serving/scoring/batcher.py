@@ -179,8 +179,8 @@ class Batcher:
         """Return whether there is time for all who wait and one more at the most that it may take: true of nearly all, and soon found."""
         cost = self._cost()
         batches = 1 + waiting // self._usual
-        most_s = (SAFETY + STALL) * (batches * (self._pause_s + cost.fixed_s) + cost.row_s * (waiting + 1))
-        return most_s <= left_s and waiting < self._max_queued
+        max_s = (SAFETY + STALL) * (batches * (self._pause_s + cost.fixed_s) + cost.row_s * (waiting + 1))
+        return max_s <= left_s and waiting < self._max_queued
 
     def _judge(self, waiting: int, deadline: float, priority: int, now: float) -> OverloadedError | None:
         """Return why a request would not be answered in time, None when it would; begins or ends leaning where that decides it."""

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from typing import Any, NamedTuple
 
-from kernels.arrays import Parts
+from kernels.arrays import Arrays
 from serving.engines import Engine, Scorer
 from serving.scoring.question import Question, score
-from serving.scoring.throttle import resting
+from serving.scoring.throttle import throttled
 from serving.settings import Settings
 from training.errors import BundleError
 from training.registry.registry import Registry
@@ -23,7 +23,7 @@ WARM_RUNS = 5  # of each size, to know what it takes
 SLOW_S = 0.05  # of a batch: what takes longer is not made larger
 
 
-Prepare = Callable[[str, str], Parts | None]  # task and name of a model
+Prepare = Callable[[str, str], Arrays | None]  # task and name of a model
 
 
 class Warm(NamedTuple):
@@ -91,7 +91,7 @@ class Watcher:
     def load(self, name: str) -> Warm:
         """Return the warm scorer of the bundle `name`. Raises TrainingError when it is corrupted or does not match."""
         live = self._question.live
-        with contextlib.nullcontext() if live is None else resting():
+        with contextlib.nullcontext() if live is None else throttled():
             parts = None if self._elsewhere is None else self._elsewhere(self.task, name)
             bundle = self._registry.fetch(self.task, name)
             scorer = self._question.engine.load(bundle, self._settings, parts)

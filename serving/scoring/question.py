@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 import msgspec
 
 from serving.engines import Engine, Scorer
-from serving.engines.session_memory import Memory
+from serving.engines.session_memory import SessionMemory
 from serving.engines.types import Rung
 from serving.errors import NotReadyError, OverloadedError
 from serving.scoring.batcher import NORMAL, Batcher, Scored, Stages
@@ -26,14 +26,14 @@ T = TypeVar("T")
 _encode = msgspec.json.Encoder().encode
 
 CacheState = Literal["hit", "hit-shared", "miss", "joined", "bypass", "off", "stale"]
-LUCK_SMOOTHING, LEAST_LUCK, TRY_EVERY = 0.02, 0.1, 16
+HIT_RATE_SMOOTHING, MIN_HIT_RATE, TRY_EVERY = 0.02, 0.1, 16
 IN_AND_OUT = 1.5  # rows that might be scored, among others, while one request is read and replied to
 
 # How a rung stands in an answer's JSON. A text of the caller's cannot look like it: quotes in a JSON string are escaped.
 _FULL, _STALE = b'"rung":"full"', b'"rung":"stale"'
 
 
-class Asked(NamedTuple):
+class Answer(NamedTuple):
     """One answer: the encoded object, where it came from, its age, the seconds of each stage (zero for a cached one), and its rung."""
 
     body: bytes
@@ -46,7 +46,7 @@ class Asked(NamedTuple):
     rung: Rung = "full"
 
 
-Done = Callable[["Asked | Exception"], None]
+Done = Callable[["Answer | Exception"], None]
 Cancel = Callable[[], object]
 
 
@@ -83,11 +83,11 @@ class Question:
         self.use_shared = False
         self.choices: Sequence[str] = ()
         self._live: Scorer | None = None
-        self._luck = 1.0  # the share of late looks into the cache that found something
+        self._hit_rate = 1.0  # the share of late looks into the cache that found something
         self._tries = itertools.count(1)
         self._cache = cache if settings.cache.enabled else None
         self._degrade = settings.degrade
-        self._spare = Spare(settings.degrade.base_rate_share if settings.degrade.allows("base-rate") else 0.0)
+        self._time_budget = TimeBudget(settings.degrade.base_rate_share if settings.degrade.allows("base-rate") else 0.0)
         limits = settings.batcher
         self.batcher = Batcher(
             self._score,
@@ -131,7 +131,7 @@ class Question:
     def refusal(self, deadline: float, priority: int = NORMAL) -> OverloadedError | None:
         """Return why nothing that is asked now will be answered in time, whatever it is; None when it may be."""
         error = self.batcher.refusal(deadline, priority)
-        if error is None or (deadline > time.monotonic() and (self._spare.left() or self._may_know())):
+        if error is None or (deadline > time.monotonic() and (self._time_budget.left() or self._may_know())):
             return None
         self.batcher.note_refusal()
         return error
@@ -206,7 +206,7 @@ class Question:
             return None
         return job.cancel
 
-    def _begin_remembered(self, memory: Memory, entity: str, done: Done, how: "_How") -> Cancel | None:
+    def _begin_remembered(self, memory: SessionMemory, entity: str, done: Done, how: "_How") -> Cancel | None:
         """Begin to answer a request that goes on from the ones before it, or is to be remembered; no cache knows it."""
         if self._sessions is None:
             done(memory.refusal())
@@ -216,7 +216,7 @@ class Question:
         reading = self._sessions.read(memory, entity)
         return self._after(reading, lambda found: self._remember(memory.filled(how.asked, found), memory, entity, done, how), done)
 
-    def _remember(self, request: msgspec.Struct, memory: Memory, entity: str, done: Done, how: "_How") -> Cancel | None:
+    def _remember(self, request: msgspec.Struct, memory: SessionMemory, entity: str, done: Done, how: "_How") -> Cancel | None:
         """Begin to answer; the answer is given once what is to be remembered of it is."""
         live, sessions = self._live, self._sessions
         assert sessions is not None, "a request to be remembered without a store; this is a bug"
@@ -245,17 +245,17 @@ class Question:
         """Return what an answer is kept under, nothing where it is not."""
         return b"" if self._cache is None or how.fresh else caching.key(self.engine.name, live.version, how.asked)
 
-    def _peek(self, key: bytes) -> Asked | None:
+    def _peek(self, key: bytes) -> Answer | None:
         """Return the answer that this process has, None where it has none or is not to look."""
         if self._cache is None or not key:
             return None
         hit = self._cache.peek(key)
-        self._luck += LUCK_SMOOTHING * ((hit is not None) - self._luck)
-        return None if hit is None else Asked(hit.value, hit.state, hit.age_s)
+        self._hit_rate += HIT_RATE_SMOOTHING * ((hit is not None) - self._hit_rate)
+        return None if hit is None else Answer(hit.value, hit.state, hit.age_s)
 
-    def ask(self, request: msgspec.Struct, *, deadline: float, fresh: bool = False, priority: int = NORMAL) -> "asyncio.Future[Asked]":
+    def ask(self, request: msgspec.Struct, *, deadline: float, fresh: bool = False, priority: int = NORMAL) -> "asyncio.Future[Answer]":
         """Return the answer to come, as `begin` gives it; it raises NotReadyError, OverloadedError, DeadlineExceededError."""
-        answer: asyncio.Future[Asked] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         try:
             cancel = self.begin(request, lambda asked: tell(answer, asked), deadline=deadline, fresh=fresh, priority=priority)
         except Exception as error:  # one item of a list must not take the others along
@@ -269,7 +269,7 @@ class Question:
         """Compute the answer once for all who ask the same meanwhile."""
         task = asyncio.get_running_loop().create_task(self._shared(key, live, request, deadline, priority))
 
-        def ended(task: "asyncio.Task[Asked]") -> None:
+        def ended(task: "asyncio.Task[Answer]") -> None:
             if not task.cancelled():
                 asked = outcome(task)
                 done(asked)
@@ -277,7 +277,7 @@ class Question:
         task.add_done_callback(ended)
         return task.cancel
 
-    async def _shared(self, key: bytes, live: Scorer, request: msgspec.Struct, deadline: float, priority: int) -> Asked:
+    async def _shared(self, key: bytes, live: Scorer, request: msgspec.Struct, deadline: float, priority: int) -> Answer:
         assert self._cache is not None, "a shared answer without a cache; this is a bug"
         scored_here: list[Scored] = []
 
@@ -299,28 +299,28 @@ class Question:
             return instead
         if scored_here:
             return _answered(scored_here[0], cached.state)
-        return Asked(cached.value, cached.state, cached.age_s)
+        return Answer(cached.value, cached.state, cached.age_s)
 
-    def _instead(self, key: bytes, live: Scorer, request: msgspec.Struct) -> Asked | None:
+    def _instead(self, key: bytes, live: Scorer, request: msgspec.Struct) -> Answer | None:
         """Return what can be said without scoring: an old answer, or the base rate; None when neither may or can be given."""
         if self._cache is not None and key and self._degrade.allows("stale"):
             old = self._cache.stale(key)
             if old is not None:
-                self._luck += LUCK_SMOOTHING
-                return Asked(old.value.replace(_FULL, _STALE, 1), "stale", old.age_s, rung="stale")
-        if not self._spare.left():
+                self._hit_rate += HIT_RATE_SMOOTHING
+                return Answer(old.value.replace(_FULL, _STALE, 1), "stale", old.age_s, rung="stale")
+        if not self._time_budget.left():
             return None
         began = time.perf_counter()
         row = live.base_rate(request)
         if row is None:
             return None
         body = _encode(row)
-        self._spare.spend(time.perf_counter() - began + IN_AND_OUT * self.batcher.full.row_s)
-        return Asked(body, "off" if self._cache is None else "bypass", 0.0, rung="base-rate")
+        self._time_budget.spend(time.perf_counter() - began + IN_AND_OUT * self.batcher.full.row_s)
+        return Answer(body, "off" if self._cache is None else "bypass", 0.0, rung="base-rate")
 
     def _may_know(self) -> bool:
         """Return whether to look into the cache before refusing: that costs half an answer, and pays only where it finds enough of them."""
-        return self._cache is not None and (self._luck > LEAST_LUCK or next(self._tries) % TRY_EVERY == 0)
+        return self._cache is not None and (self._hit_rate > MIN_HIT_RATE or next(self._tries) % TRY_EVERY == 0)
 
     def _score(self, requests: list[Any], lean: bool) -> Stages:
         live = self._live
@@ -328,7 +328,7 @@ class Question:
         return score(live, requests, lean, self.engine.memory)
 
 
-class Spare:
+class TimeBudget:
     """The share of the time that may go to answers that are better than none: a budget that fills as time passes, up to a second's."""
 
     def __init__(self, share: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -351,7 +351,7 @@ def score(
     scorer: Scorer,
     requests: list[Any],
     lean: bool = False,
-    memory: Memory | None = None,
+    memory: SessionMemory | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Stages:
     """Return the encoded answers of one batch: rows become columns, columns are scored, answers become rows again.
@@ -370,6 +370,6 @@ def score(
     return Stages(bodies, t1 - t0, t2 - t1, clock() - t2, kept)
 
 
-def _answered(scored: Scored, state: CacheState) -> Asked:
+def _answered(scored: Scored, state: CacheState) -> Answer:
     rung: Rung = "no-factors" if scored.lean else "full"
-    return Asked(scored.body, state, 0.0, scored.features_s, scored.queue_s, scored.model_s, scored.encode_s, rung)
+    return Answer(scored.body, state, 0.0, scored.features_s, scored.queue_s, scored.model_s, scored.encode_s, rung)

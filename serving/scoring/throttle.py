@@ -10,7 +10,7 @@ WORK_S, REST_S = 0.0005, 0.002  # a fifth of the time: the loop takes the interp
 
 
 @contextlib.contextmanager
-def resting(work_s: float = WORK_S, rest_s: float = REST_S) -> Iterator[None]:
+def throttled(work_s: float = WORK_S, rest_s: float = REST_S) -> Iterator[None]:
     """Have this thread sleep for `rest_s` whenever it has computed for `work_s`, at the next call or return of a function.
 
     A shorter switch interval of the interpreter would not do: whoever answers would still wait for its turn again and again.

@@ -17,7 +17,7 @@ from serving.stores.link import Link
 
 _NAMESPACE = b"revenue-engine:features:1:"  # the number is that of _Packed's layout
 _PATIENCE_S = 10.0  # of a publication, for one reply
-_MOST_READ = 10_000  # entities that a replica remembers
+_MAX_READ = 10_000  # entities that a replica remembers
 
 
 class _Packed(msgspec.Struct, array_like=True, frozen=True):
@@ -70,7 +70,7 @@ class Features:
         if self._fresh_s > 0:
             self._read.pop(name, None)
             self._read[name] = self._clock() + self._fresh_s, stored
-            if len(self._read) > _MOST_READ:
+            if len(self._read) > _MAX_READ:
                 del self._read[next(iter(self._read))]
         return stored
 

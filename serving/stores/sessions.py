@@ -8,14 +8,14 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from serving.engines.session_memory import Memory
+from serving.engines.session_memory import SessionMemory
 from serving.errors import StoreUnavailableError
 from serving.scoring.futures import tell
 from serving.stores.link import PATIENCE_S, Link
 
 _NAMESPACE = b"revenue-engine:sessions:1:"
 _BATCH = 64
-_MOST_UNWRITTEN = 4096
+_MAX_UNWRITTEN = 4096
 
 
 class _Write(NamedTuple):
@@ -32,14 +32,14 @@ class Sessions:
         self.link = Link(url, timeout_s, "features.redis_url", clock)
         self._unwritten: list[_Write] = []
 
-    def read(self, memory: Memory, entity: str) -> "asyncio.Future[bytes | None]":
+    def read(self, memory: SessionMemory, entity: str) -> "asyncio.Future[bytes | None]":
         """Return what is remembered of an entity, None where nothing is; it raises StoreUnavailableError where Redis does not say."""
         return self.link.read(_key(memory, entity), bytes)
 
-    def write(self, memory: Memory, entity: str, value: bytes) -> "asyncio.Future[None]":
+    def write(self, memory: SessionMemory, entity: str, value: bytes) -> "asyncio.Future[None]":
         """Remember this of an entity, instead of what was; the future raises StoreUnavailableError where Redis does not take it."""
         reply: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        if len(self._unwritten) >= _MOST_UNWRITTEN or not self.link.ready():
+        if len(self._unwritten) >= _MAX_UNWRITTEN or not self.link.ready():
             tell(reply, _unavailable())
             return reply
         self._unwritten.append(_Write(_key(memory, entity), value, int(memory.keep_s * 1000), reply))
@@ -71,7 +71,7 @@ class Sessions:
             _fail(left)
 
 
-def _key(memory: Memory, entity: str) -> bytes:
+def _key(memory: SessionMemory, entity: str) -> bytes:
     return b"%b%b:%b" % (_NAMESPACE, memory.kind.encode(), entity.encode())
 
 

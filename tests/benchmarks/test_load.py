@@ -43,7 +43,7 @@ class Server:
         self.bodies = Counter()
         self.heads = set()
         self.connections = 0
-        self.open = self.most_open = 0
+        self.open = self.max_open = 0
 
     @property
     def requests(self):
@@ -75,7 +75,7 @@ class Server:
     async def _serve(self, reader, writer):
         self.connections += 1
         self.open += 1
-        self.most_open = max(self.most_open, self.open)
+        self.max_open = max(self.max_open, self.open)
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             while await self._one(reader, writer):
                 pass
@@ -120,7 +120,7 @@ def test_sends_as_many_requests_as_asked_and_counts_each_answer_once():
 def test_keeps_each_connection_open_and_has_no_more_than_asked():
     server = Server()
     run(server, connections=3, requests=40)
-    assert (server.connections, server.most_open) == (3, 3)
+    assert (server.connections, server.max_open) == (3, 3)
 
 
 def test_asks_as_an_http_client_does():
@@ -281,8 +281,8 @@ def test_the_open_loop_sends_what_is_due_whatever_the_server_does():
 
 def test_the_open_loop_opens_connections_as_it_needs_them_and_no_more_than_it_may():
     calm, busy = Server(), Server(stalling(0.2))
-    assert run_open(calm, rate=20.0, seconds=0.3).most_connections < 6
-    assert run_open(busy, connections=7).most_connections == 7 == busy.most_open
+    assert run_open(calm, rate=20.0, seconds=0.3).max_connections < 6
+    assert run_open(busy, connections=7).max_connections == 7 == busy.max_open
 
 
 def stalling(seconds):

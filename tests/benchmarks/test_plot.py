@@ -11,7 +11,7 @@ from benchmarks.svg import Scale, rounds
 from tests.benchmarks import stored
 
 SVG = "{http://www.w3.org/2000/svg}"
-MOST_BYTES = 40_000
+MAX_BYTES = 40_000
 SHOWN = {
     "comparison": (
         "ours & theirs (whole endpoint)",
@@ -40,7 +40,7 @@ def test_a_plot_is_light_xml_that_names_what_it_shows(name):
     text = drawn(name)
     texts = [element.text for element in ET.fromstring(text).iter(f"{SVG}text")]
     assert [shown for shown in SHOWN[name] if shown not in texts] == []
-    assert len(text) < MOST_BYTES
+    assert len(text) < MAX_BYTES
 
 
 def test_the_bars_are_as_long_as_the_rates_and_the_highest_comes_first():

@@ -14,7 +14,7 @@ from redis import Redis, RedisError
 
 from serving.runtime import processes
 from serving.runtime.embedded import valkey
-from serving.scoring.cache.cache import Cache, Cached, Entry, Memory, Shared
+from serving.scoring.cache.cache import Cache, Cached, Entry, LruCache, Shared
 from tests.contracts.cache import NOW
 
 TTL_S = 10.0
@@ -98,7 +98,7 @@ def polite(command: list[bytes]) -> bytes:
 
 
 def over(shared: Shared | None = None, clock: Callable[[], float] | None = None, max_bytes: int = 1 << 20) -> Cache:
-    return Cache(Memory(max_bytes), shared, TTL_S, clock or Clock())
+    return Cache(LruCache(max_bytes), shared, TTL_S, clock or Clock())
 
 
 async def ask(store: Cache, key: bytes, compute: Callable[[], Awaitable[bytes]], *, use_shared: bool = True) -> Cached:

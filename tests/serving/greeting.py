@@ -18,8 +18,8 @@ from serving.ingress.api import App, build
 from serving.ingress.endpoint import Endpoint
 from serving.ingress.http.lifecycle import State
 from serving.metrics.collect import Metrics
-from serving.scoring.cache.cache import Cache, Memory
-from serving.scoring.question import Asked, Cancel, Done, Question
+from serving.scoring.cache.cache import Cache, LruCache
+from serving.scoring.question import Answer, Cancel, Done, Question
 from serving.settings import Settings
 
 ROUTE = "/v1/greeting"
@@ -27,27 +27,27 @@ JSON = {b"content-type": b"application/json"}
 MAX_EVENTS = 5
 
 
-class Wire(Struct, frozen=True, rename="camel", kw_only=True, gc=False):
+class ApiModel(Struct, frozen=True, rename="camel", kw_only=True, gc=False):
     pass
 
 
-class Event(Wire, frozen=True, kw_only=True):
+class Event(ApiModel, frozen=True, kw_only=True):
     type: Annotated[str, Meta(max_length=10)]
     timestamp: Annotated[datetime, Meta(tz=True)] | Annotated[float, Meta(ge=0)]
 
 
-class Place(Wire, frozen=True, kw_only=True):
+class Place(ApiModel, frozen=True, kw_only=True):
     region: str | None = None
     latitude: Annotated[Annotated[float, Meta(ge=-90, le=90)] | None, Meta(description="Degrees.")] = None
 
 
-class BehaviorData(Wire, frozen=True, kw_only=True):
+class BehaviorData(ApiModel, frozen=True, kw_only=True):
     page_views: Annotated[float, Meta(ge=0, le=1e9)]
     interactions: list[Event] = []
     weights: dict[str, Annotated[float, Meta(ge=0)]] = {}
 
 
-class Greeting(Wire, frozen=True, kw_only=True):
+class Greeting(ApiModel, frozen=True, kw_only=True):
     """A request."""
 
     session_id: Annotated[str, Meta(min_length=1, max_length=64)]
@@ -57,7 +57,7 @@ class Greeting(Wire, frozen=True, kw_only=True):
     max_words: int | None = None
 
 
-class Greeted(Wire, frozen=True, kw_only=True):
+class Greeted(ApiModel, frozen=True, kw_only=True):
     """An answer."""
 
     session_id: str
@@ -140,7 +140,7 @@ class Scripted:
     version = "greeting-0"
     choices = ()
 
-    def __init__(self, *outcomes: Asked | Exception) -> None:
+    def __init__(self, *outcomes: Answer | Exception) -> None:
         self._outcomes = list(outcomes)
         self.asked: list[tuple[Any, float, bool]] = []
 
@@ -154,10 +154,10 @@ class Scripted:
         outcome = self._outcomes[min(len(self.asked), len(self._outcomes)) - 1]
         return asyncio.get_running_loop().call_soon(done, outcome).cancel
 
-    def ask(self, request: Struct, *, deadline: float, fresh: bool = False, priority: int = 0) -> "asyncio.Future[Asked]":
-        answer: asyncio.Future[Asked] = asyncio.get_running_loop().create_future()
+    def ask(self, request: Struct, *, deadline: float, fresh: bool = False, priority: int = 0) -> "asyncio.Future[Answer]":
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
 
-        def done(outcome: Asked | Exception) -> None:
+        def done(outcome: Answer | Exception) -> None:
             answer.set_exception(outcome) if isinstance(outcome, Exception) else answer.set_result(outcome)
 
         self.begin(request, done, deadline=deadline, fresh=fresh, priority=priority)
@@ -172,7 +172,7 @@ def configured(**server: Any) -> Settings:
 def question(settings: Settings, scorer: Counting | None = None) -> Iterator[Question]:
     """Yield a question with its own cache, live when there is a scorer."""
     with ThreadPoolExecutor(1) as executor:
-        made = Question(GREETING, settings, executor, Cache(Memory(1_000_000), None, settings.cache.ttl_s))
+        made = Question(GREETING, settings, executor, Cache(LruCache(1_000_000), None, settings.cache.ttl_s))
         if scorer is not None:
             made.switch(scorer)
         yield made

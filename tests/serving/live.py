@@ -94,7 +94,7 @@ class Live:
         return [p for p in self.family() if "ServeReplica" in _words(p) and "ServeReplica:revenue-engine" not in _words(p)]
 
     def preparers(self):
-        return [p for p in self.family() if "Preparer" in _words(p)]
+        return [p for p in self.family() if "ModelPreparer" in _words(p)]
 
     def replica_log(self):
         """Return what the replicas have logged."""

@@ -16,7 +16,7 @@ from serving.ingress.http.headers import Headers
 from serving.ingress.http.lifecycle import State
 from serving.ingress.http.listener import Listener
 from serving.ingress.http.protocol import Protocol
-from serving.ingress.http.response import Answer
+from serving.ingress.http.response import Response
 from serving.ingress.http.routes import Hot, Reply, Route
 
 T = TypeVar("T")
@@ -33,7 +33,7 @@ class Echo:
 
     def begin(self, headers: Headers, body: bytes, reply: Reply, unread_s: float) -> Callable[[], object]:
         self.begun.append(body)
-        answer = Answer(200, b"x-route: hot\r\nx-number: %b\r\n" % headers.get(b"x-number", b""), body)
+        answer = Response(200, b"x-route: hot\r\nx-number: %b\r\n" % headers.get(b"x-number", b""), body)
         if b"later" in body:
             return asyncio.get_running_loop().call_soon(reply, answer).cancel
         reply(answer)
@@ -59,7 +59,7 @@ class Held:
     def let_go(self, size: int = 1) -> None:
         """Answer the oldest with its body, `size` times."""
         body, reply = self.replies.pop(0)
-        reply(Answer(200, [(b"x-route", b"hot")], body * size))
+        reply(Response(200, [(b"x-route", b"hot")], body * size))
 
 
 async def cold(scope: Any, receive: Any, send: Any) -> None:

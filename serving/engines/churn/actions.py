@@ -12,14 +12,14 @@ import msgspec
 from msgspec import Meta
 
 from serving.engines.actions import Range
-from serving.engines.types import Fraction, Wire
+from serving.engines.types import ApiModel, Fraction
 from serving.errors import SettingsError
 
 # Closed, so that a caller can map every code to what it does.
 RetentionCode = Literal["call", "offer_terms", "ask_feedback", "show_value", "spend_nothing", "repeat_arm"]
 
 
-class RetentionAction(Wire, frozen=True, kw_only=True):
+class RetentionAction(ApiModel, frozen=True, kw_only=True):
     """Something worth doing. `basis` says why it is believed: a rule is a person's judgement, and what it saves an assumption; uplift is
     what an experiment has shown, by how much the chance of staying rises.
     """

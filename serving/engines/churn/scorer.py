@@ -9,14 +9,14 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from kernels.arrays import Parts
+from kernels.arrays import Arrays
 from kernels.types import F32, F64
 from serving.engines.churn import actions
 from serving.engines.churn.actions import RetentionAction, Rules
 from serving.engines.engine import Engine, Scorer
 from serving.engines.pricing.types import Currency
 from serving.engines.shap import FactorList
-from serving.engines.types import Fraction, Id, Moment, Money, Name, PredictionFactor, Rung, Wire, epoch_ms, is_sane, moment, not_sane
+from serving.engines.types import ApiModel, Fraction, Id, Moment, Money, Name, PredictionFactor, Rung, epoch_ms, is_sane, moment, not_sane
 from serving.errors import FieldProblem, InvalidRequestError
 from serving.settings import CONFIGS, Settings
 from training.tables.customers import is_blank
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from training.models.churn.model import ChurnModel, Scores
     from training.registry.bundle import Bundle
 
-DEFAULT_DRIVERS, MOST_FEATURES = 5, 1000
+DEFAULT_DRIVERS, MAX_FEATURES = 5, 1000
 LOW, HIGH = 0.33, 0.66  # low: below LOW; high: above HIGH
 
 Band = Literal["low", "medium", "high"]
@@ -33,14 +33,14 @@ BANDS: tuple[Band, ...] = ("low", "medium", "high")
 FeatureValue = Annotated[float, Meta(ge=-1e12, le=1e12)] | Name | bool | None
 
 
-class ChurnPreventionRequest(Wire, frozen=True, kw_only=True):
+class ChurnPreventionRequest(ApiModel, frozen=True, kw_only=True):
     """What is known of one customer as of one moment."""
 
     customer_id: Id
     features: Annotated[
         dict[str, FeatureValue],
         Meta(
-            max_length=MOST_FEATURES,
+            max_length=MAX_FEATURES,
             description="By column of the training table. Null, blank and absent are missing, and so is a category's value never seen in "
             "training; columns that the model does not know are counted as ignored.",
         ),
@@ -49,12 +49,12 @@ class ChurnPreventionRequest(Wire, frozen=True, kw_only=True):
     currency: Annotated[Currency | None, Meta(description="Of customerValue, ISO 4217; the answer's amounts are in it.")] = None
     as_of: Annotated[Moment | None, Meta(description="The moment that the features are of. Absent: now.")] = None
     max_factors: Annotated[
-        Annotated[int, Meta(ge=0, le=MOST_FEATURES)] | None,
+        Annotated[int, Meta(ge=0, le=MAX_FEATURES)] | None,
         Meta(description=f"How many drivers to list at most; absent: {DEFAULT_DRIVERS}. 0 saves their computation."),
     ] = None
 
 
-class ChurnPreventionResponse(Wire, frozen=True, kw_only=True):
+class ChurnPreventionResponse(ApiModel, frozen=True, kw_only=True):
     """How likely the customer is to leave, what moved that, what is at stake, and what could be done. Times are ISO 8601 in UTC."""
 
     customer_id: str
@@ -227,14 +227,14 @@ def check(request: ChurnPreventionRequest) -> None:
         raise InvalidRequestError([not_sane("asOf")])
 
 
-def prepare(bundle: "Bundle") -> Parts:
+def prepare(bundle: "Bundle") -> Arrays:
     """Return the trees of a bundle, laid out and checked. Raises BundleError."""
     from training.models.churn.model import ChurnModel
 
     return ChurnModel.prepare(bundle)
 
 
-def load(bundle: "Bundle", settings: Settings, parts: Parts | None = None) -> ChurnScorer:
+def load(bundle: "Bundle", settings: Settings, parts: Arrays | None = None) -> ChurnScorer:
     """Return the scorer of a bundle. Raises BundleError for a bundle that does not match, SettingsError for rules that do not."""
     from training.models.churn.model import ChurnModel
 

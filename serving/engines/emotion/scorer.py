@@ -9,11 +9,11 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from kernels.arrays import Parts
+from kernels.arrays import Arrays
 from kernels.types import F64, Bool
 from serving.engines.consent import PROFILING, Consent, lacking
 from serving.engines.engine import Engine, Scorer
-from serving.engines.types import Fraction, Id, Moment, Rung, Wire, epoch_ms, is_sane, moment, not_sane
+from serving.engines.types import ApiModel, Fraction, Id, Moment, Rung, epoch_ms, is_sane, moment, not_sane
 from serving.errors import InvalidRequestError
 from serving.settings import Settings
 from training import device
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
     from training.models.emotion.model import EmotionModel, Scores
     from training.registry.bundle import Bundle
 
-MOST_LETTERS = 100_000
+MAX_LETTERS = 100_000
 Remark = Literal["cut", "empty"]
 REMARKS: tuple[Remark, ...] = ("cut", "empty")
 
 
-class EmotionRequest(Wire, frozen=True, kw_only=True):
+class EmotionRequest(ApiModel, frozen=True, kw_only=True):
     """A text that a customer has sent, in English."""
 
-    text: Annotated[str, Meta(max_length=MOST_LETTERS, description="A support message, a review. The first 256 word pieces are read.")]
+    text: Annotated[str, Meta(max_length=MAX_LETTERS, description="A support message, a review. The first 256 word pieces are read.")]
     customer_id: Annotated[Id | None, Meta(description="Who wrote it, where that is known; passed through.")] = None
     consent: Consent = None
     session_id: Annotated[Id | None, Meta(description="The session it was written in; passed through.")] = None
@@ -42,7 +42,7 @@ class EmotionRequest(Wire, frozen=True, kw_only=True):
     as_of: Annotated[Moment | None, Meta(description="When it was written; passed through. Absent: now.")] = None
 
 
-class EmotionResponse(Wire, frozen=True, kw_only=True):
+class EmotionResponse(ApiModel, frozen=True, kw_only=True):
     """What readers of such a text mostly find in it: nothing about how its writer feels, and nothing to decide about a person by."""
 
     customer_id: str | None
@@ -168,7 +168,7 @@ def check(request: EmotionRequest) -> None:
         raise InvalidRequestError(wrong)
 
 
-def load(bundle: "Bundle", settings: Settings, parts: Parts | None = None) -> EmotionScorer:
+def load(bundle: "Bundle", settings: Settings, parts: Arrays | None = None) -> EmotionScorer:
     """Return the scorer of a bundle. Raises BundleError for a bundle that does not match."""
     from training.models.emotion.model import EmotionModel
 

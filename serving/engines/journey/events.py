@@ -15,7 +15,7 @@ from serving.engines.journey.types import JourneyEvent
 from serving.engines.types import epoch_ms
 from training.tables import journeys
 
-ANSWERS = ("search", "add_to_cart", "remove_from_cart", "checkout", "purchase")  # types that show that a click was heard
+ANSWERS = ("search", "add_to_cart", "remove_from_cart", "checkout", "purchase")  # types that show that a click was on_answers
 _KIND = {
     **{name: code for code, name in enumerate(KINDS)},
     **dict.fromkeys(journeys.SHOW, friction.PAGE),

@@ -3,8 +3,8 @@
 from typing import Any
 
 from serving.engines.journey.state import Trace
-from serving.engines.journey.types import MOST_ATTRIBUTES, MOST_EVENTS, JourneyRequest
-from serving.engines.session_memory import Memory
+from serving.engines.journey.types import MAX_ATTRIBUTES, MAX_EVENTS, JourneyRequest
+from serving.engines.session_memory import SessionMemory
 from serving.errors import FieldProblem, InvalidRequestError, TooLargeError
 
 KEEP_S = 3600.0  # of what is remembered, after the last request: twice the pause that ends a session
@@ -34,13 +34,13 @@ def continued(request: JourneyRequest, content: bytes | None) -> JourneyRequest:
         told = f"{known} events of this session are remembered, not {before}: send all after those, with eventsBefore {known}"
         raise InvalidRequestError([FieldProblem("eventsBefore", told)])
     events = request.events[known - before :]
-    if known + len(events) > MOST_EVENTS:
+    if known + len(events) > MAX_EVENTS:
         raise TooLargeError(
-            f"the session has {known + len(events):,} events, at most {MOST_EVENTS:,} are remembered; begin it anew", "events"
+            f"the session has {known + len(events):,} events, at most {MAX_EVENTS:,} are remembered; begin it anew", "events"
         )
     attributes = {**trace.attributes, **attributes_of(request)}
-    if len(attributes) > MOST_ATTRIBUTES:
-        told = f"with those that are remembered there are {len(attributes)}, at most {MOST_ATTRIBUTES} are taken"
+    if len(attributes) > MAX_ATTRIBUTES:
+        told = f"with those that are remembered there are {len(attributes)}, at most {MAX_ATTRIBUTES} are taken"
         raise InvalidRequestError([FieldProblem("attributes", told)])
     fields = {name: getattr(request, name) for name in request.__struct_fields__}
     events = [*trace.pending, *events]
@@ -53,7 +53,7 @@ def attributes_of(request: JourneyRequest) -> dict[str, float]:
     return {name: value for name, value in (request.attributes or {}).items() if value is not None}
 
 
-MEMORY = Memory(
+MEMORY = SessionMemory(
     "session",
     session_key,
     reads=lambda request: bool(request.events_before),

@@ -18,7 +18,7 @@ from msgspec import Meta
 
 from kernels.decisions.bandit import best_chances
 from serving.engines.actions import Range
-from serving.engines.types import Fraction, Moment, Name, Wire, epoch_ms
+from serving.engines.types import ApiModel, Fraction, Moment, Name, epoch_ms
 from serving.errors import SettingsError
 from training.models.journey.next_step import Measured
 
@@ -27,19 +27,19 @@ Fact = Literal["conversionProbability", "exitProbability", "frictionScore", "eve
 FACTS: tuple[str, ...] = get_args(Fact)
 Reason = Literal["notNow", "sessionEnded", "consent", "contactCap", "coolDown", "quietHours", "localTimeUnknown"]
 Basis = Literal["rule", "bandit"]
-MOST_CONTACTS = 1000
-MOST_STEPS = 32
+MAX_CONTACTS = 1000
+MAX_STEPS = 32
 HOUR_MS = 3_600_000.0
 
 
-class Contact(Wire, frozen=True, kw_only=True):
+class Contact(ApiModel, frozen=True, kw_only=True):
     """Something that was done before about this customer or session."""
 
     step: Annotated[Name, Meta(description="A step of configs/steps.yaml, or anything else that reached the customer.")]
     at: Moment
 
 
-class Candidate(Wire, frozen=True, kw_only=True):
+class Candidate(ApiModel, frozen=True, kw_only=True):
     """A step that might be taken, and why it may not be."""
 
     step: str
@@ -51,7 +51,7 @@ class Candidate(Wire, frozen=True, kw_only=True):
     left_out: Annotated[Reason | None, Meta(description="Why it may not be taken now; null where it may.")]
 
 
-class NextBestStep(Wire, frozen=True, kw_only=True):
+class NextBestStep(ApiModel, frozen=True, kw_only=True):
     """What to do now. Log it with its propensity and what came of it: that is what the next model learns from."""
 
     step: Annotated[str, Meta(description=f"A step of configs/steps.yaml, or {NOTHING}: nothing adds more than it costs.")]
@@ -78,7 +78,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_u
     """What limits all steps."""
 
     explore: Fraction = 0.05
-    most_contacts: Annotated[int, Meta(ge=0)] = 3
+    max_contacts: Annotated[int, Meta(ge=0)] = 3
     within_hours: Annotated[float, Meta(gt=0)] = 24.0
     cool_down_hours: Annotated[float, Meta(ge=0)] = 6.0
     quiet_from: Annotated[float, Meta(ge=0, le=24)] = 21.0
@@ -95,7 +95,7 @@ class File(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=Tr
     """configs/steps.yaml."""
 
     policy: Policy
-    steps: Annotated[list[Step], Meta(max_length=MOST_STEPS)]
+    steps: Annotated[list[Step], Meta(max_length=MAX_STEPS)]
 
 
 class Situation(NamedTuple):
@@ -180,7 +180,7 @@ class Steps:
     def _too_much(self, step: Step, situation: Situation) -> Reason | None:
         policy = self._policy
         ages = [(contact.step, (situation.at_ms - epoch_ms(contact.at)) / HOUR_MS) for contact in situation.contacts]
-        if sum(0 <= age < policy.within_hours for _, age in ages) >= policy.most_contacts:
+        if sum(0 <= age < policy.within_hours for _, age in ages) >= policy.max_contacts:
             return "contactCap"
         if any(name == step.step and 0 <= age < policy.cool_down_hours for name, age in ages):
             return "coolDown"

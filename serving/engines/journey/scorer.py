@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.arrays import Parts
+from kernels.arrays import Arrays
 from kernels.sessions import friction
 from kernels.sessions.friction import COUNTED
 from kernels.types import F32, F64, I32, I64
@@ -22,7 +22,7 @@ from serving.engines.journey.memory import MEMORY, Continued, attributes_of
 from serving.engines.journey.next_step import Situation, Steps
 from serving.engines.journey.state import Seen, Trace
 from serving.engines.journey.states import StateScore
-from serving.engines.journey.types import MOST_EVENTS, JourneyRequest, JourneyResponse, Step
+from serving.engines.journey.types import MAX_EVENTS, JourneyRequest, JourneyResponse, Step
 from serving.engines.types import epoch_ms, is_sane, moment, not_sane, odd
 from serving.errors import FieldProblem, InvalidRequestError, TooLargeError
 from serving.settings import CONFIGS, Settings
@@ -296,9 +296,9 @@ def _attributes(found: journeys.Journeys, names: Sequence[str]) -> F32:
 
 
 def check(request: JourneyRequest) -> None:
-    """Raise InvalidRequestError for what types cannot say, TooLargeError beyond MOST_EVENTS."""
-    if len(request.events) > MOST_EVENTS:
-        raise TooLargeError(f"events has {len(request.events):,} events, at most {MOST_EVENTS:,} are taken; send the latest ones", "events")
+    """Raise InvalidRequestError for what types cannot say, TooLargeError beyond MAX_EVENTS."""
+    if len(request.events) > MAX_EVENTS:
+        raise TooLargeError(f"events has {len(request.events):,} events, at most {MAX_EVENTS:,} are taken; send the latest ones", "events")
     stamps: list[datetime | float] = [event.timestamp for event in request.events]
     wrong = [not_sane(f"events[{i}].timestamp") for i, stamp in enumerate(stamps) if not is_sane(stamp)] if odd(stamps) else []
     if request.as_of is not None and not is_sane(request.as_of):
@@ -311,14 +311,14 @@ def check(request: JourneyRequest) -> None:
         raise InvalidRequestError(wrong)
 
 
-def prepare(bundle: "Bundle") -> Parts:
+def prepare(bundle: "Bundle") -> Arrays:
     """Return the trees of a bundle, laid out and checked. Raises BundleError."""
     from training.models.journey.model import JourneyModel
 
     return JourneyModel.prepare(bundle)
 
 
-def load(bundle: "Bundle", settings: Settings, parts: Parts | None = None) -> JourneyScorer:
+def load(bundle: "Bundle", settings: Settings, parts: Arrays | None = None) -> JourneyScorer:
     """Return the scorer of a bundle. Raises BundleError for a bundle that does not match."""
     from training.models.journey.model import JourneyModel
 

@@ -11,7 +11,7 @@ from msgspec import Meta
 
 from kernels.sessions.friction import COUNTED, friction_level
 from kernels.types import I32
-from serving.engines.types import Fraction, Wire
+from serving.engines.types import ApiModel, Fraction
 
 EmotionalState = Literal["neutral", "engaged", "hesitant", "confused", "frustrated"]
 Level = Literal["low", "medium", "high"]
@@ -23,11 +23,11 @@ WEIGHTS: Mapping[EmotionalState, Mapping[str, float]] = {
     "hesitant": {"hesitation": 0.5, "refocus": 0.7},
 }
 BY_CONVERSION: EmotionalState = "engaged"  # as likely as a purchase, where there are enough events to say
-LEAST_EVENTS = 5
-LEAST_SCORE = 0.3  # of a state, else neutral
+MIN_EVENTS = 5
+MIN_SCORE = 0.3  # of a state, else neutral
 
 
-class Evidence(Wire, frozen=True, kw_only=True):
+class Evidence(ApiModel, frozen=True, kw_only=True):
     """What one rule has counted."""
 
     detector: Annotated[str, Meta(description=f"One of {', '.join(COUNTED)}; the rules are in kernels/sessions/friction.py.")]
@@ -35,7 +35,7 @@ class Evidence(Wire, frozen=True, kw_only=True):
     last_event: Annotated[int, Meta(ge=0, description="The place, from 0, of the event at which it was seen last, of those up to asOf.")]
 
 
-class StateScore(Wire, frozen=True, kw_only=True):
+class StateScore(ApiModel, frozen=True, kw_only=True):
     """How much speaks for one state."""
 
     state: EmotionalState
@@ -60,14 +60,14 @@ def scores(evidence: Sequence[Evidence], events: int, conversion: float) -> list
         seen = [found[name] for name in weights if name in found]
         total = sum(weights[one.detector] * one.count for one in seen)
         out.append(StateScore(state=state, score=1 - 1 / (1 + total), evidence=seen))
-    engaged = conversion if events >= LEAST_EVENTS else 0.0
+    engaged = conversion if events >= MIN_EVENTS else 0.0
     return [*out, StateScore(state=BY_CONVERSION, score=engaged, evidence=[])]
 
 
 def state(of: Sequence[StateScore]) -> EmotionalState:
     """Return the state for which most speaks, the first of equals; neutral where little does."""
     best = max(of, key=lambda one: one.score)
-    return best.state if best.score >= LEAST_SCORE else "neutral"
+    return best.state if best.score >= MIN_SCORE else "neutral"
 
 
 def level(score: float) -> Level:

@@ -7,17 +7,17 @@ from msgspec import Meta
 
 from kernels.sessions.friction import KINDS
 from serving.engines.consent import Consent
-from serving.engines.journey.next_step import MOST_CONTACTS, Contact, NextBestStep
+from serving.engines.journey.next_step import MAX_CONTACTS, Contact, NextBestStep
 from serving.engines.journey.states import EmotionalState, Evidence, Level, StateScore
 from serving.engines.pricing.types import Currency
-from serving.engines.types import Fraction, Id, Milliseconds, Moment, Money, Name, Pixel, Rung, Url, Wire
+from serving.engines.types import ApiModel, Fraction, Id, Milliseconds, Moment, Money, Name, Pixel, Rung, Url
 
-MOST_EVENTS, MOST_ATTRIBUTES = 10_000, 200
+MAX_EVENTS, MAX_ATTRIBUTES = 10_000, 200
 Remark = Literal["recomputed"]
 Whole = Annotated[float, Meta(ge=0, le=1e9, multiple_of=1)]
 
 
-class JourneyEvent(Wire, frozen=True, kw_only=True):
+class JourneyEvent(ApiModel, frozen=True, kw_only=True):
     """One thing that happened in a session. Unknown types and pages are counted as unknown."""
 
     type: Annotated[
@@ -36,19 +36,19 @@ class JourneyEvent(Wire, frozen=True, kw_only=True):
     wait_ms: Annotated[Milliseconds | None, Meta(description="Of a wait: how long the shopper waited for the shop.")] = None
 
 
-class JourneyRequest(Wire, frozen=True, kw_only=True):
+class JourneyRequest(ApiModel, frozen=True, kw_only=True):
     """One session as of one moment."""
 
     session_id: Id
     events: Annotated[
         list[JourneyEvent],
-        Meta(description=f"In the order in which they came; at most {MOST_EVENTS:,}.", extra_json_schema={"maxItems": MOST_EVENTS}),
+        Meta(description=f"In the order in which they came; at most {MAX_EVENTS:,}.", extra_json_schema={"maxItems": MAX_EVENTS}),
     ]
     session_ended: Annotated[
         bool | None, Meta(description="Whether the session is known to have ended; absent: it has not. Never guessed from its length.")
     ] = None
     attributes: Annotated[
-        Annotated[dict[Name, float | None], Meta(max_length=MOST_ATTRIBUTES)] | None,
+        Annotated[dict[Name, float | None], Meta(max_length=MAX_ATTRIBUTES)] | None,
         Meta(description="What else the model's table knows of sessions, by column. Absent is missing."),
     ] = None
     customer_id: Annotated[Id | None, Meta(description="Whose session it is, where that is known; passed through.")] = None
@@ -67,7 +67,7 @@ class JourneyRequest(Wire, frozen=True, kw_only=True):
     ] = None
     currency: Annotated[Currency | None, Meta(description="Of orderValue, ISO 4217; the answer's amounts are in it.")] = None
     contacts: Annotated[
-        Annotated[list[Contact], Meta(max_length=MOST_CONTACTS)] | None,
+        Annotated[list[Contact], Meta(max_length=MAX_CONTACTS)] | None,
         Meta(description="What was done before about this customer or session, for the contact policy; absent: nothing."),
     ] = None
     utc_offset_minutes: Annotated[
@@ -76,14 +76,14 @@ class JourneyRequest(Wire, frozen=True, kw_only=True):
     ] = None
 
 
-class Step(Wire, frozen=True, kw_only=True):
+class Step(ApiModel, frozen=True, kw_only=True):
     """What may come next."""
 
     step: Annotated[str, Meta(description="A page, or event: and a type, such as event:add_to_cart; unknown: none that the model knows.")]
     probability: Fraction
 
 
-class JourneyResponse(Wire, frozen=True, kw_only=True):
+class JourneyResponse(ApiModel, frozen=True, kw_only=True):
     """What will come, and what went badly so far. Times are ISO 8601 in UTC."""
 
     session_id: str

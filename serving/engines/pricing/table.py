@@ -2,14 +2,14 @@
 
 from typing import TYPE_CHECKING, Any
 
-from serving.engines.pricing.types import LEAST_PRICE, CompetitorPrice, DynamicPricingRequest, PricingContext
+from serving.engines.pricing.types import MIN_PRICE, CompetitorPrice, DynamicPricingRequest, PricingContext
 from training.errors import CellError
 from training.tables.sales import ONE
 
 if TYPE_CHECKING:
     from training.models.pricing.model import PricingModel
 
-_MOST = 1e9
+_MAX = 1e9
 
 
 def column(frame: Any, name: str, low: float, otherwise: float | None = None) -> list[float | None]:
@@ -17,9 +17,9 @@ def column(frame: Any, name: str, low: float, otherwise: float | None = None) ->
     if name not in frame.columns:
         return [otherwise] * len(frame)
     values = [None if value is None or value != value else float(value) for value in frame[name].to_list()]
-    wrong = next((row for row, value in enumerate(values) if value is not None and not low <= value <= _MOST), None)
+    wrong = next((row for row, value in enumerate(values) if value is not None and not low <= value <= _MAX), None)
     if wrong is not None:
-        raise CellError(wrong, name, values[wrong], f"is not in the range {low:g} to {_MOST:g}; correct it, or leave it empty")
+        raise CellError(wrong, name, values[wrong], f"is not in the range {low:g} to {_MAX:g}; correct it, or leave it empty")
     return [otherwise if value is None else value for value in values]
 
 
@@ -34,13 +34,13 @@ def requests(frame: Any, model: "PricingModel") -> list[DynamicPricingRequest]:
     """Return a request for each row of a table (polars or pandas). Raises CellError for a cell that is out of its range."""
     rows = len(frame)
     names = [name for name in (*model.competitors, "competitorPrice") if name in frame.columns]
-    competitors = zip(*(column(frame, name, LEAST_PRICE) for name in names), strict=True) if names else [()] * rows
+    competitors = zip(*(column(frame, name, MIN_PRICE) for name in names), strict=True) if names else [()] * rows
     made = zip(
         texts(frame, "product", ONE),
-        column(frame, "price", LEAST_PRICE),
+        column(frame, "price", MIN_PRICE),
         column(frame, "quantity", 0.0, 0.0),
         column(frame, "cost", 0.0),
-        column(frame, "stock", 0.0, _MOST),
+        column(frame, "stock", 0.0, _MAX),
         competitors,
         strict=True,
     )
@@ -50,7 +50,7 @@ def requests(frame: Any, model: "PricingModel") -> list[DynamicPricingRequest]:
             context_data=PricingContext(
                 current_demand=quantity or 0.0,
                 competitor_prices=[CompetitorPrice(competitor=n, price=p) for n, p in zip(names, rivals, strict=True) if p is not None],
-                inventory_level=_MOST if stock is None else stock,
+                inventory_level=_MAX if stock is None else stock,
                 current_price=price,
                 unit_cost=cost,
             ),

@@ -1,4 +1,4 @@
-"""Wire types of pricing: what is known of a product, what its price is for and may be, and the price with the whole way to it."""
+"""ApiModel types of pricing: what is known of a product, what its price is for and may be, and the price with the whole way to it."""
 
 from datetime import datetime
 from typing import Annotated, Literal
@@ -6,10 +6,10 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from serving.engines.pricing.guard_rails import RuleName
-from serving.engines.types import Count, Id, Moment, Name, Url, Wire
+from serving.engines.types import ApiModel, Count, Id, Moment, Name, Url
 
-LEAST_PRICE = 1e-6  # of any currency
-Price = Annotated[float, Meta(ge=LEAST_PRICE, le=1e9)]
+MIN_PRICE = 1e-6  # of any currency
+Price = Annotated[float, Meta(ge=MIN_PRICE, le=1e9)]
 Share = Annotated[float, Meta(ge=0, le=100)]
 Days = Annotated[float, Meta(gt=0, le=366)]
 Currency = Annotated[str, Meta(pattern="^[A-Z]{3}$")]
@@ -17,11 +17,11 @@ Objective = Literal["profit", "revenue", "mix"]
 Reason = Literal["raised", "lowered", "kept", "kept_out_of_stock", "raised_by_rule", "lowered_by_rule", "kept_by_rule"]
 Source = Literal["product", "category", "prior"]
 
-MOST_RUNGS, MOST_COMPETITORS = 256, 100
+MAX_RUNGS, MAX_COMPETITORS = 256, 100
 PURPOSE = "personalised_pricing"
 
 
-class CompetitorPrice(Wire, frozen=True, kw_only=True):
+class CompetitorPrice(ApiModel, frozen=True, kw_only=True):
     """What a competitor asks for the same product."""
 
     price: Price
@@ -30,11 +30,11 @@ class CompetitorPrice(Wire, frozen=True, kw_only=True):
     url: Url | None = None
 
 
-class PricingContext(Wire, frozen=True, kw_only=True):
+class PricingContext(ApiModel, frozen=True, kw_only=True):
     """What is known of the product now. Only the first three are needed."""
 
     current_demand: Annotated[Count, Meta(description="Units sold lately in demandPeriodDays; 0: use what the model has learned.")]
-    competitor_prices: Annotated[list[CompetitorPrice], Meta(max_length=MOST_COMPETITORS)]
+    competitor_prices: Annotated[list[CompetitorPrice], Meta(max_length=MAX_COMPETITORS)]
     inventory_level: Annotated[Count, Meta(description="Units at hand for the next horizonDays. 0 keeps the price.")]
     customer_segment: Annotated[Name | None, Meta(description="Makes the price personal: see consentPurposes.")] = None
     current_price: Annotated[Price | None, Meta(description="Absent: the product's latest in the training data.")] = None
@@ -48,7 +48,7 @@ class PricingContext(Wire, frozen=True, kw_only=True):
     lowest_price30_days: Annotated[Price | None, Meta(description="Before a reduction is announced it has to be told.")] = None
 
 
-class Policy(Wire, frozen=True, kw_only=True):
+class Policy(ApiModel, frozen=True, kw_only=True):
     """What the price is for, and what it may be.
 
     Where rails contradict each other the margin floor holds, then the price bounds, and so on up. Absent is the default; a rail without one
@@ -73,7 +73,7 @@ class Policy(Wire, frozen=True, kw_only=True):
     competitor_high: Annotated[Share | None, Meta(description="Highest price as a share of the competitors' median.")] = None
     cost_pass_through: Annotated[Share | None, Meta(description="Share of a rise of the cost that the price must follow.")] = None
     ladder: Annotated[
-        Annotated[list[Price], Meta(min_length=1, max_length=MOST_RUNGS)] | None,
+        Annotated[list[Price], Meta(min_length=1, max_length=MAX_RUNGS)] | None,
         Meta(description="The only prices that may be asked. [63 from half to twice currentPrice, by equal factors]"),
     ] = None
     tick: Annotated[Annotated[float, Meta(gt=0, le=1e6)] | None, Meta(description="The usual ladder is rounded to it. [0.01]")] = None
@@ -88,7 +88,7 @@ class Policy(Wire, frozen=True, kw_only=True):
     valid_hours: Annotated[Annotated[float, Meta(gt=0, le=8784)] | None, Meta(description="How long the price stands. [24]")] = None
 
 
-class DynamicPricingRequest(Wire, frozen=True, kw_only=True):
+class DynamicPricingRequest(ApiModel, frozen=True, kw_only=True):
     """One product as of one moment."""
 
     product_id: Id
@@ -102,7 +102,7 @@ class DynamicPricingRequest(Wire, frozen=True, kw_only=True):
     as_of: Moment | None = None
 
 
-class Impact(Wire, frozen=True, kw_only=True):
+class Impact(ApiModel, frozen=True, kw_only=True):
     """What the recommended price changes in horizonDays against the current one: in expectation, and the middle 80 % of what it may be."""
 
     demand_change: Annotated[float, Meta(description="Units.")]
@@ -114,7 +114,7 @@ class Impact(Wire, frozen=True, kw_only=True):
     horizon_days: float
 
 
-class ElasticityUsed(Wire, frozen=True, kw_only=True):
+class ElasticityUsed(ApiModel, frozen=True, kw_only=True):
     """Per cent by which demand changes when the price is one per cent higher, how sure that is, and where it is from."""
 
     value: float
@@ -122,14 +122,14 @@ class ElasticityUsed(Wire, frozen=True, kw_only=True):
     source: Annotated[Source, Meta(description="The product's own history; its category's; what all products have in common.")]
 
 
-class Exploration(Wire, frozen=True, kw_only=True):
+class Exploration(ApiModel, frozen=True, kw_only=True):
     """What has to be kept with a price so that demand can be learned from it: how probable it was to be chosen."""
 
     explored: Annotated[bool, Meta(description="Whether the price is beside the best one.")]
     propensity: Annotated[float, Meta(gt=0, le=1)]
 
 
-class Clamp(Wire, frozen=True, kw_only=True):
+class Clamp(ApiModel, frozen=True, kw_only=True):
     """One step on the way from the price that earns most to the one that is allowed."""
 
     rule: RuleName
@@ -137,7 +137,7 @@ class Clamp(Wire, frozen=True, kw_only=True):
     after: float
 
 
-class DynamicPricingResponse(Wire, frozen=True, kw_only=True):
+class DynamicPricingResponse(ApiModel, frozen=True, kw_only=True):
     """The price, why, and what it will do."""
 
     product_id: str

@@ -20,7 +20,7 @@ from serving.engines.types import InteractionEvent
 from training.features import PAGE_CODES
 
 UNSURE = -1
-LEAST_BYTES = len('{"type":"","timestamp":0},')  # of an event
+MIN_BYTES = len('{"type":"","timestamp":0},')  # of an event
 
 # The fields of an event: texts, of which the first two must be there, then numbers.
 _FIELDS = ("type", "timestamp", "pageKind", "page", "productId", "elementId", "x", "y", "waitMs", "value")
@@ -47,7 +47,7 @@ def _bounds(kind: inspect.Type) -> tuple[float, float]:
 
 
 _types = {field.encode_name: field.type for field in inspect.type_info(InteractionEvent).fields}  # type: ignore[attr-defined]  # of a Struct
-_LEAST, _MOST = np.array([_bounds(_types.pop(name)) for name in _FIELDS], np.float64).T.copy()
+_MIN, _MAX = np.array([_bounds(_types.pop(name)) for name in _FIELDS], np.float64).T.copy()
 assert not _types, f"fields of an event that nothing here reads: {', '.join(_types)}; this is a bug"
 
 
@@ -70,16 +70,16 @@ _FIRST_YEAR, _LAST_YEAR = 2001, 2098  # a year within what is taken, so that no 
 _FIRST_MS, _LAST_MS = 978_307_200_000.0, 4_070_908_800_000.0
 _DAYS = np.array([0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31], np.int64)
 _TO_1970 = 719_468  # days from 1 March of the year 0
-_MOST_ZONE = 14  # hours
+_MAX_ZONE = 14  # hours
 _NO_NUMBER = -1_000_000
-_MOST_DIGITS = 15  # a double holds any number of so many
-_TENS = 10.0 ** np.arange(_MOST_DIGITS + 1)
+_MAX_DIGITS = 15  # a double holds any number of so many
+_TENS = 10.0 ** np.arange(_MAX_DIGITS + 1)
 
 
 def read(raw: bytes | memoryview) -> F64 | None:
     """Return the events of a JSON list as rows, float64 [events, kernels.sessions.timeline.WIDTH]; None where it is not all plain."""
     data = np.frombuffer(raw, np.uint8)
-    out = np.empty((len(data) // LEAST_BYTES + 1, WIDTH))
+    out = np.empty((len(data) // MIN_BYTES + 1, WIDTH))
     events = _events(data, out)
     return None if events == UNSURE else out[:events]
 
@@ -155,7 +155,7 @@ def _number(data: U8, at: int) -> tuple[float, int]:
     negative = _byte(data, at) == ord("-")
     at += int(negative)
     value, first = 0, at
-    while ord("0") <= _byte(data, at) <= ord("9") and at - first <= _MOST_DIGITS:
+    while ord("0") <= _byte(data, at) <= ord("9") and at - first <= _MAX_DIGITS:
         value = value * 10 + (int(data[at]) - ord("0"))
         at += 1
     digits, fraction = at - first, 0
@@ -163,13 +163,13 @@ def _number(data: U8, at: int) -> tuple[float, int]:
         return 0.0, UNSURE
     if _byte(data, at) == ord("."):
         at += 1
-        while ord("0") <= _byte(data, at) <= ord("9") and fraction <= _MOST_DIGITS:
+        while ord("0") <= _byte(data, at) <= ord("9") and fraction <= _MAX_DIGITS:
             value = value * 10 + (int(data[at]) - ord("0"))
             fraction += 1
             at += 1
         if fraction == 0:
             return 0.0, UNSURE
-    if digits + fraction > _MOST_DIGITS or _byte(data, at) == ord("e") or _byte(data, at) == ord("E"):
+    if digits + fraction > _MAX_DIGITS or _byte(data, at) == ord("e") or _byte(data, at) == ord("E"):
         return 0.0, UNSURE
     exact = float(value) / _TENS[fraction]
     return -exact if negative else exact, at
@@ -191,7 +191,7 @@ def _zone(data: U8, at: int) -> tuple[int, int]:
     if not (sign == ord("+") or sign == ord("-")) or at + 6 > data.size or data[at + 3] != ord(":"):
         return 0, UNSURE
     hours, minutes = _two(data, at + 1), _two(data, at + 4)
-    if not (0 <= hours < _MOST_ZONE and 0 <= minutes < 60):
+    if not (0 <= hours < _MAX_ZONE and 0 <= minutes < 60):
         return 0, UNSURE
     ahead_s = hours * 3_600 + minutes * 60
     return ahead_s if sign == ord("+") else -ahead_s, at + 6
@@ -236,7 +236,7 @@ def _moment(data: U8, at: int) -> tuple[float, int]:
 def _read_number(data: U8, at: int, field: int, out: F64, row: int) -> int:
     """Write the number at `at` into the column of its field and return where it ends."""
     value, end = _number(data, at)
-    if end == UNSURE or not _LEAST[field] <= value <= _MOST[field]:
+    if end == UNSURE or not _MIN[field] <= value <= _MAX[field]:
         return UNSURE
     if _COLUMN[field] != UNSURE:
         out[row, _COLUMN[field]] = value
@@ -289,11 +289,11 @@ def _value(data: U8, at: int, field: int, out: F64, row: int) -> int:
         return UNSURE
     at += 1
     if field == _TYPE:
-        return _read_name(data, at, _KINDS, _KIND_MASKS, _KIND_SIZES, _KIND_OF, _MOST[_TYPE], out, row, KIND)
+        return _read_name(data, at, _KINDS, _KIND_MASKS, _KIND_SIZES, _KIND_OF, _MAX[_TYPE], out, row, KIND)
     if field == _PAGE_KIND:
-        return _read_name(data, at, _PAGES, _PAGE_MASKS, _PAGE_SIZES, _PAGE_OF, _MOST[_PAGE_KIND], out, row, PAGE)
+        return _read_name(data, at, _PAGES, _PAGE_MASKS, _PAGE_SIZES, _PAGE_OF, _MAX[_PAGE_KIND], out, row, PAGE)
     end = _text_end(data, at)
-    return end if end != UNSURE and _LEAST[field] <= end - at - 1 <= _MOST[field] else UNSURE
+    return end if end != UNSURE and _MIN[field] <= end - at - 1 <= _MAX[field] else UNSURE
 
 
 @formula

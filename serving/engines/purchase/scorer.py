@@ -10,14 +10,14 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from kernels.arrays import Parts
+from kernels.arrays import Arrays
 from kernels.types import F32, F64, Bool
 from serving.engines import actions
 from serving.engines.actions import Rules
 from serving.engines.engine import Engine, Scorer
 from serving.engines.purchase.session import BehaviorData, ContextData, SessionColumns, problems
 from serving.engines.shap import FactorList
-from serving.engines.types import Fraction, Id, Moment, PredictionFactor, RecommendedAction, Rung, Wire, epoch_ms, moment
+from serving.engines.types import ApiModel, Fraction, Id, Moment, PredictionFactor, RecommendedAction, Rung, epoch_ms, moment
 from serving.errors import InvalidRequestError
 from serving.settings import CONFIGS, Settings
 from training import features
@@ -29,7 +29,7 @@ DEFAULT_FACTORS = 5
 _OF_A_BASE_RATE = ("deviceType", "timeOfDay")
 
 
-class PurchasePredictionRequest(Wire, frozen=True, kw_only=True):
+class PurchasePredictionRequest(ApiModel, frozen=True, kw_only=True):
     """One session as of one moment."""
 
     session_id: Id
@@ -46,7 +46,7 @@ class PurchasePredictionRequest(Wire, frozen=True, kw_only=True):
     ] = None
 
 
-class PurchasePredictionResponse(Wire, frozen=True, kw_only=True):
+class PurchasePredictionResponse(ApiModel, frozen=True, kw_only=True):
     """The score, how sure it is, what moved it, what to do, and which model said so. Times are ISO 8601 in UTC."""
 
     customer_id: str | None
@@ -279,14 +279,14 @@ def check(request: PurchasePredictionRequest) -> None:
         raise InvalidRequestError(wrong)
 
 
-def prepare(bundle: "Bundle") -> Parts:
+def prepare(bundle: "Bundle") -> Arrays:
     """Return the trees of a bundle, laid out and checked. Raises BundleError."""
     from training.models.purchase.model import PurchaseModel
 
     return PurchaseModel.prepare(bundle)
 
 
-def load(bundle: "Bundle", settings: Settings, parts: Parts | None = None) -> PurchaseScorer:
+def load(bundle: "Bundle", settings: Settings, parts: Arrays | None = None) -> PurchaseScorer:
     """Return the scorer of a bundle. Raises BundleError for a bundle that does not match, SettingsError for rules that do not."""
     from training.models.purchase.model import PurchaseModel
 

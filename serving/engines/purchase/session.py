@@ -15,6 +15,7 @@ from serving.engines.purchase import fast_events as interactions
 from serving.engines.purchase.columns import flatten, moments, rows
 from serving.engines.purchase.referrer import traffic_class
 from serving.engines.types import (
+    ApiModel,
     Category,
     Count,
     DayOfWeek,
@@ -27,7 +28,6 @@ from serving.engines.types import (
     Name,
     Seconds,
     Url,
-    Wire,
     epoch_ms,
     is_sane,
     not_sane,
@@ -40,7 +40,7 @@ MAX_INTERACTIONS = 10_000
 WEEKEND = (0, 6)  # Sunday, Saturday
 
 
-class Aggregates(Wire, frozen=True, kw_only=True):
+class Aggregates(ApiModel, frozen=True, kw_only=True):
     """Statistics of the session from a web analytics tool. What is given here stands; the rest is counted from the interactions."""
 
     administrative_count: Count | None = None
@@ -54,7 +54,7 @@ class Aggregates(Wire, frozen=True, kw_only=True):
     page_value: Annotated[Money | None, Meta(description="Average value of the pages visited, as in the training data.")] = None
 
 
-class BehaviorData(Wire, frozen=True, kw_only=True):
+class BehaviorData(ApiModel, frozen=True, kw_only=True):
     """What happened in the session so far."""
 
     page_views: Annotated[Count, Meta(description="Pages viewed, as the caller counts them.")]
@@ -72,7 +72,7 @@ class BehaviorData(Wire, frozen=True, kw_only=True):
     aggregates: Aggregates | None = None
 
 
-class ContextData(Wire, frozen=True, kw_only=True):
+class ContextData(ApiModel, frozen=True, kw_only=True):
     """With what, where and when the shopper looks. Category values are those of the training data; others count as missing."""
 
     device_type: Annotated[Name, Meta(description="desktop, mobile, tablet ...; unknown counts as missing.")]

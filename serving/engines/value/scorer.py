@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 import numpy as np
 
-from kernels.arrays import Parts
+from kernels.arrays import Arrays
 from kernels.types import F64, Bool
 from serving.engines import actions
 from serving.engines.actions import Rules
@@ -314,14 +314,14 @@ def filled(request: CustomerValueRequest, stored: Stored | None) -> CustomerValu
     return msgspec.structs.replace(request, summary=summary, as_of=moment(stored.as_of_s * 1000))
 
 
-def prepare(bundle: "Bundle") -> Parts:
+def prepare(bundle: "Bundle") -> Arrays:
     """Return the trees of a bundle that has some, laid out and checked. Raises BundleError."""
     from training.models.value.model import ValueModel
 
     return ValueModel.prepare(bundle)
 
 
-def load(bundle: "Bundle", settings: Settings, parts: Parts | None = None) -> ValueScorer:
+def load(bundle: "Bundle", settings: Settings, parts: Arrays | None = None) -> ValueScorer:
     """Return the scorer of a bundle. Raises BundleError for a bundle that does not match, SettingsError for rules that do not."""
     from training.models.value.model import ValueModel
 

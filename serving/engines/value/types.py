@@ -1,4 +1,4 @@
-"""Wire types of the value question: what is known of a customer in, what is to be expected of him out."""
+"""ApiModel types of the value question: what is known of a customer in, what is to be expected of him out."""
 
 from datetime import datetime
 from typing import Annotated, Literal
@@ -6,17 +6,17 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from serving.engines.churn.scorer import Band
-from serving.engines.types import Fraction, Id, Moment, Money, RecommendedAction, Rung, Wire
+from serving.engines.types import ApiModel, Fraction, Id, Moment, Money, RecommendedAction, Rung
 from training.models.value.defaults import DISCOUNT, HORIZON_DAYS, LEVEL, QUIET_DAYS
 
-MOST_DAYS = 3650
+MAX_DAYS = 3650
 
 Days = Annotated[float, Meta(ge=0, le=100_000)]
 Driver = Literal["probabilityAlive", "purchasesWhileActive", "spendPerPurchase"]
 Basis = Literal["stored", "request", "prior"]
 
 
-class CustomerSummary(Wire, frozen=True, kw_only=True):
+class CustomerSummary(ApiModel, frozen=True, kw_only=True):
     """What a customer has bought: purchases of one day count as one."""
 
     frequency: Annotated[float, Meta(ge=0, le=1e6, multiple_of=1, description="Repeat purchases: days of purchases after the first.")]
@@ -36,12 +36,12 @@ class StoredSummary(CustomerSummary, frozen=True, kw_only=True):
     vector: tuple[float, ...]
 
 
-class CustomerValueRequest(Wire, frozen=True, kw_only=True):
+class CustomerValueRequest(ApiModel, frozen=True, kw_only=True):
     """Whose value is asked for; what is known of the customer is read from the feature store where the request does not say it."""
 
     customer_id: Id
     prediction_horizon: Annotated[
-        Annotated[float, Meta(gt=0, le=MOST_DAYS)] | None,
+        Annotated[float, Meta(gt=0, le=MAX_DAYS)] | None,
         Meta(description=f"Days from asOf that lifetimeValue is about. Absent: {HORIZON_DAYS:g}."),
     ] = None
     include_history: Annotated[bool | None, Meta(description="Whether the answer has `history`.")] = None
@@ -59,7 +59,7 @@ class CustomerValueRequest(Wire, frozen=True, kw_only=True):
     ] = None
 
 
-class ValueDriver(Wire, frozen=True, kw_only=True):
+class ValueDriver(ApiModel, frozen=True, kw_only=True):
     """One of the three factors whose product is lifetimeValue, against that of a new customer."""
 
     name: Driver
@@ -72,7 +72,7 @@ class ValueDriver(Wire, frozen=True, kw_only=True):
     direction: Literal["raises", "lowers"]
 
 
-class RiskFactor(Wire, frozen=True, kw_only=True):
+class RiskFactor(ApiModel, frozen=True, kw_only=True):
     """Why the customer may be lost; all contributions add up to churnRisk."""
 
     name: Annotated[
@@ -85,7 +85,7 @@ class RiskFactor(Wire, frozen=True, kw_only=True):
     contribution: Fraction
 
 
-class ValueInterval(Wire, frozen=True, kw_only=True):
+class ValueInterval(ApiModel, frozen=True, kw_only=True):
     """Between what bounds what the customer will bring lies."""
 
     low: float
@@ -93,7 +93,7 @@ class ValueInterval(Wire, frozen=True, kw_only=True):
     level: Annotated[float, Meta(description=f"At least this share of such customers lies within: {LEVEL:g}.")]
 
 
-class CustomerHistory(Wire, frozen=True, kw_only=True):
+class CustomerHistory(ApiModel, frozen=True, kw_only=True):
     """What the summary says of the past. Times are ISO 8601 in UTC."""
 
     purchases: Annotated[float, Meta(description="Days of purchases.")]
@@ -103,7 +103,7 @@ class CustomerHistory(Wire, frozen=True, kw_only=True):
     mean_spend: Annotated[float | None, Meta(description="At a repeat purchase.")]
 
 
-class CustomerValueResponse(Wire, frozen=True, kw_only=True):
+class CustomerValueResponse(ApiModel, frozen=True, kw_only=True):
     """What a customer is worth, whether he still is one, why, and what to do. Numbers are null where insufficientData says why."""
 
     customer_id: str

@@ -8,7 +8,7 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from serving.errors import RevenueEngineError
 from serving.ingress.http import body as bodies
 from serving.ingress.http.headers import Headers
-from serving.ingress.http.response import Answer, written
+from serving.ingress.http.response import Response, written
 from serving.ingress.http.routes import Cancel, Hot, Route, refuse
 
 
@@ -79,7 +79,7 @@ class Exchange:
             elif self._timer is None:
                 self._timer = self._connection.loop.call_later(bodies.DISCARD_S if self._too_large else bodies.BODY_S, self._late)
 
-    def reply(self, answer: Answer) -> None:
+    def reply(self, answer: Response) -> None:
         """Have the answer written; whoever is gone gets none."""
         if not self.ended:
             self.ended = True
@@ -96,7 +96,7 @@ class Exchange:
             self._cancel()
             self._cancel = None
 
-    def _send(self, answer: Answer) -> None:
+    def _send(self, answer: Response) -> None:
         if self._gone:
             return
         state = self._hot.state

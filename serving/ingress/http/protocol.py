@@ -16,10 +16,10 @@ from serving.ingress import problems
 from serving.ingress.http.exchange import Exchange
 from serving.ingress.http.head_cache import Head
 from serving.ingress.http.headers import request_id
-from serving.ingress.http.response import Answer, written
+from serving.ingress.http.response import Response, written
 from serving.ingress.http.routes import Hot
 from serving.ingress.overload import fast_path as plain
-from serving.ingress.overload.reader import Gate
+from serving.ingress.overload.reader import OverloadReader
 
 MAX_HEAD_BYTES = 64 * 1024
 PARSE_BYTES = 16 * 1024  # parsed in one go: bounds how many requests are taken ahead of their turn
@@ -57,7 +57,7 @@ class Protocol(HttpToolsProtocol):
         self._socket = -1
         self._at_gate = False
         self._busy = False
-        self._deaf = False
+        self._reading_closed = False
         self._waiting: deque[Callable[[], None]] = deque()
         self._incoming: Exchange | None = None
         self.under_way: Exchange | RequestResponseCycle | None = None
@@ -85,7 +85,7 @@ class Protocol(HttpToolsProtocol):
 
     def take(self, data: bytes | memoryview) -> None:
         """Take bytes that are not refused unread."""
-        if self._rest or self._deaf or len(data) > PARSE_BYTES:
+        if self._rest or self._reading_closed or len(data) > PARSE_BYTES:
             self._rest += data
             self._parse_rest()
             return
@@ -97,13 +97,13 @@ class Protocol(HttpToolsProtocol):
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
             # Not taken. The parser has left out the body, if there is one: what follows is no request.
-            self._deaf = True
+            self._reading_closed = True
             self.cycle.keep_alive = False
         except httptools.HttpParserError as error:
             self._refuse(_fault(error))
         if self._incoming is not None:
             self._await(self._incoming)
-        if self._quiet_bytes > MAX_HEAD_BYTES and not self._deaf:
+        if self._quiet_bytes > MAX_HEAD_BYTES and not self._reading_closed:
             self._refuse(HeadTooLargeError(f"the request line and headers have more than {MAX_HEAD_BYTES} bytes; send less"))
 
     def take_aged(self, data: bytes, unread_ms: int) -> None:
@@ -117,11 +117,11 @@ class Protocol(HttpToolsProtocol):
     @property
     def quiet(self) -> bool:
         """Whether nothing is under way here, and everything that was said has been sent: what comes now may be refused unread."""
-        if self._busy or self._waiting or self._rest or self._begun or self._deaf or self._hot.state.draining:
+        if self._busy or self._waiting or self._rest or self._begun or self._reading_closed or self._hot.state.draining:
             return False
         return not self.transport.get_write_buffer_size() and not self.transport.is_closing()
 
-    def _shed(self, gate: Gate, data: bytes | memoryview) -> bool:
+    def _shed(self, gate: OverloadReader, data: bytes | memoryview) -> bool:
         """Refuse what has come without parsing it, if that may be and can be: nothing is under way here, and it is one plain request."""
         if not isinstance(data, bytes) or not self.quiet:
             return False
@@ -172,10 +172,10 @@ class Protocol(HttpToolsProtocol):
     def _parse_rest(self) -> None:
         """Parse what was read until a request has to wait: it and what follows it in the same part are all that wait."""
         rest, self._rest, at = memoryview(self._rest), b"", 0
-        while at < len(rest) and not self._waiting and not self._deaf:
+        while at < len(rest) and not self._waiting and not self._reading_closed:
             self.take(rest[at : at + PARSE_BYTES])
             at += PARSE_BYTES
-        self._rest = b"" if self._deaf else bytes(rest[at:])
+        self._rest = b"" if self._reading_closed else bytes(rest[at:])
         if self._rest:
             self.flow.pause_reading()
 
@@ -222,7 +222,7 @@ class Protocol(HttpToolsProtocol):
                 self._incoming = Exchange(self, self._hot, route, headers, keep_alive)
                 self._in_head = False
                 return
-        self._take_the_long_way()
+        self._delegate_to_asgi()
         self._in_head = False
 
     def on_body(self, body: bytes) -> None:
@@ -252,7 +252,7 @@ class Protocol(HttpToolsProtocol):
             exchange.queued = exchange.whole = True
             self._turn(exchange.open)
 
-    def _take_the_long_way(self) -> None:
+    def _delegate_to_asgi(self) -> None:
         """Have uvicorn make a scope and a task of the request, and take them when it is its turn."""
         url, headers = self.url, self.headers
         super().on_message_begin()
@@ -287,7 +287,7 @@ class Protocol(HttpToolsProtocol):
         self._busy = False
         self._idle_since = self.loop.time()
         if self._at_gate and self._hot.gate is not None and self.quiet:
-            self._hot.gate.unhold(self._socket)
+            self._hot.gate.resume(self._socket)
         if self._idle_timer is None:
             self._idle_timer = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
         if self._waiting or self._rest:
@@ -344,7 +344,7 @@ class Protocol(HttpToolsProtocol):
 
     def _refuse(self, error: BaseException) -> None:
         """Answer what cannot be read, in its turn, and end the connection."""
-        self._deaf = True
+        self._reading_closed = True
         if not self._in_head and not self._withdraw():
             self.transport.close()
             return
@@ -364,7 +364,7 @@ class Protocol(HttpToolsProtocol):
         self._busy = False
         return True
 
-    def _end(self, answer: Answer) -> None:
+    def _end(self, answer: Response) -> None:
         self.transport.write(written(answer, close=True))
         self.transport.close()
 

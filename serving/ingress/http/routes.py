@@ -10,25 +10,25 @@ from serving.ingress import problems
 from serving.ingress.http.head_cache import Heads
 from serving.ingress.http.headers import Headers, request_id
 from serving.ingress.http.lifecycle import State
-from serving.ingress.http.response import Answer
-from serving.ingress.overload.reader import Gate
+from serving.ingress.http.response import Response
+from serving.ingress.overload.reader import OverloadReader
 from serving.scoring.futures import tell
 
 T = TypeVar("T")
-Reply = Callable[[Answer], None]
+Reply = Callable[[Response], None]
 Cancel = Callable[[], object]
 Begin = Callable[[Headers, bytes, Reply, float], Cancel]
-Refuse = Callable[[Headers, Exception], Answer]
+Refuse = Callable[[Headers, Exception], Response]
 
 
-def refuse(headers: Headers, error: Exception) -> Answer:
+def refuse(headers: Headers, error: Exception) -> Response:
     """Return the problem that `error` is to the caller."""
     return problems.answer(error, request_id(headers))
 
 
-def ask(begin: Begin, headers: Headers, body: bytes) -> "asyncio.Future[Answer]":
+def ask(begin: Begin, headers: Headers, body: bytes) -> "asyncio.Future[Response]":
     """Return the answer to come of a route's `begin`; who gives it up has the route stop."""
-    answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+    answer: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
     cancel = begin(headers, body, lambda made: tell(answer, made), 0.0)
     answer.add_done_callback(lambda future: cancel() if future.cancelled() else None)
     return answer
@@ -39,7 +39,7 @@ class Route(NamedTuple):
 
     `begin(headers, body, reply, unread_s)` starts to answer: `headers` with names in lower case, the whole `body`, whose end has lain
     unread for `unread_s` seconds, while the caller's time ran. It never raises; in the thread of the event loop it calls `reply` exactly
-    once with the whole Answer, perhaps before it returns, unless the function that it returns is called first: the caller has gone away.
+    once with the whole Response, perhaps before it returns, unless the function that it returns is called first: the caller has gone away.
     `refuse(headers, error)` answers a request whose body did not arrive as it should.
     """
 
@@ -79,4 +79,4 @@ class Hot:
     max_body_bytes: int = 0
     outbox: Outbox = field(default_factory=Outbox)
     heads: Heads = field(default_factory=Heads)
-    gate: Gate | None = None  # None: every request is parsed
+    gate: OverloadReader | None = None  # None: every request is parsed

@@ -54,14 +54,14 @@ class Bounds(NamedTuple):
     lines: U8
     sizes: I64
     default_ms: int  # the patience of who states none
-    most_bytes: int  # of a body
+    max_bytes: int  # of a body
 
 
 class Refusals(NamedTuple):
     """For each path: who waits at most `limit_ms` int64 [paths] is refused (NOBODY at first) in the bytes `replies` uint8 [paths, longest].
 
     `sizes` int64 [paths] are theirs, `marks` int64 [paths, 2] where in them the ID_DIGITS of the request's id belong; `counts` int64
-    [paths] is how many were refused. `lain`, int64 [2], is what `least_lain_ms` has found, zeros at first.
+    [paths] is how many were refused. `lain`, int64 [2], is what `min_socket_queue_ms` has found, zeros at first.
     """
 
     limit_ms: I64
@@ -72,9 +72,9 @@ class Refusals(NamedTuple):
     lain: I64
 
 
-def bounds(paths: "tuple[bytes, ...]", default_ms: int, most_bytes: int) -> Bounds:
+def bounds(paths: "tuple[bytes, ...]", default_ms: int, max_bytes: int) -> Bounds:
     """Return the bounds of plain requests to `paths`."""
-    return Bounds(*table(tuple(b"POST %b HTTP/1.1\r\n" % path for path in paths)), default_ms, most_bytes)
+    return Bounds(*table(tuple(b"POST %b HTTP/1.1\r\n" % path for path in paths)), default_ms, max_bytes)
 
 
 def refusals(paths: int, longest: int) -> Refusals:
@@ -231,7 +231,7 @@ def read(data: U8, size: int, bounds: Bounds) -> tuple[int, int]:
             return NOT_PLAIN, 0
         at = end + 2
         end = _line_end(data, at, size)
-    if end != at or length != size - at - 2 or length > bounds.most_bytes:
+    if end != at or length != size - at - 2 or length > bounds.max_bytes:
         return NOT_PLAIN, 0
     return path, patience_ms if patience_ms >= 0 else bounds.default_ms
 
@@ -250,7 +250,7 @@ def _mark(reply: U8, marks: I64) -> None:
 
 
 @on_cpu
-def least_lain_ms(sockets: I32, at: int, lain: I64) -> int:
+def min_socket_queue_ms(sockets: I32, at: int, lain: I64) -> int:
     """Return for how many ms sockets[at] has lain unread at the least: to ask each costs as much as reading from it.
 
     sockets: int32 [n], in the order in which bytes came; `lain`: int64 [2], zeros at first: what was found of a group, and where that ends.
@@ -266,10 +266,10 @@ def least_lain_ms(sockets: I32, at: int, lain: I64) -> int:
 def refuse(sockets: I32, start: int, held: U8, data: U8, bounds: Bounds, refusals: Refusals) -> tuple[int, int, int, int, int, int]:
     """Read from `sockets` [start:] and refuse plain requests until one must be looked at.
 
-    Return (its index, got, path, left_ms, lain_ms, sent). sockets: int32 [n], TCP; the index is n where all were refused. got: how many
-    bytes of it are in `data`, uint8 [READ_BYTES], or GONE: nothing came, since the peer has closed or there was nothing; or HELD:
-    held[socket], uint8, said not to read. path is as of `read`, and left_ms what is left of the patience after lain_ms of lying unread.
-    sent: -1, or of a refusal how many bytes the kernel took, where that was less than all of them.
+    Return (its index, got, path, left_ms, socket_queue_ms, sent). sockets: int32 [n], TCP; the index is n where all were refused. got: how
+    many bytes of it are in `data`, uint8 [READ_BYTES], or GONE: nothing came, since the peer has closed or there was nothing; or HELD:
+    held[socket], uint8, said not to read. path is as of `read`, and left_ms what is left of the patience after socket_queue_ms of lying
+    unread. sent: -1, or of a refusal how many bytes the kernel took, where that was less than all of them.
     """
     for at in range(start, len(sockets)):
         socket = sockets[at]
@@ -282,15 +282,15 @@ def refuse(sockets: I32, start: int, held: U8, data: U8, bounds: Bounds, refusal
         if path == NOT_PLAIN:
             return at, got, path, 0, 0, -1
         limit_ms = refusals.limit_ms[path]
-        lain_ms = 0
-        if patience_ms > limit_ms and patience_ms - least_lain_ms(sockets, at, refusals.lain) > limit_ms:
-            lain_ms = unread_ms(socket)
-            if patience_ms - lain_ms > limit_ms:
-                return at, got, path, patience_ms - lain_ms, lain_ms, -1
+        socket_queue_ms = 0
+        if patience_ms > limit_ms and patience_ms - min_socket_queue_ms(sockets, at, refusals.lain) > limit_ms:
+            socket_queue_ms = unread_ms(socket)
+            if patience_ms - socket_queue_ms > limit_ms:
+                return at, got, path, patience_ms - socket_queue_ms, socket_queue_ms, -1
         reply, size = refusals.replies[path], refusals.sizes[path]
         _mark(reply, refusals.marks[path])
         sent = send(socket, reply.ctypes, size, DONT_WAIT | NO_SIGNAL)
         refusals.counts[path] += 1
         if sent != size:
-            return at, got, path, patience_ms - lain_ms, lain_ms, max(sent, 0)
+            return at, got, path, patience_ms - socket_queue_ms, socket_queue_ms, max(sent, 0)
     return len(sockets), GONE, NOT_PLAIN, 0, 0, -1

@@ -47,7 +47,7 @@ class Caller(Protocol):
         """Let the event loop read again."""
 
 
-class Gate:
+class OverloadReader:
     """The connections that are read here, by their descriptor. For one event loop; opens with the first of them."""
 
     def __init__(self, shedder: Shedder) -> None:
@@ -85,7 +85,7 @@ class Gate:
             with contextlib.suppress(OSError):
                 self._epoll.unregister(socket)
 
-    def unhold(self, socket: int) -> None:
+    def resume(self, socket: int) -> None:
         """Let compiled code read a connection: nothing is under way there any more."""
         self._held[socket] = 0
 
@@ -128,10 +128,10 @@ class Gate:
         caller = self._callers.get(socket)
         if caller is None or not caller.quiet:
             return False
-        self.unhold(socket)
+        self.resume(socket)
         return True
 
-    def _decide(self, socket: int, got: int, path: int, left_ms: int, lain_ms: int, sent: int) -> None:
+    def _decide(self, socket: int, got: int, path: int, left_ms: int, socket_queue_ms: int, sent: int) -> None:
         """Do what compiled code cannot: see `plain.refuse` for the numbers."""
         caller = self._callers.get(socket)
         if caller is None:  # it has been closed by what was done for another in this look
@@ -150,7 +150,7 @@ class Gate:
             self._reply(socket, caller, form.filled())
         else:
             self._held[socket] = 1
-            caller.take_aged(self._data[:got].tobytes(), lain_ms)
+            caller.take_aged(self._data[:got].tobytes(), socket_queue_ms)
 
     def _refuse_likewise(self, path: int, left_ms: int, form: Form) -> None:
         """Have whoever has no more patience refused in this form until the end of the look."""

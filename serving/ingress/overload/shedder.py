@@ -20,7 +20,7 @@ from serving.ingress.overload import fast_path
 from serving.ingress.problems import KINDS, MAX_RETRY_S, MEDIA_TYPE
 
 
-class Asked(Protocol):
+class Answer(Protocol):
     """What answers a hot path."""
 
     @property
@@ -61,7 +61,7 @@ class Form(NamedTuple):
 class Shedder:
     """Refuses plain requests on hot paths. `bounds` says what is plain; `asked` is in the order of its paths."""
 
-    def __init__(self, asked: Mapping[bytes, Asked], default_timeout_ms: int, max_body_bytes: int) -> None:
+    def __init__(self, asked: Mapping[bytes, Answer], default_timeout_ms: int, max_body_bytes: int) -> None:
         self.asked = tuple(asked.values())
         self.bounds = fast_path.bounds(tuple(asked), default_timeout_ms, max_body_bytes)
         self._read(b"\r\n")  # compile now, not when it is needed

@@ -1,6 +1,6 @@
 """One computation for all who ask the same at once, and its answer for all who ask within its time to live.
 
-In process first (`Memory`), then, for an engine slower than Redis, the store that replicas share (`Shared`), then the computation. Expiry
+In process first (`LruCache`), then, for an engine slower than Redis, the store that replicas share (`Shared`), then the computation. Expiry
 is absolute and travels with the answer: a copy of a copy is never older than `ttl_s`. All of it belongs to one event loop.
 """
 
@@ -15,10 +15,10 @@ import numpy as np
 import xxhash
 
 from serving.errors import DeadlineExceededError
-from serving.scoring.cache.lru import Entry, Memory
+from serving.scoring.cache.lru import Entry, LruCache
 from serving.scoring.cache.redis import Shared, measure_shared, shared_pays
 
-__all__ = ["Cache", "Cached", "Entry", "Memory", "Shared", "key", "measure_shared", "shared_pays"]
+__all__ = ["Cache", "Cached", "Entry", "LruCache", "Shared", "key", "measure_shared", "shared_pays"]
 
 State = Literal["hit", "hit-shared", "miss", "joined", "stale"]
 Compute = Callable[[], Awaitable[bytes]]
@@ -52,7 +52,7 @@ class Cache:
     `hits`, `shared_hits`, `misses` (computations begun) and `joined` count; `saved_s` sums the seconds of computing that were not needed.
     """
 
-    def __init__(self, memory: Memory, shared: Shared | None, ttl_s: float, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, memory: LruCache, shared: Shared | None, ttl_s: float, clock: Callable[[], float] = time.time) -> None:
         self.memory = memory
         self.shared = shared
         self.ttl_s = ttl_s
@@ -83,7 +83,7 @@ class Cache:
         return Cached(entry.value, "hit", now - entry.computed_at)
 
     def stale(self, key: bytes) -> Cached | None:
-        """Return the answer for `key` that this process has or had until a while ago (`Memory.keep_s`), however old."""
+        """Return the answer for `key` that this process has or had until a while ago (`LruCache.keep_s`), however old."""
         now = self._clock()
         entry = self.memory.stale(key, now)
         return None if entry is None else Cached(entry.value, "stale", now - entry.computed_at)

@@ -1,4 +1,4 @@
-"""Answers as they are kept: `Entry`, the bytes with their times, and `Memory`, a bounded number of bytes of them in this process."""
+"""Answers as they are kept: `Entry`, the bytes with their times, and `LruCache`, a bounded number of bytes of them in this process."""
 
 from collections import OrderedDict
 from struct import Struct
@@ -37,7 +37,7 @@ class Entry(NamedTuple):
         return cls(packed[_HEADER.size :], *_HEADER.unpack_from(packed)[1:])
 
 
-class Memory:
+class LruCache:
     """Entries in this process, at most `max_bytes` of them with keys and overhead; the least recently used make room. One event loop.
 
     `keep_s`: how long after its expiry an entry stays for `stale`, which alone gives it then.

@@ -84,7 +84,7 @@ import sys
 import numpy as np
 from kernels import compile, recurrent
 assert compile.SIMULATED
-gru.ABREAST = 16
+gru.GPU_BATCH = 16
 with np.load(sys.argv[1]) as stored:
     begins, ends, page, seconds, ended, attributes = (stored[f"arr_{place}"] for place in range(6))
     net = gru.Network(*(stored[name] for name in gru.Network._fields))
@@ -112,7 +112,7 @@ def test_a_gpu_has_the_bits_of_the_cpu() -> None:
     if not cuda.is_available():
         pytest.skip("no CUDA device here")
     net = random_network(PAGES, ATTRIBUTES, 64, OUTPUTS)
-    begins, ends, page, seconds, _, attributes = random_journeys(gru.ABREAST + 1000, PAGES, ATTRIBUTES)
+    begins, ends, page, seconds, _, attributes = random_journeys(gru.GPU_BATCH + 1000, PAGES, ATTRIBUTES)
     expected, order = margins(net, begins, ends, page, seconds, attributes), np.argsort(ends - begins)
     out = np.empty_like(expected)
     gru.journey_margins_cuda(begins, ends, page, seconds, attributes, net, order, out)

@@ -21,12 +21,12 @@ from serving.ingress.http import body as bodies
 from serving.ingress.http.lifecycle import State
 from serving.ingress.problems import KINDS
 from serving.metrics.collect import Metrics
-from serving.scoring.question import Asked, Cancel, Done, Question
+from serving.scoring.question import Answer, Cancel, Done, Question
 from tests.serving.greeting import ROUTE, Counting, Scripted, app, client, configured, encoded, question
 from tests.serving.wire import LOOPS, serving
 
 JSON = {"content-type": "application/json"}
-ANSWER = Asked(b'{"a":1}', "miss", 0.0)
+ANSWER = Answer(b'{"a":1}', "miss", 0.0)
 
 
 class Slow(Scripted):

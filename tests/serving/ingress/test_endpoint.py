@@ -10,10 +10,10 @@ import pytest
 
 from serving.errors import DeadlineExceededError, NotReadyError, OverloadedError
 from serving.ingress.endpoint import INLINE_BYTES, Endpoint
-from serving.scoring.question import Asked
+from serving.scoring.question import Answer
 from tests.serving.greeting import EXAMPLE, JSON, MAX_EVENTS, Counting, Scripted, configured, encoded, endpoint, question
 
-ANSWER = Asked(b'{"a":1}', "miss", 0.0, 0.001, 0.002, 0.003, 0.004)
+ANSWER = Answer(b'{"a":1}', "miss", 0.0, 0.001, 0.002, 0.003, 0.004)
 PROBLEM = "application/problem+json"
 
 
@@ -63,7 +63,7 @@ async def test_the_second_identical_request_is_a_hit_with_an_age_unless_a_fresh_
 
 
 async def test_age_is_in_whole_seconds() -> None:
-    answer = await endpoint(Scripted(Asked(b"{}", "hit-shared", 3.99)), configured()).answer(JSON, encoded())
+    answer = await endpoint(Scripted(Answer(b"{}", "hit-shared", 3.99)), configured()).answer(JSON, encoded())
     assert (header(answer.pairs, "age"), header(answer.pairs, "x-cache")) == ("3", "hit-shared")
 
 
@@ -115,7 +115,7 @@ async def test_an_item_that_fails_later_is_a_problem_in_its_place() -> None:
 
 
 async def test_the_headers_of_a_list_speak_for_the_whole_of_it() -> None:
-    outcomes = [Asked(b"1", "hit", 4.2), Asked(b"2", "miss", 0.0, 0.005, 0.001, 0.001, 0.001), Asked(b"3", "hit", 1.0)]
+    outcomes = [Answer(b"1", "hit", 4.2), Answer(b"2", "miss", 0.0, 0.005, 0.001, 0.001, 0.001), Answer(b"3", "hit", 1.0)]
     answer = await endpoint(Scripted(*outcomes), configured()).answer(JSON, b"[" + b",".join([encoded()] * 3) + b"]")
     assert (header(answer.pairs, "x-cache"), header(answer.pairs, "age")) == ("mixed", "4")
     assert "features;dur=5.000" in (header(answer.pairs, "server-timing") or "")

@@ -24,11 +24,11 @@ from serving.engines import ENGINES, Engine
 from serving.ingress.api import build
 from serving.ingress.http.lifecycle import State
 from serving.metrics.collect import Metrics
-from serving.scoring.cache.cache import Cache, Memory
-from serving.scoring.question import Asked, Question
+from serving.scoring.cache.cache import Cache, LruCache
+from serving.scoring.question import Answer, Question
 from tests.serving.greeting import GREETING, JSON, Counting, Scripted, app, client, configured, encoded, endpoint
 
-DOCUMENT = app(Scripted(Asked(b"{}", "miss", 0.0)), configured()).openapi()
+DOCUMENT = app(Scripted(Answer(b"{}", "miss", 0.0)), configured()).openapi()
 
 
 def test_the_document_is_openapi_3_1() -> None:
@@ -69,7 +69,7 @@ def test_a_question_documents_its_statuses_headers_and_bounds() -> None:
 
 @pytest.mark.parametrize("engine", [*ENGINES, GREETING], ids=lambda engine: engine.name)
 def test_an_engines_example_is_valid_against_its_own_document(engine: Engine) -> None:
-    question = Scripted(Asked(b"{}", "miss", 0.0))
+    question = Scripted(Answer(b"{}", "miss", 0.0))
     question.engine = engine
     document = app(question, configured()).openapi()
     content = document["paths"][engine.route]["post"]["requestBody"]["content"]["application/json"]
@@ -83,13 +83,13 @@ def test_an_engines_example_is_valid_against_its_own_document(engine: Engine) ->
 async def test_the_documented_bounds_of_the_deadline_are_those_that_hold() -> None:
     schema = DOCUMENT["paths"]["/v1/greeting"]["post"]["parameters"][0]["schema"]
     bounds = {schema["minimum"] - 1: 422, schema["minimum"]: 200, schema["maximum"]: 200, schema["maximum"] + 1: 422}
-    ask = endpoint(Scripted(Asked(b"{}", "miss", 0.0)), configured())
+    ask = endpoint(Scripted(Answer(b"{}", "miss", 0.0)), configured())
     answers = {ms: await ask.answer({**JSON, b"x-request-timeout-ms": b"%d" % ms}, encoded()) for ms in bounds}
     assert {ms: answer.status for ms, answer in answers.items()} == bounds
 
 
 async def test_the_document_is_served() -> None:
-    async with client(app(Scripted(Asked(b"{}", "miss", 0.0)), configured())) as http:
+    async with client(app(Scripted(Answer(b"{}", "miss", 0.0)), configured())) as http:
         assert (await http.get("/openapi.json")).json() == msgspec.json.decode(msgspec.json.encode(DOCUMENT))
 
 
@@ -110,7 +110,7 @@ BOUNDED = settings(max_examples=40, deadline=None, suppress_health_check=list(He
 def schema_of(engine: Engine, scorer: Any) -> Any:
     """Return the schema, as the application that answers with `scorer` serves it."""
     configuration = configured(max_items=20, default_timeout_ms=30_000)
-    asked = Question(engine, configuration, ThreadPoolExecutor(1), Cache(Memory(1_000_000), None, 60.0))
+    asked = Question(engine, configuration, ThreadPoolExecutor(1), Cache(LruCache(1_000_000), None, 60.0))
     asked.switch(scorer)
     application = build([asked], State(ready=True), configuration, Metrics())
     return schemathesis.openapi.from_asgi("/openapi.json", application)

@@ -14,7 +14,7 @@ from serving.errors import SettingsError
 from serving.ingress.pool_client import Relay, answered
 from serving.metrics.collect import Metrics
 from serving.runtime.placement import pooled
-from serving.runtime.pool_socket import Entrance
+from serving.runtime.pool_socket import PoolSocket
 from serving.runtime.socket_broker import READY
 from serving.settings import Settings, load
 from training.registry.registry import Registry
@@ -192,7 +192,7 @@ async def test_an_application_relays_what_is_pooled_and_its_answers_are_those_of
 
     Registry(str(tmp_path / "models"), tmp_path / "fetched").add(bundle_of("emotion").path, alias="champion")
     settings = Settings(home=tmp_path, models={"registry": str(tmp_path / "models")}, cache={"enabled": False})
-    entrance = Entrance(tmp_path / "pool")
+    entrance = PoolSocket(tmp_path / "pool")
     async with Application(settings, engines=[EMOTION]) as pool:
         listener = Listener(pool.api, pool.state, pool.api.hot)
         await listener.open(entrance.sock)
@@ -214,11 +214,11 @@ async def test_an_application_relays_what_is_pooled_and_its_answers_are_those_of
 
 def test_an_entrance_takes_the_place_of_its_predecessor_and_leaves_it_to_a_successor(tmp_path):
     path = tmp_path / "pool"
-    first = Entrance(path)
+    first = PoolSocket(path)
     assert not path.exists()
     first.say(READY)
     own = os.stat(path).st_ino
-    second = Entrance(path)
+    second = PoolSocket(path)
     second.say(READY)
     assert os.stat(path).st_ino != own
     first.close()

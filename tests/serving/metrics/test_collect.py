@@ -13,8 +13,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from serving.metrics.collect import DIRECTORY, MAX_FIELDS, MAX_ROWS, OTHER, PREFIX, Metrics, observe
 from serving.metrics.series import SERIES
-from serving.scoring.cache.cache import Cache, Memory
-from serving.scoring.question import Asked
+from serving.scoring.cache.cache import Cache, LruCache
+from serving.scoring.question import Answer
 from tests.serving.greeting import JSON, Counting, app, client, configured, encoded, endpoint, question
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -76,7 +76,7 @@ async def test_requests_are_counted_by_engine_and_status() -> None:
 def test_stages_are_summed_in_seconds() -> None:
     metrics = Metrics()
     for state in ("miss", "hit", "joined", "off"):
-        metrics.meter("e").answered(Asked(b"", state, 9.0, 0.1, 0.2, 0.3, 0.4))
+        metrics.meter("e").answered(Answer(b"", state, 9.0, 0.1, 0.2, 0.3, 0.4))
     got = read(metrics)
     sums = [got["stage_seconds_sum", "e", stage] for stage in ("features", "queue", "model", "encode")]
     assert sums == pytest.approx([0.2, 0.4, 0.6, 0.8])
@@ -116,7 +116,7 @@ async def test_a_body_with_unknown_fields_is_counted_by_path() -> None:
 
 async def test_what_is_watched_is_read_as_it_is() -> None:
     configuration, metrics = configured(), Metrics()
-    cache = Cache(Memory(1000), None, 1.0)
+    cache = Cache(LruCache(1000), None, 1.0)
     with question(configuration, Counting("v1")) as asked:
         metrics.watch([asked], cache)
         await endpoint(asked, configuration, metrics).answer(JSON, b"[%b,%b]" % (encoded(), encoded(sessionId="s-2")))

@@ -10,12 +10,12 @@ import pytest
 
 from serving.errors import SettingsError
 from serving.runtime import socket_broker as holder_module
-from serving.runtime.socket_broker import LEAVING, READY, Holder, Lease, bind
+from serving.runtime.socket_broker import LEAVING, READY, Lease, SocketBroker, bind
 
 
 @pytest.fixture
 def holder(tmp_path):
-    holder = Holder(bind("127.0.0.1", 0), tmp_path / "s")
+    holder = SocketBroker(bind("127.0.0.1", 0), tmp_path / "s")
     holder.start()
     yield holder
     holder.close()
@@ -88,7 +88,7 @@ def test_a_connection_made_while_one_replica_leaves_is_answered_by_the_next(hold
 
 def test_closing_answers_every_connection_that_the_kernel_has_taken(tmp_path):
     """Half a hundred callers wait in the kernel's queue while a replica has the socket and does not accept; none is reset."""
-    holder = Holder(bind("127.0.0.1", 0), tmp_path / "s")
+    holder = SocketBroker(bind("127.0.0.1", 0), tmp_path / "s")
     holder.start()
     lease = Lease(tmp_path / "s")
     lease.say(READY)

@@ -23,7 +23,7 @@ def double(requests, lean=False):
     return Stages([str(2 * r).encode() for r in requests], 0.0, 0.0, 0.0)
 
 
-class Gate:
+class OverloadReader:
     """A model that scores when it is let, and remembers its batches."""
 
     def __init__(self):
@@ -54,7 +54,7 @@ def slow(batcher):
 @settings(max_examples=50, deadline=None)
 def test_every_caller_gets_its_own_answer_whoever_else_goes_away(values, gone, largest):
     async def run(executor):
-        gate = Gate()
+        gate = OverloadReader()
         batcher = slow(Batcher(gate, executor, max_queued=100, max_batch=largest))
         tasks = [batcher.submit(v, in_time()) for v in values]
         await asyncio.to_thread(gate.started.wait, FAR)
@@ -90,7 +90,7 @@ async def test_what_arrives_together_is_scored_together(executor):
 
 
 async def test_the_nearest_deadline_is_scored_first(executor):
-    gate = Gate()
+    gate = OverloadReader()
     batcher = slow(Batcher(gate, executor, max_queued=100, max_batch=1))
     first = batcher.submit(0, in_time())
     await asyncio.to_thread(gate.started.wait, FAR)
@@ -102,7 +102,7 @@ async def test_the_nearest_deadline_is_scored_first(executor):
 
 
 async def test_a_full_queue_refuses_at_once_and_says_when_to_come_back(executor):
-    gate = Gate()
+    gate = OverloadReader()
     batcher = slow(Batcher(gate, executor, max_queued=3, max_batch=1))
     first = batcher.submit(0, in_time())
     await asyncio.to_thread(gate.started.wait, FAR)
@@ -137,7 +137,7 @@ async def test_a_failing_batch_fails_its_callers_and_not_the_next_ones(executor)
 
 
 async def test_what_cannot_be_in_time_is_refused_at_once_and_the_accepted_keep_their_place(executor):
-    gate = Gate()
+    gate = OverloadReader()
     batcher = slow(Batcher(gate, executor, max_queued=100, max_batch=1))  # a second a row
     first = batcher.submit(0, in_time())
     await asyncio.to_thread(gate.started.wait, FAR)
@@ -151,7 +151,7 @@ async def test_what_cannot_be_in_time_is_refused_at_once_and_the_accepted_keep_t
 
 @pytest.mark.parametrize(("row_s", "patience_s", "takes_s"), [(1.0, 9.9, 10.1), (0.006, 0.15, 0.156)])
 async def test_who_waits_hardly_longer_than_one_that_was_refused_is_refused_too(executor, row_s, patience_s, takes_s):
-    gate = Gate()
+    gate = OverloadReader()
     batcher = Batcher(gate, executor, max_queued=100, max_batch=1)
     batcher.full.learn(1, row_s)
     first = batcher.submit(0, in_time())
@@ -169,7 +169,7 @@ async def test_who_waits_hardly_longer_than_one_that_was_refused_is_refused_too(
 
 
 async def test_who_fitted_is_judged_anew_once_others_wait(executor):
-    gate = Gate()
+    gate = OverloadReader()
     batcher = slow(Batcher(gate, executor, max_queued=100, max_batch=1))  # a second a row
     first = batcher.submit(0, in_time())
     await asyncio.to_thread(gate.started.wait, FAR)
@@ -184,7 +184,7 @@ async def test_who_fitted_is_judged_anew_once_others_wait(executor):
 
 
 async def test_who_will_not_be_in_time_after_all_is_refused_while_there_is_time_to_hear_it(executor):
-    gate = Gate()
+    gate = OverloadReader()
     batcher = slow(Batcher(gate, executor, max_queued=100, max_batch=2))
     first = batcher.submit(0, in_time())
     await asyncio.to_thread(gate.started.wait, FAR)
@@ -201,7 +201,7 @@ async def test_who_will_not_be_in_time_after_all_is_refused_while_there_is_time_
 
 async def test_a_near_deadline_goes_before_far_ones_that_can_wait_but_not_before_those_that_cannot(executor):
     for patience, fits in ((60.0, True), (3.0, False)):
-        gate = Gate()
+        gate = OverloadReader()
         batcher = slow(Batcher(gate, executor, max_queued=100, max_batch=1))
         first = batcher.submit(0, in_time())
         await asyncio.to_thread(gate.started.wait, FAR)
@@ -219,7 +219,7 @@ async def test_a_near_deadline_goes_before_far_ones_that_can_wait_but_not_before
 
 
 async def test_the_more_urgent_go_first_whatever_their_deadlines(executor):
-    gate = Gate()
+    gate = OverloadReader()
     batcher = slow(Batcher(gate, executor, max_queued=100, max_batch=1))
     first = batcher.submit(0, in_time())
     await asyncio.to_thread(gate.started.wait, FAR)
@@ -230,7 +230,7 @@ async def test_the_more_urgent_go_first_whatever_their_deadlines(executor):
 
 
 async def test_who_waits_in_a_lower_class_does_not_count_against_a_more_urgent_one(executor):
-    gate = Gate()
+    gate = OverloadReader()
     batcher = slow(Batcher(gate, executor, max_queued=100, max_batch=1))
     first = batcher.submit(0, in_time())
     await asyncio.to_thread(gate.started.wait, FAR)
@@ -243,7 +243,7 @@ async def test_who_waits_in_a_lower_class_does_not_count_against_a_more_urgent_o
     assert gate.batches[1] == [99]
 
 
-class Sheddable(Gate):
+class Sheddable(OverloadReader):
     """A model that remembers whether it was to leave something out."""
 
     def __call__(self, requests, lean=False):
@@ -282,14 +282,14 @@ def test_no_answer_ever_reaches_the_wrong_hands_whatever_happens_in_the_middle(c
     """Callers come in turns with any patience and priority, go away, run out of time in a batch; each hears its own answer or an error."""
 
     async def run(executor):
-        gate = Gate()
+        gate = OverloadReader()
         batcher = slow(Batcher(gate, executor, max_queued=12, max_batch=largest))
-        heard = {number: [] for number in range(len(callers))}
+        answered = {number: [] for number in range(len(callers))}
         silent = set()
         for number, (patience, priority, goes) in enumerate(callers):
-            job = batcher.put(number, time.monotonic() + patience, heard[number].append, priority)
+            job = batcher.put(number, time.monotonic() + patience, answered[number].append, priority)
             if isinstance(job, OverloadedError):
-                heard[number].append(job)
+                answered[number].append(job)
             elif goes:
                 job.cancel()
                 silent.add(number)
@@ -298,7 +298,7 @@ def test_no_answer_ever_reaches_the_wrong_hands_whatever_happens_in_the_middle(c
         gate.open.set()
         while batcher._busy:
             await asyncio.sleep(0)
-        for number, outcomes in heard.items():
+        for number, outcomes in answered.items():
             assert len(outcomes) == (number not in silent)
             for outcome in outcomes:
                 assert isinstance(outcome, DeadlineExceededError | OverloadedError) or outcome.body == str(2 * number).encode()

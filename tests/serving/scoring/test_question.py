@@ -11,7 +11,7 @@ import pytest
 from serving.engines import Engine
 from serving.errors import NotReadyError, OverloadedError
 from serving.scoring.cache.cache import Cache
-from serving.scoring.cache.lru import Memory
+from serving.scoring.cache.lru import LruCache
 from serving.scoring.cost import Cost
 from serving.scoring.question import IN_AND_OUT, Question
 from serving.settings import Cache as CacheSettings
@@ -66,7 +66,7 @@ ENGINE = Engine(
 @pytest.fixture
 def question():
     with ThreadPoolExecutor(1) as executor:
-        yield Question(ENGINE, Settings(), executor, Cache(Memory(1_000_000), None, 60.0))
+        yield Question(ENGINE, Settings(), executor, Cache(LruCache(1_000_000), None, 60.0))
 
 
 def ask(question, number=1, fresh=False):
@@ -122,7 +122,7 @@ def without(*rungs):
 def overloaded(settings, clock=time.time):
     """A question with a queue that lasts longer than anybody waits, and its cache."""
     with ThreadPoolExecutor(1) as executor:
-        cache = Cache(Memory(1_000_000, settings.degrade.max_stale_s), None, 5.0, clock)
+        cache = Cache(LruCache(1_000_000, settings.degrade.max_stale_s), None, 5.0, clock)
         question = Question(ENGINE, settings, executor, cache)
         question.switch(Doubler())
         yield question
@@ -154,7 +154,7 @@ async def test_without_an_old_answer_the_base_rate_is_given_within_its_share_of_
         assert (asked.rung, msgspec.json.decode(asked.body)["doubled"]) == ("base-rate", -1)
         assert question.refusal(time.monotonic() + 1) is None
         assert question.refusal(time.monotonic() - 1) is not None, "nobody waits for it any more"
-        question._spare.spend(1.0)
+        question._time_budget.spend(1.0)
         with pytest.raises(OverloadedError, match="would come after"):
             await ask(question, 5)
         assert question.refusal(time.monotonic() + 1) is None, "the cache may know"
@@ -165,7 +165,7 @@ async def test_a_base_rate_is_charged_for_reading_and_replying_too(monkeypatch):
     with overloaded(Settings()) as question:
         waiting = await fill(question)
         spent = []
-        monkeypatch.setattr(question._spare, "spend", spent.append)
+        monkeypatch.setattr(question._time_budget, "spend", spent.append)
         assert (await ask(question, 3)).rung == "base-rate"
         assert spent[0] > IN_AND_OUT * question.batcher.full.row_s > 0
         waiting.cancel()
@@ -221,10 +221,10 @@ async def test_with_neither_cache_nor_budget_the_refusal_is_known_before_the_req
 
 async def test_a_caller_that_goes_away_is_skipped_with_and_without_the_cache():
     with overloaded(Settings()) as question:
-        heard = []
+        answered = []
         for number, fresh in ((1, False), (2, True)):
-            question.begin(Ask(number), heard.append, deadline=time.monotonic() + 60, fresh=fresh)()
+            question.begin(Ask(number), answered.append, deadline=time.monotonic() + 60, fresh=fresh)()
         assert (await ask(question, 3)).body == b'{"doubled":6,"version":"a","rung":"full"}'
-        assert heard == []
+        assert answered == []
         assert question.batcher.rows == 1
         assert question.batcher.skipped == 1

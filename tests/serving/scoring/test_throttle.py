@@ -1,9 +1,9 @@
-"""Long work beside a loop rests: it sleeps again and again, gives what it would give anyway, and stops resting when it ends."""
+"""Long work beside a loop rests: it sleeps again and again, gives what it would give anyway, and stops throttled when it ends."""
 
 import sys
 import time
 
-from serving.scoring.throttle import resting
+from serving.scoring.throttle import throttled
 
 
 def worked(calls: int) -> int:
@@ -13,7 +13,7 @@ def worked(calls: int) -> int:
 def test_work_rests_again_and_again_and_gives_the_same(monkeypatch):
     rests = []
     monkeypatch.setattr(time, "sleep", rests.append)
-    with resting(work_s=0.0, rest_s=0.25):
+    with throttled(work_s=0.0, rest_s=0.25):
         result = worked(10)
     assert result == 10
     assert len(rests) >= 10
@@ -24,7 +24,7 @@ def test_short_work_does_not_rest_and_afterwards_nothing_does(monkeypatch):
     rests = []
     monkeypatch.setattr(time, "sleep", rests.append)
     before = sys.getprofile()
-    with resting(work_s=60.0):
+    with throttled(work_s=60.0):
         worked(10)
     worked(10)
     assert (rests, sys.getprofile()) == ([], before)

@@ -100,7 +100,7 @@ async def test_what_was_read_is_good_for_a_while_and_then_read_again(url):
 
 
 async def test_how_much_is_remembered_is_bounded_the_oldest_first(url, monkeypatch):
-    monkeypatch.setattr("serving.stores.features._MOST_READ", 3)
+    monkeypatch.setattr("serving.stores.features._MAX_READ", 3)
     names = [f"many-{number}" for number in range(5)]
     publish(url, names, [VECTOR] * 5)
     features = Features(url, TIMEOUT_S, 60.0, Clock(0.0))

@@ -7,7 +7,7 @@ import pytest
 
 from serving.app import Application
 from serving.engines.journey.scorer import JOURNEY
-from serving.engines.session_memory import Memory
+from serving.engines.session_memory import SessionMemory
 from serving.errors import StoreUnavailableError
 from serving.settings import Settings
 from serving.stores.sessions import Sessions
@@ -21,7 +21,7 @@ def url(tmp_path_factory):
         yield url
 
 
-MEMORY = Memory(
+MEMORY = SessionMemory(
     "session", lambda request: "s", lambda request: True, lambda request, content: request, lambda *_: [], keep_s=60, field="remember"
 )
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kernels.arrays import Parts
+from kernels.arrays import Arrays
 from kernels.trees.forest import Forest
 from kernels.trees.shap import Factors
 from kernels.types import F32, F64
@@ -53,7 +53,7 @@ class ChurnModel:
         self.bias = float(platt.slope * factors.bias[0] + platt.intercept)
 
     @classmethod
-    def prepare(cls, bundle: Bundle) -> Parts:
+    def prepare(cls, bundle: Bundle) -> Arrays:
         """Return the trees of a verified bundle laid out and checked against XGBoost: most of the work of `load`.
 
         Raises BundleError as `load` does.
@@ -63,7 +63,7 @@ class ChurnModel:
         return {**boosted.prepare(bundle, MODEL, columns), **Effects.prepare(bundle, columns)}
 
     @classmethod
-    def load(cls, bundle: Bundle, parts: Parts | None = None) -> "ChurnModel":
+    def load(cls, bundle: Bundle, parts: Arrays | None = None) -> "ChurnModel":
         """Return the model in a verified bundle; `parts`: what `prepare` has made of it, where that is there already.
 
         Raises BundleError when it is another task's, or is not whole.

@@ -33,8 +33,8 @@ from training.registry.provenance import fingerprint, software
 from training.tables import customers, frames
 from training.tables.customers import LABEL, Customers, Feature
 
-LEAST_ROWS = 200
-LEAST_OF_CLASS = 20
+MIN_ROWS = 200
+MIN_OF_CLASS = 20
 FOLDS, CALIBRATION_FOLDS = 10, 3
 MANY_ROWS = 50_000  # beyond, one fold after the other with every core in it; up to it, a core for each fold
 EXPLAINED_ROWS = 5_000  # of which the mean contribution of each feature is taken
@@ -124,10 +124,10 @@ def read(data: Path, mapping: Mapping[str, str | Sequence[str]], positive: str |
     except TableError as error:
         raise TableError(f"{data}: {error}") from None
     left = int(rows.y.sum())
-    if len(rows.y) < LEAST_ROWS or min(left, len(rows.y) - left) < LEAST_OF_CLASS:
+    if len(rows.y) < MIN_ROWS or min(left, len(rows.y) - left) < MIN_OF_CLASS:
         raise TableError(
-            f"{data}: insufficient data: {len(rows.y)} rows, {left} of customers who left; at least {LEAST_ROWS} rows are needed, "
-            f"{LEAST_OF_CLASS} of each kind: collect more"
+            f"{data}: insufficient data: {len(rows.y)} rows, {left} of customers who left; at least {MIN_ROWS} rows are needed, "
+            f"{MIN_OF_CLASS} of each kind: collect more"
         )
     return rows
 

@@ -19,7 +19,7 @@ from training.models.shared import trees
 from training.tables.customers import Customers
 
 HELD_OUT = 0.3
-LEAST_OF_ARM = 200  # customers
+MIN_OF_ARM = 200  # customers
 DISTILLED = {"objective": "reg:squarederror", "tree_method": "hist", "max_depth": 3, "eta": 0.15, "min_child_weight": 30}
 DISTILLED_ROUNDS = 60
 LEARNER: Mapping[str, Any] = {"n_estimators": 80, "max_depth": 3, "learning_rate": 0.08, "min_child_weight": 30, "subsample": 0.8}
@@ -143,9 +143,9 @@ def _held_out(rows: Customers, seed: int) -> Bool:
 
 def _check(rows: Customers) -> None:
     counts = {name: int(np.count_nonzero(rows.arm == place)) for place, name in enumerate(rows.arms)}
-    few = [f"{name!r} has {count}" for name, count in counts.items() if count < LEAST_OF_ARM]
+    few = [f"{name!r} has {count}" for name, count in counts.items() if count < MIN_OF_ARM]
     if few:
-        raise TableError(f"too few customers to learn what was done to them: {', '.join(few)}, {LEAST_OF_ARM} are needed in every arm")
+        raise TableError(f"too few customers to learn what was done to them: {', '.join(few)}, {MIN_OF_ARM} are needed in every arm")
     try:
         import econml  # noqa: F401
     except ImportError as error:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.arrays import Parts
+from kernels.arrays import Arrays
 from kernels.trees.forest import Forest
 from kernels.types import F32, F64
 from training.models.shared import boosted
@@ -41,7 +41,7 @@ class Effects:
         self._forests = forests
 
     @classmethod
-    def prepare(cls, bundle: Bundle, columns: int) -> Parts:
+    def prepare(cls, bundle: Bundle, columns: int) -> Arrays:
         """Return the trees of a bundle's effects, laid out and checked, under names that no other part has; none where there are none."""
         if UPLIFT not in bundle.manifest["files"]:
             return {}
@@ -52,7 +52,7 @@ class Effects:
         return parts
 
     @classmethod
-    def load(cls, bundle: Bundle, parts: Parts) -> "Effects | None":
+    def load(cls, bundle: Bundle, parts: Arrays) -> "Effects | None":
         """Return the effects in a bundle, None where it was trained without an experiment; parts: those of `prepare`."""
         if UPLIFT not in bundle.manifest["files"]:
             return None

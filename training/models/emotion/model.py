@@ -36,7 +36,7 @@ NAMES: tuple[str, ...] = (*EMOTIONS, *(f"ekman:{name}" for name in EKMAN), "frus
 SEEN = (LAYERS + 4) * WIDTH  # numbers that the head sees of a text: LAYERS + 1 means, two maxima, the first piece's
 HIDDEN = 160
 GROUP = 32  # texts encoded at once: more are no faster
-MOST_LETTERS = 8192  # of a text: what is beyond is beyond LONGEST pieces, but for texts of blanks
+MAX_LETTERS = 8192  # of a text: what is beyond is beyond LONGEST pieces, but for texts of blanks
 
 
 class Scores(NamedTuple):
@@ -163,8 +163,8 @@ _FIRST = torch.zeros(1, dtype=torch.int64)
 
 def pieces(texts: Sequence[str]) -> Pieces:
     """Return the word pieces of texts of any length."""
-    found = minilm.pieces([text[:MOST_LETTERS] for text in texts])
-    return found._replace(cut=found.cut | np.array([len(text) > MOST_LETTERS for text in texts], bool))
+    found = minilm.pieces([text[:MAX_LETTERS] for text in texts])
+    return found._replace(cut=found.cut | np.array([len(text) > MAX_LETTERS for text in texts], bool))
 
 
 def seen(encoder: Encoder, ids: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ from training.tables import texts as emotion_table
 from training.tables.texts import EKMAN, EMOTIONS, Texts
 
 TRAIN, DEV = "train.tsv", "dev.tsv"  # of a folder as GoEmotions is published
-LEAST_TEXTS = 200
+MIN_TEXTS = 200
 FOLDS = 4  # of the texts: thresholds and calibration are from heads that did not see them
 KNOWN_FROM = 6  # texts that a word piece must be in
 BATCH, EPOCHS, RATE, WORD_RATE = 256, 12, 1e-3, 3e-3
@@ -121,8 +121,8 @@ def read(path: Path, mapping: Mapping[str, str]) -> Texts:
         raise error.at(frames.place(path, error.row)) from None
     except TableError as error:
         raise error if str(error).startswith(str(path)) else TableError(f"{path}: {error}") from None
-    if len(texts.texts) < LEAST_TEXTS:
-        raise TableError(f"{path}: insufficient data: {len(texts.texts)} texts, at least {LEAST_TEXTS} are needed: label more")
+    if len(texts.texts) < MIN_TEXTS:
+        raise TableError(f"{path}: insufficient data: {len(texts.texts)} texts, at least {MIN_TEXTS} are needed: label more")
     return texts
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.arrays import Parts
+from kernels.arrays import Arrays
 from kernels.trees.forest import Forest
 from kernels.types import F32, F64
 from training.models.shared import boosted
@@ -45,7 +45,7 @@ class Heads(NamedTuple):
         return probability(self.line.apply(self.churn.margin(X).astype(np.float64)))
 
 
-def prepare(bundle: Bundle, columns: int) -> Parts:
+def prepare(bundle: Bundle, columns: int) -> Arrays:
     """Return the heads' trees laid out. Raises BundleError as `boosted.forest` does."""
     found: dict[str, NDArray[Any]] = {}
     for file in _FORESTS:
@@ -54,7 +54,7 @@ def prepare(bundle: Bundle, columns: int) -> Parts:
     return found
 
 
-def load(bundle: Bundle, parts: Parts) -> Heads:
+def load(bundle: Bundle, parts: Arrays) -> Heads:
     """Return the heads of a bundle. Raises KeyError, TypeError or ValueError for one that is not whole."""
     said: dict[str, Any] = bundle.json(HEADS) if HEADS in bundle.manifest["files"] else {}
     amount, churn = (boosted.of_name(f"{file}/", parts) if file in bundle.manifest["files"] else None for file in _FORESTS)

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.arrays import Parts
+from kernels.arrays import Arrays
 from kernels.networks import gru
 from kernels.networks.gru import Network
 from kernels.sessions import journey as kernel
@@ -116,7 +116,7 @@ class JourneyModel:
             raise ValueError("a network knows other pages or attributes than the manifest")
 
     @classmethod
-    def prepare(cls, bundle: Bundle) -> Parts:
+    def prepare(cls, bundle: Bundle) -> Arrays:
         """Return the trees of a verified bundle laid out and checked against XGBoost. Raises BundleError as `load` does."""
         bundle.require(TASK)
         pages = len(bundle.manifest.get("pages", ())) + 1
@@ -125,7 +125,7 @@ class JourneyModel:
         return {**boosted.named(f"{MODEL}/", boosted.forest(bundle, MODEL, columns)), **journey_heads.prepare(bundle, columns)}
 
     @classmethod
-    def load(cls, bundle: Bundle, parts: Parts | None = None, device: str = "cpu") -> "JourneyModel":
+    def load(cls, bundle: Bundle, parts: Arrays | None = None, device: str = "cpu") -> "JourneyModel":
         """Return the model in a verified bundle; `parts`: what `prepare` has made of it. Raises BundleError for one that is not whole."""
         from safetensors import SafetensorError
         from safetensors.numpy import load

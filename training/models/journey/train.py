@@ -40,14 +40,14 @@ from training.tables.journeys import Journeys, Mapped
 from training.tables.outcomes import Outcomes
 from training.tables.table import listed
 
-LEAST_SESSIONS, LEAST_OF_CLASS = 400, 40
-MOST_PAGES = 23  # steps that are known by name: the trees see how often each comes after each
+MIN_SESSIONS, MIN_OF_CLASS = 400, 40
+MAX_PAGES = 23  # steps that are known by name: the trees see how often each comes after each
 AFTER = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 17, 20, 25, 30, 40, 60, 100)  # events after which a session is learned from
 JUDGED = (5, 10, None)  # and judged; None: after its last, ended
 HELD_OUT, FOLDS = 0.2, 3
 NAMELESS = ("", "-1")  # pages without a name
 ROUNDS = 320
-LEAF_SHARE, MOST_OF_LEAF = 1 / 500, 30.0  # of the sessions learned from: what a leaf holds at least, by the curvature of the loss
+LEAF_SHARE, MAX_OF_LEAF = 1 / 500, 30.0  # of the sessions learned from: what a leaf holds at least, by the curvature of the loss
 PARAMETERS: Mapping[str, Any] = {
     "objective": "binary:logistic",
     "tree_method": "hist",
@@ -182,22 +182,22 @@ def learnable(data: Path, found: Journeys) -> Learnable:
     names, counts = np.unique(np.array(found.pages, dtype=str), return_counts=True)
     frequent = names[np.argsort(-counts, kind="stable")]
     named = [name for name in frequent.tolist() if name not in NAMELESS]
-    pages = tuple(sorted(named[:MOST_PAGES]))
+    pages = tuple(sorted(named[:MAX_PAGES]))
     table = found.of(told).known(pages)
     assert table.y is not None, "labels that were there are gone; this is a bug"
     page = journeys.coded(table.pages, journeys.codes(pages))
     sizes = np.diff(table.offsets)
     first = np.full(len(sizes), -1)
     first[sizes > 0] = page[table.offsets[:-1][sizes > 0]]
-    warnings = _left_out(int((~told).sum()), int((sizes == 0).sum()), named[MOST_PAGES:])
+    warnings = _left_out(int((~told).sum()), int((sizes == 0).sum()), named[MAX_PAGES:])
     unseen = Unseen.learn(first, table.y, len(pages) + 1) if len(first) else None
     table = table.of(sizes > 0)
     y = np.asarray(table.y, np.float64)
     bought = int(y.sum())
-    if unseen is None or len(y) < LEAST_SESSIONS or min(bought, len(y) - bought) < LEAST_OF_CLASS:
+    if unseen is None or len(y) < MIN_SESSIONS or min(bought, len(y) - bought) < MIN_OF_CLASS:
         lacking = (
-            f"insufficient data: {len(y)} sessions, {bought} of which bought; at least {LEAST_SESSIONS} are needed, {LEAST_OF_CLASS} that "
-            f"bought and {LEAST_OF_CLASS} that did not: collect more sessions"
+            f"insufficient data: {len(y)} sessions, {bought} of which bought; at least {MIN_SESSIONS} are needed, {MIN_OF_CLASS} that "
+            f"bought and {MIN_OF_CLASS} that did not: collect more sessions"
         )
         raise TableError("; ".join((f"{data}: {lacking}", *warnings)))
     return Learnable(table, Sessions(table.offsets, page, table.seconds, table.attributes, y), pages, unseen, warnings)
@@ -208,7 +208,7 @@ def _left_out(untold: int, stepless: int, rare: Sequence[str]) -> list[str]:
     said = {
         f"{untold:,} sessions were left out, of which nothing says whether they bought": untold,
         f"{stepless:,} sessions have no step: of such the model says how many of them bought": stepless,
-        f"{len(rare):,} names beyond the {MOST_PAGES} most frequent are not known apart: pages count as unknown, other events are left out "
+        f"{len(rare):,} names beyond the {MAX_PAGES} most frequent are not known apart: pages count as unknown, other events are left out "
         f"({listed(sorted(rare))})": len(rare),
     }
     return [one for one, number in said.items() if number]
@@ -318,7 +318,7 @@ def _weights(rows: Rows) -> F64:
 def boosted(X: F32, y: F64, weight: F64, seed: int, threads: int) -> xgb.Booster:
     """Return trees over X float32 [rows, features]."""
     data = xgb.QuantileDMatrix(X, y, weight=weight, nthread=threads)
-    least = min(MOST_OF_LEAF, LEAF_SHARE * float(weight.sum()))
+    least = min(MAX_OF_LEAF, LEAF_SHARE * float(weight.sum()))
     return xgb.train({**PARAMETERS, "min_child_weight": least, "seed": seed, "nthread": threads}, data, ROUNDS)
 
 

@@ -13,7 +13,7 @@ from training.models.shared.calibration import Platt
 from training.registry import bundle as bundles
 
 LEAST = 100  # sessions that say something, below which a head is not learned
-LEAST_OF_CLASS = 30
+MIN_OF_CLASS = 30
 ROUNDS = 120
 PARAMETERS: Mapping[str, Any] = {
     "tree_method": "hist",
@@ -49,7 +49,7 @@ class Told:
     def churn(self, gone: F64) -> tuple[xgb.Booster, Platt, float] | None:
         """Return trees of not coming back, their calibration, and the AUC of those that saw other sessions."""
         known = np.isfinite(gone)
-        if known.sum() < LEAST or min((gone[known] > 0).sum(), (gone[known] == 0).sum()) < LEAST_OF_CLASS:
+        if known.sum() < LEAST or min((gone[known] > 0).sum(), (gone[known] == 0).sum()) < MIN_OF_CLASS:
             return None
         rows = known[self._session]
         y = np.where(known, gone, 0.0)[self._session]

@@ -8,11 +8,11 @@ import numpy as np
 
 from kernels.types import F64
 from training.models.pricing.regression import within
-from training.models.pricing.slopes import LEAST_ROWS, Slopes
+from training.models.pricing.slopes import MIN_ROWS, Slopes
 from training.tables.sales import Sales
 
 FOLDS = 5
-_LEAST_LEFT = 1e-4  # share of the variation of price that the controls must leave
+_MIN_LEFT = 1e-4  # share of the variation of price that the controls must leave
 
 
 def slopes(sales: Sales, ordinary: list[Slopes], seed: int) -> list[Slopes]:
@@ -42,7 +42,7 @@ def _slope(sales: Sales, left: F64, inner: F64, product: int, ordinary: Slopes) 
     rows = np.flatnonzero(sales.product == product)
     price, quantity = left[rows, 0], left[rows, 1]
     size = float(price @ price)
-    if ordinary.insufficient or len(rows) < LEAST_ROWS or size <= _LEAST_LEFT * float(inner[rows, 0] @ inner[rows, 0]):
+    if ordinary.insufficient or len(rows) < MIN_ROWS or size <= _MIN_LEFT * float(inner[rows, 0] @ inner[rows, 0]):
         return ordinary
     own = float(price @ quantity) / size
     leverage = np.minimum(price**2 / size + 1 / len(rows), 0.99)

@@ -6,7 +6,7 @@ import numpy as np
 
 from kernels.types import F64, I64
 
-LEAST_CLUSTERS = 10  # with fewer, a clustered error is worth nothing
+MIN_CLUSTERS = 10  # with fewer, a clustered error is worth nothing
 _NOTHING_NEW = 1e-9  # share of a column's variation that must be its own
 
 
@@ -62,7 +62,7 @@ def regress(X: F64, y: F64, groups: I64, clusters: I64 | None = None, spent: flo
     """Return the least squares of y [rows] on X [rows, columns] with an effect for each of `groups` [rows].
 
     clusters: [rows] whose rows may depend on each other, for errors that allow for it (CR1, Liang and Zeger 1986), where there are at
-    least LEAST_CLUSTERS; else HC3 (MacKinnon and White 1985), which of its kind misleads least where rows are few (Long and Ervin 2000).
+    least MIN_CLUSTERS; else HC3 (MacKinnon and White 1985), which of its kind misleads least where rows are few (Long and Ervin 2000).
     spent: parameters that were fitted before, beside these.
     """
     scale = variation(X)
@@ -88,7 +88,7 @@ def _meat(Q: F64, residuals: F64, sizes: I64, clusters: I64 | None, freedom: flo
     if clusters is not None:
         _, where = np.unique(clusters, return_inverse=True)
         number = int(where.max()) + 1
-        if number >= LEAST_CLUSTERS:
+        if number >= MIN_CLUSTERS:
             scores = np.stack([np.bincount(where, Q[:, column] * residuals) for column in range(Q.shape[1])])
             return np.asarray(number / (number - 1) * (len(Q) - 1) / freedom * (scores @ scores.T))
     leverage = np.minimum((Q**2).sum(axis=1) + 1 / sizes + spent / len(Q), 0.99)

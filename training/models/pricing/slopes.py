@@ -16,7 +16,7 @@ from kernels.types import F64, I64, Bool, Intp
 from training.models.pricing.regression import Fit, basis, regress, variation, within
 from training.tables.sales import PERIOD, STORE, Sales
 
-LEAST_ROWS, LEAST_PRICES = 8, 3  # to say anything of a product
+MIN_ROWS, MIN_PRICES = 8, 3  # to say anything of a product
 PRICE_DIGITS = 6  # of a logarithm: prices that agree in so many are the same
 
 
@@ -79,7 +79,7 @@ def _regressors(sales: Sales, rows: Intp, with_promotions: bool) -> F64:
 
 
 def _is_enough(sales: Sales, rows: Intp) -> bool:
-    return len(rows) >= LEAST_ROWS and len(np.unique(np.round(sales.price[rows], PRICE_DIGITS))) >= LEAST_PRICES
+    return len(rows) >= MIN_ROWS and len(np.unique(np.round(sales.price[rows], PRICE_DIGITS))) >= MIN_PRICES
 
 
 def _season(sales: Sales, rows: list[Intp], effects: Collection[str], with_promotions: bool) -> tuple[F64 | None, float]:

@@ -17,7 +17,7 @@ from training.models.pricing import card as pricing_card
 from training.models.pricing import double_ml
 from training.models.pricing import model as pricing
 from training.models.pricing.shrinkage import CROSS, OWN, Posterior, shrunk
-from training.models.pricing.slopes import LEAST_PRICES, LEAST_ROWS, Found, Slopes, of_products, pooled
+from training.models.pricing.slopes import MIN_PRICES, MIN_ROWS, Found, Slopes, of_products, pooled
 from training.registry import bundle as bundles
 from training.registry.bundle import Bundle
 from training.registry.provenance import fingerprint, software
@@ -26,8 +26,8 @@ from training.tables import sales as sales_table
 from training.tables.sales import EFFECTS, PERIOD, PRODUCT, STORE, Sales
 
 SALES = "sales.parquet"  # of a folder that `revenue-engine simulate` wrote
-LEAST_OF_STATE = 400  # rows of each product with and without promotion: from so many on, each has a slope of its own
-LEAST_A_PERIOD = 2  # rows, for the effect of a period to be told from those of prices
+MIN_OF_STATE = 400  # rows of each product with and without promotion: from so many on, each has a slope of its own
+MIN_A_PERIOD = 2  # rows, for the effect of a period to be told from those of prices
 RECENT = 8  # periods: what a product's price and demand are now
 
 Progress = Callable[[str, float], None]
@@ -109,7 +109,7 @@ def chosen(effects: Collection[str] | None, sales: Sales) -> tuple[str, ...]:
     """
     there = {PRODUCT: True, STORE: sales.store is not None, PERIOD: sales.period is not None}
     if effects is None:
-        there[PERIOD] &= len(sales) >= LEAST_A_PERIOD * len(sales.periods)
+        there[PERIOD] &= len(sales) >= MIN_A_PERIOD * len(sales.periods)
         return tuple(effect for effect in EFFECTS if there[effect])
     for effect in effects:
         if effect not in there:
@@ -130,7 +130,7 @@ def learn(sales: Sales, effects: tuple[str, ...], progress: Callable[[float], No
         every = Found(double_ml.slopes(sales, every.products, seed), every.season)
     if all(slopes.insufficient for slopes in every.products):
         raise TableError(
-            f"insufficient data: no product has {LEAST_ROWS} rows with {LEAST_PRICES} different prices and an elasticity that the effects "
+            f"insufficient data: no product has {MIN_ROWS} rows with {MIN_PRICES} different prices and an elasticity that the effects "
             f"({', '.join(effects)}) leave to be told; collect more periods, or ask for fewer --effects"
         )
     states: dict[int | None, tuple[Found, Posterior]] = {None: (every, _own(sales, every))}
@@ -227,7 +227,7 @@ def _is_split(sales: Sales, promotion: F64) -> bool:
         return False
     counts = np.zeros((len(sales.products), 2), np.int64)
     np.add.at(counts, (sales.product, promotion.astype(np.int64)), 1)
-    return bool((counts >= LEAST_OF_STATE).all())
+    return bool((counts >= MIN_OF_STATE).all())
 
 
 def _by_category(sales: Sales, estimates: F64, errors: F64, prior: Any) -> Posterior:

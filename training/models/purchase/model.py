@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kernels.arrays import Parts
+from kernels.arrays import Arrays
 from kernels.trees.calibrated import scores
 from kernels.trees.forest import Forest
 from kernels.trees.shap import Factors
@@ -65,7 +65,7 @@ class PurchaseModel:
         self._bias = float(platt.slope * self._factors.bias[0] + platt.intercept)
 
     @classmethod
-    def prepare(cls, bundle: Bundle) -> Parts:
+    def prepare(cls, bundle: Bundle) -> Arrays:
         """Return the trees of a verified bundle laid out and checked against XGBoost: most of the work of `load`.
 
         Raises BundleError as `load` does.
@@ -73,7 +73,7 @@ class PurchaseModel:
         return boosted.prepare(bundle, MODEL, len(features.NAMES))
 
     @classmethod
-    def load(cls, bundle: Bundle, parts: Parts | None = None) -> "PurchaseModel":
+    def load(cls, bundle: Bundle, parts: Arrays | None = None) -> "PurchaseModel":
         """Return the model in a verified bundle; `parts`: what `prepare` has made of it, where that is there already.
 
         Raises BundleError when it is another task's, or its features are not this code's.

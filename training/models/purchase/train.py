@@ -23,8 +23,8 @@ from training.registry.bundle import Bundle
 from training.registry.provenance import fingerprint, software
 from training.tables import frames, sessions
 
-LEAST_ROWS = 200
-LEAST_OF_CLASS = 20
+MIN_ROWS = 200
+MIN_OF_CLASS = 20
 MANY_ROWS = 50_000  # beyond, one fold after the other with every core in it; up to it, a core for each fold
 NO_CURRENCY = "XXX"  # ISO 4217: no currency
 SESSIONS = "sessions.parquet"  # of a folder that `revenue-engine simulate` wrote
@@ -107,10 +107,10 @@ def contents(rows: Rows, model: Fitted, metrics: Mapping[str, Any], seed: int) -
 
 def _check_enough(path: Path, y: F64) -> None:
     bought = int(y.sum())
-    if len(y) < LEAST_ROWS or min(bought, len(y) - bought) < LEAST_OF_CLASS:
+    if len(y) < MIN_ROWS or min(bought, len(y) - bought) < MIN_OF_CLASS:
         raise TableError(
-            f"{path}: insufficient data: {len(y)} rows, {bought} of which bought; at least {LEAST_ROWS} rows are needed, "
-            f"{LEAST_OF_CLASS} that bought and {LEAST_OF_CLASS} that did not: collect more sessions, or use revenue-engine simulate"
+            f"{path}: insufficient data: {len(y)} rows, {bought} of which bought; at least {MIN_ROWS} rows are needed, "
+            f"{MIN_OF_CLASS} that bought and {MIN_OF_CLASS} that did not: collect more sessions, or use revenue-engine simulate"
         )
 
 

@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 
-from kernels.arrays import Parts
+from kernels.arrays import Arrays
 from kernels.trees.forest import Forest
 from kernels.trees.shap import Factors
 from training.errors import BundleError
 from training.registry.bundle import Bundle
 
 
-def prepare(bundle: Bundle, file: str, columns: int) -> Parts:
+def prepare(bundle: Bundle, file: str, columns: int) -> Arrays:
     """Return the trees in `file` of a verified bundle laid out and checked against XGBoost, for `Forest.of_parts` and `Factors.of_parts`.
 
     Raises BundleError when they cannot be read, or know another number of columns.
@@ -32,12 +32,12 @@ def forest(bundle: Bundle, file: str, columns: int) -> Forest:
         raise unloadable(bundle, error) from error
 
 
-def named(prefix: str, of: Forest) -> Parts:
+def named(prefix: str, of: Forest) -> Arrays:
     """Return a forest's parts under names that no other part has."""
     return {prefix + name: part for name, part in of.parts().items()}
 
 
-def of_name(prefix: str, parts: Parts) -> Forest:
+def of_name(prefix: str, parts: Arrays) -> Forest:
     """Return the forest whose parts `named` returned, among others."""
     return Forest.of_parts({name[len(prefix) :]: part for name, part in parts.items() if name.startswith(prefix)})
 

@@ -33,7 +33,7 @@ PARAMETERS: Mapping[str, Any] = {
     "colsample_bynode": 0.5,
 }
 TEACHER_FOLDS = 5
-LESS_WEIGHT, LEAST_WEIGHT = 1.5, 0.5  # of the copy without page value, and of the forgetful one, beside 1 for the session as it is
+LESS_WEIGHT, MIN_WEIGHT = 1.5, 0.5  # of the copy without page value, and of the forgetful one, beside 1 for the session as it is
 
 RARE = 5  # a category value seen less often counts as missing
 SHRINK = 20.0  # sessions of the base rate that a category value's own rate is mixed with
@@ -86,7 +86,7 @@ def fit(X: F32, y: F64, seed: int, threads: int = 1, teacher_folds: int = TEACHE
     ranks = Ranks.learn(X, y)
     X = ranks.apply(X)
     teachers, taught = _teach(X, y, seed, threads, teacher_folds)
-    copies = [(X, y, 1.0), (missingness.forgetful(X, seed), taught, LEAST_WEIGHT)]
+    copies = [(X, y, 1.0), (missingness.forgetful(X, seed), taught, MIN_WEIGHT)]
     less = missingness.without(X, ["pageValue"])
     if not np.array_equal(less, X, equal_nan=True):
         copies.append((less, taught, LESS_WEIGHT))

@@ -8,7 +8,7 @@ import numpy as np
 
 from kernels.types import F64
 
-MOST_FREQUENT = 7  # customers with so many repeat purchases or more are one line of the table
+MAX_FREQUENT = 7  # customers with so many repeat purchases or more are one line of the table
 TOP = 0.1  # share of the customers whose share of the spend is told
 
 
@@ -32,10 +32,10 @@ def errors(predicted: F64, actual: F64) -> dict[str, float | None]:
 
 def by_frequency(frequency: F64, predicted: F64, actual: F64) -> list[dict[str, Any]]:
     """Return, for each number of repeat purchases in calibration, the mean predicted and actual purchases after it."""
-    level = np.minimum(frequency, MOST_FREQUENT).astype(np.int64)
+    level = np.minimum(frequency, MAX_FREQUENT).astype(np.int64)
     return [
         {
-            "repeatPurchases": f"{MOST_FREQUENT}+" if value == MOST_FREQUENT else str(value),
+            "repeatPurchases": f"{MAX_FREQUENT}+" if value == MAX_FREQUENT else str(value),
             "customers": int((level == value).sum()),
             "predicted": float(predicted[level == value].mean()),
             "actual": float(actual[level == value].mean()),

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 
-from kernels.arrays import Parts
+from kernels.arrays import Arrays
 from kernels.customers import counting as kernel
 from kernels.customers import spend_intervals
 from kernels.types import F64
@@ -67,7 +67,7 @@ class ValueModel:
         self.insufficient: tuple[str, ...] = tuple(content["insufficientData"])
 
     @classmethod
-    def prepare(cls, bundle: Bundle) -> Parts:
+    def prepare(cls, bundle: Bundle) -> Arrays:
         """Return the trees of a verified bundle, laid out and checked, where it has some. Raises BundleError as `load` does."""
         bundle.require(TASK)
         if ziln.CHANCE not in bundle.manifest["files"]:
@@ -76,7 +76,7 @@ class ValueModel:
         return {**chance, **amount}
 
     @classmethod
-    def load(cls, bundle: Bundle, parts: Parts | None = None) -> "ValueModel":
+    def load(cls, bundle: Bundle, parts: Arrays | None = None) -> "ValueModel":
         """Return the model in a verified bundle; `parts`: what `prepare` has made of it, where that is there already.
 
         Raises BundleError when it is another task's, or is not whole.

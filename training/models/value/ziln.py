@@ -19,8 +19,8 @@ from training.tables.summaries import Summaries
 
 CHANCE, AMOUNT = "ziln-chance.ubj", "ziln-amount.ubj"
 COLUMNS = ("frequency", "recency", "age", "silence", "repeatsWithSpend", "meanSpend", "total", "rate")
-LEAST = 200  # customers, and LEAST_SPENDING who spent, below which nothing is learned
-LEAST_SPENDING = 50
+LEAST = 200  # customers, and MIN_SPENDING who spent, below which nothing is learned
+MIN_SPENDING = 50
 ROUNDS, FOLDS = 80, 3
 PARAMETERS = {"tree_method": "hist", "max_depth": 3, "eta": 0.06, "min_child_weight": 20, "subsample": 0.8}
 
@@ -76,8 +76,8 @@ class Ziln:
 def require(spent: F64) -> None:
     """Raise FitError where too few customers, [n], spent something to learn from."""
     some = int((spent > 0).sum())
-    if len(spent) < LEAST or some < LEAST_SPENDING:
-        raise FitError(f"{some} of {len(spent)} customers spent something; {LEAST_SPENDING} of {LEAST} are needed to learn from")
+    if len(spent) < LEAST or some < MIN_SPENDING:
+        raise FitError(f"{some} of {len(spent)} customers spent something; {MIN_SPENDING} of {LEAST} are needed to learn from")
 
 
 def fit(known: Summaries, spent: F64, seed: int) -> Learned:

@@ -7,7 +7,7 @@ import pytest
 from serving import settings as configuration
 from serving.batch import run as batch
 from serving.batch.task import Task
-from serving.engines.emotion.scorer import EMOTION, EXAMPLE, MOST_LETTERS, EmotionRequest, EmotionScorer, check
+from serving.engines.emotion.scorer import EMOTION, EXAMPLE, MAX_LETTERS, EmotionRequest, EmotionScorer, check
 from serving.errors import InvalidRequestError
 from serving.ingress.decoding.decoder import Decoder
 from training.models.emotion.model import EmotionModel
@@ -68,7 +68,7 @@ def test_a_known_customer_needs_consent():
 
 
 def test_more_letters_than_are_taken_are_refused():
-    body = msgspec.json.encode({"text": "a" * (MOST_LETTERS + 1)})
+    body = msgspec.json.encode({"text": "a" * (MAX_LETTERS + 1)})
     with pytest.raises(InvalidRequestError, match="text"):
         Decoder(EMOTION.request, EMOTION.check, 10).reread(body)
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from serving.engines.journey import next_step as steps
 from serving.engines.journey import states
 from serving.engines.journey.scorer import EXAMPLE, JOURNEY, JourneyScorer, check
-from serving.engines.journey.types import MOST_EVENTS, JourneyRequest
+from serving.engines.journey.types import MAX_EVENTS, JourneyRequest
 from serving.errors import InvalidRequestError, TooLargeError
 from serving.ingress.decoding.decoder import Decoder
 from serving.settings import CONFIGS
@@ -123,7 +123,7 @@ def test_times_out_of_order_and_events_that_come_twice_are_counted(scorer):
     assert 0 < got.conversion_probability < 1
 
 
-@pytest.mark.parametrize("number", [0, 1, MOST_EVENTS])
+@pytest.mark.parametrize("number", [0, 1, MAX_EVENTS])
 def test_no_event_one_and_very_many_have_an_answer(scorer, number):
     got = answer(scorer, [event("page_view", place / 100, page=str(place % 5)) for place in range(number)])
     assert 0 < got.conversion_probability < 1
@@ -131,7 +131,7 @@ def test_no_event_one_and_very_many_have_an_answer(scorer, number):
 
 def test_too_many_events_are_refused_with_what_to_do():
     with pytest.raises(TooLargeError, match="send the latest ones"):
-        asked([event("click", 0)] * (MOST_EVENTS + 1))
+        asked([event("click", 0)] * (MAX_EVENTS + 1))
 
 
 def test_the_next_best_step_follows_from_what_was_counted_and_its_worth_from_the_order(scorer):
@@ -188,7 +188,7 @@ def test_every_state_is_scored_from_its_evidence_alone(counts):
     for one in said:
         assert 0 <= one.score < 1
         assert {evidence.detector for evidence in one.evidence} == counts.keys() & states.WEIGHTS.get(one.state, {}).keys()
-    assert states.state(said) == "neutral" or max(one.score for one in said) >= states.LEAST_SCORE
+    assert states.state(said) == "neutral" or max(one.score for one in said) >= states.MIN_SCORE
 
 
 def told(scorer, body, remembered):
@@ -289,6 +289,6 @@ def test_less_than_what_a_request_goes_on_from_is_named_with_what_to_send(scorer
 
 def test_a_session_that_grows_too_long_is_refused(scorer):
     remembered = {}
-    told(scorer, {"events": [event("click", 0)] * MOST_EVENTS, "remember": True}, remembered)
+    told(scorer, {"events": [event("click", 0)] * MAX_EVENTS, "remember": True}, remembered)
     with pytest.raises(TooLargeError, match="begin it anew"):
-        told(scorer, {"events": [event("click", 0)], "eventsBefore": MOST_EVENTS}, remembered)
+        told(scorer, {"events": [event("click", 0)], "eventsBefore": MAX_EVENTS}, remembered)

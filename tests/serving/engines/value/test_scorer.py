@@ -24,8 +24,8 @@ from serving.ingress.decoding.decoder import Decoder
 from serving.scoring.question import score
 from serving.settings import CONFIGS
 from serving.stores.features import Publisher
-from tests.serving.greeting import client
 from tests.serving.cache_fixtures import real_redis, run_valkey
+from tests.serving.greeting import client
 from training.datasets import buyers
 from training.errors import TableError
 from training.models import MODELS
@@ -249,7 +249,7 @@ def publish(task, url, source, out):
     """Publish a base; return the scored rows."""
     chosen = configuration.load(features={"redis_url": url})
     publication = Publication(VALUE, bundles.load(task.model).version)
-    batch.run(task, source, out, heard=publication.add)
+    batch.run(task, source, out, on_answers=publication.add)
     assert publication.store(chosen, lambda what, share: None) == pl.read_parquet(out).height
     return pl.read_parquet(out)
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from serving.ingress.http import head_cache
 from serving.ingress.http.head_cache import Head, Heads
 from serving.ingress.http.headers import Headers
-from serving.ingress.http.response import Answer
+from serving.ingress.http.response import Response
 from serving.ingress.http.routes import Reply
 from tests.serving.wire import PATH, Wire, answers, cold, request, table
 
@@ -28,7 +28,7 @@ class Noting:
 
     def begin(self, headers: Headers, body: bytes, reply: Reply, unread_s: float) -> Callable[[], object]:
         self.headers.append(headers)
-        answer = Answer(200, b"content-type: text/plain\r\n", body)
+        answer = Response(200, b"content-type: text/plain\r\n", body)
         if b"later" in body:
             return asyncio.get_running_loop().call_soon(reply, answer).cancel
         reply(answer)

@@ -9,9 +9,9 @@ import pytest
 
 from serving.ingress.http.headers import Headers
 from serving.ingress.http.lifecycle import State
-from serving.ingress.http.response import Answer
+from serving.ingress.http.response import Response
 from serving.ingress.http.routes import Reply, Route
-from serving.scoring.question import Asked
+from serving.scoring.question import Answer
 from tests.serving.greeting import ROUTE, Scripted, app, client, configured, encoded
 from tests.serving.wire import Caller, Serving, answers, request, serving
 
@@ -83,7 +83,7 @@ def both() -> Iterator[tuple[Serving, Serving]]:
         servers = []
         for is_hot in (True, False):
             state = State(ready=True)
-            outcomes = [Asked(b'{"a":1}', "hit", 2.5, 0.001)]
+            outcomes = [Answer(b'{"a":1}', "hit", 2.5, 0.001)]
             application = app(Scripted(*outcomes), configured(max_body_bytes=LIMIT, max_connections=5), state)
             servers.append(stack.enter_context(serving(application, application.hot if is_hot else None, state)))
         yield servers[0], servers[1]
@@ -129,13 +129,13 @@ class Bare:
 
     def begin(self, headers: Headers, body: bytes, reply: Reply, unread_s: float) -> Callable[[], object]:
         numbers = msgspec.json.decode(body, type=list[float])
-        reply(Answer(200, b"content-type: application/json\r\n", msgspec.json.encode(sum(numbers))))
+        reply(Response(200, b"content-type: application/json\r\n", msgspec.json.encode(sum(numbers))))
         return lambda: None
 
 
 async def test_a_further_hot_route_needs_no_more_than_begin() -> None:
     state = State(ready=True)
-    application = app(Scripted(Asked(b"{}", "miss", 0.0)), configured(max_body_bytes=1024), state)
+    application = app(Scripted(Answer(b"{}", "miss", 0.0)), configured(max_body_bytes=1024), state)
     application.add_hot("/v1/bare", Route(Bare().begin))
     numbers = msgspec.json.encode([0.5] * 17)
     with serving(application, application.hot, state) as server, Caller(server.port) as caller:

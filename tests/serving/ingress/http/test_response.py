@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.ingress.http.response import Answer, lines, respond, response, written
+from serving.ingress.http.response import Response, lines, respond, to_starlette, written
 from tests.serving.wire import answers
 
 PAIRS = st.dictionaries(
@@ -21,7 +21,7 @@ async def test_pairs_and_lines_are_the_same_over_the_wire_over_asgi_and_for_star
     if close:
         expected["connection"] = "close"
     for headers in (pairs, lines(pairs)):
-        answer = Answer(429, headers, body, close)
+        answer = Response(429, headers, body, close)
         assert answer.pairs == pairs
         assert answers(written(answer, close)) == [(429, expected, body)]
         sent: list[dict[str, object]] = []
@@ -30,10 +30,10 @@ async def test_pairs_and_lines_are_the_same_over_the_wire_over_asgi_and_for_star
             sent.append(message)  # type: ignore[arg-type]  # noqa: B023
 
         await respond(answer, send)
-        for raw in (sent[0]["headers"], response(answer).raw_headers):
+        for raw in (sent[0]["headers"], to_starlette(answer).raw_headers):
             assert {name.decode(): value.decode() for name, value in raw} == expected  # type: ignore[attr-defined]
         assert (sent[0]["status"], sent[1]["body"]) == (429, body)
 
 
 def test_an_answer_may_be_told_to_end_the_connection() -> None:
-    assert Answer(200, b"", b"").closing() == Answer(200, b"", b"", close=True)
+    assert Response(200, b"", b"").closing() == Response(200, b"", b"", close=True)

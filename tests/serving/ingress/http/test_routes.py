@@ -18,7 +18,7 @@ from serving.ingress.http import listener as listening
 from serving.ingress.http.exchange import Exchange
 from serving.ingress.http.lifecycle import State
 from serving.ingress.http.protocol import MAX_HEAD_BYTES, PARSE_BYTES
-from serving.ingress.http.response import Answer
+from serving.ingress.http.response import Response
 from serving.ingress.http.routes import Hot, Outbox, Route
 from tests.serving.wire import LOOPS, PATH, Caller, Echo, Held, Serving, Wire, answers, cold, request, serving, table
 
@@ -307,7 +307,7 @@ def test_an_idle_connection_is_closed_in_its_time_and_a_busy_one_is_not(monkeypa
     class Long(Held):
         def begin(self, headers: object, body: bytes, reply: object, unread_s: float) -> object:  # type: ignore[override]
             wait_s = 0.5 if b"long" in body else 0.0
-            return asyncio.get_running_loop().call_later(wait_s, reply, Answer(200, [], body)).cancel  # type: ignore[arg-type]
+            return asyncio.get_running_loop().call_later(wait_s, reply, Response(200, [], body)).cancel  # type: ignore[arg-type]
 
     state = State(ready=True)
     with serving(cold, table(Long(), state), state) as server, Caller(server.port) as caller:
@@ -368,12 +368,12 @@ async def test_an_answer_that_cannot_be_written_holds_up_no_other() -> None:
     outbox = Outbox()
     broken = OSError("broken")
 
-    def fail(answer: Answer) -> None:
+    def fail(answer: Response) -> None:
         raise broken
 
     for send in (told.append, fail, told.append):
-        outbox.put(send, Answer(200, b"", b""))
+        outbox.put(send, Response(200, b"", b""))
     assert told == [], "not at once"
     for _ in range(3):
         await asyncio.sleep(0)
-    assert told == [Answer(200, b"", b""), broken, Answer(200, b"", b"")]
+    assert told == [Response(200, b"", b""), broken, Response(200, b"", b"")]

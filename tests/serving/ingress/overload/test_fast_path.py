@@ -12,8 +12,8 @@ from serving.ingress.http.headers import MAX_TIMEOUT_MS
 from serving.ingress.overload import fast_path
 
 PATHS = (b"/v1/a", b"/v1/longer")
-DEFAULT_MS, MOST_BYTES = 1000, 100
-BOUNDS = fast_path.bounds(PATHS, DEFAULT_MS, MOST_BYTES)
+DEFAULT_MS, MAX_BYTES = 1000, 100
+BOUNDS = fast_path.bounds(PATHS, DEFAULT_MS, MAX_BYTES)
 HEADERS = (
     "content-length",
     "X-Request-Timeout-Ms",
@@ -42,12 +42,7 @@ def naive(data: bytes) -> tuple[int, int]:
             return fast_path.NOT_PLAIN, 0
         said[found[1].lower()] = found[2]
     length, timeout = said.get(b"content-length", b""), said.get(b"x-request-timeout-ms", b"%d" % DEFAULT_MS)
-    if (
-        not re.fullmatch(rb"\d{1,9}", length)
-        or not re.fullmatch(rb"\d{1,9}", timeout)
-        or int(length) != len(body)
-        or len(body) > MOST_BYTES
-    ):
+    if not re.fullmatch(rb"\d{1,9}", length) or not re.fullmatch(rb"\d{1,9}", timeout) or int(length) != len(body) or len(body) > MAX_BYTES:
         return fast_path.NOT_PLAIN, 0
     if not 1 <= int(timeout) <= MAX_TIMEOUT_MS or said.get(b"connection", b"keep-alive").lower() != b"keep-alive":
         return fast_path.NOT_PLAIN, 0
@@ -124,10 +119,10 @@ def test_who_has_little_patience_is_refused_and_the_first_with_more_is_handed_ov
     refuse, ends = Refusing(500), [end for _, end in pairs]
     for (caller, _), patience_ms in zip(pairs, (400, 20_000, 300), strict=True):
         caller.sendall(timed(patience_ms))
-    at, got, path, left_ms, lain_ms, sent = refuse(ends)
+    at, got, path, left_ms, socket_queue_ms, sent = refuse(ends)
     assert (at, got, path, sent) == (1, len(timed(20_000)), 1, -1)
     assert 15_000 < left_ms <= 20_000
-    assert left_ms + lain_ms == 20_000
+    assert left_ms + socket_queue_ms == 20_000
     assert bytes(refuse.data[:got]) == timed(20_000)
     assert refuse(ends, 2)[0] == 3
     assert refuse.refusals.counts.tolist() == [0, 2]
@@ -141,9 +136,9 @@ def test_nobody_is_refused_before_somebody_was_not_even_who_has_waited_for_longe
     caller.sendall(timed(1))
     while fast_path.unread_ms(end.fileno()) < 20:
         pass
-    at, _, path, left_ms, lain_ms, _ = refuse([end])
+    at, _, path, left_ms, socket_queue_ms, _ = refuse([end])
     assert (at, path, refuse.refusals.counts.sum()) == (0, 1, 0)
-    assert left_ms == 1 - lain_ms < 0
+    assert left_ms == 1 - socket_queue_ms < 0
 
 
 def test_other_paths_other_requests_and_who_is_gone_are_handed_over(pairs):
@@ -184,11 +179,11 @@ def test_of_those_that_came_after_one_another_none_is_taken_to_have_lain_for_lon
     pairs[2][0].close()
     sockets = np.array([end.fileno() for _, end in pairs], np.int32)
     lain = np.zeros(2, np.int64)
-    least = [fast_path.least_lain_ms(sockets[:2], at, lain) for at in range(2)]
+    least = [fast_path.min_socket_queue_ms(sockets[:2], at, lain) for at in range(2)]
     assert all(ms <= fast_path.unread_ms(socket) for ms, socket in zip(least, sockets[:2], strict=True))
     assert lain.tolist() == [least[0], 2]
     ended = np.zeros(2, np.int64)
-    assert 20 <= fast_path.least_lain_ms(sockets, 1, ended) <= fast_path.unread_ms(sockets[1]) <= fast_path.unread_ms(sockets[2])
+    assert 20 <= fast_path.min_socket_queue_ms(sockets, 1, ended) <= fast_path.unread_ms(sockets[1]) <= fast_path.unread_ms(sockets[2])
 
 
 def test_what_lies_unread_grows_older_and_what_is_no_tcp_socket_has_no_age(pairs):

@@ -12,7 +12,7 @@ import pytest
 
 from serving.errors import OverloadedError
 from serving.ingress.http.lifecycle import State
-from serving.ingress.overload.reader import Gate
+from serving.ingress.overload.reader import OverloadReader
 from serving.ingress.overload.shedder import Shedder
 from tests.serving.wire import LOOPS, PATH, Caller, Held, Serving, cold, request, serving, table
 
@@ -34,7 +34,7 @@ class Full:
 class Gated:
     """A server with a gate before a question that is full, and a route that answers when it is told to."""
 
-    def __init__(self, server: Serving, gate: Gate, full: Full, held: Held) -> None:
+    def __init__(self, server: Serving, gate: OverloadReader, full: Full, held: Held) -> None:
         self.server, self.gate, self.full, self.held = server, gate, full, held
 
     def at_gate(self, number: int) -> None:
@@ -60,7 +60,7 @@ class Gated:
 @contextlib.contextmanager
 def gated(loop: str) -> Iterator[Gated]:
     full, held, state = Full(), Held(), State(ready=True)
-    gate = Gate(Shedder({PATH: full}, 1000, 100_000))
+    gate = OverloadReader(Shedder({PATH: full}, 1000, 100_000))
     with serving(cold, dataclasses.replace(table(held, state), gate=gate), state, loop) as server:
         yield Gated(server, gate, full, held)
 

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.scoring.cache.lru import Entry, Memory
+from serving.scoring.cache.lru import Entry, LruCache
 from tests.contracts.cache import NOW, StoreContract, entry
 
 
 class _MemoryStore:
     def __init__(self) -> None:
-        self.memory = Memory(4 << 20)
+        self.memory = LruCache(4 << 20)
 
     async def put(self, key: bytes, entry: Entry) -> None:
         self.memory.put(key, entry, NOW)
@@ -32,7 +32,7 @@ class TestMemoryIsAStore(StoreContract):
 @given(st.integers(0, 10_000), st.integers(0, 2**32))
 def test_memory_stays_within_its_bytes_under_ten_times_as_many_keys_and_never_serves_what_it_should_not(budget: int, seed: int) -> None:
     random = Random(seed)
-    memory, last, now = Memory(budget), dict[bytes, Entry](), 0.0
+    memory, last, now = LruCache(budget), dict[bytes, Entry](), 0.0
     for _ in range(10 * budget // 450 + 50):
         now += random.expovariate(1.0)
         key = b"%d" % random.randrange(10 * budget // 450 + 5)
@@ -47,7 +47,7 @@ def test_memory_stays_within_its_bytes_under_ten_times_as_many_keys_and_never_se
 
 def test_the_bytes_that_memory_counts_are_at_least_those_that_it_takes() -> None:
     budget = 1 << 20
-    memory = Memory(budget)
+    memory = LruCache(budget)
     tracemalloc.start()
     try:
         before = tracemalloc.get_traced_memory()[0]
@@ -62,7 +62,7 @@ def test_the_bytes_that_memory_counts_are_at_least_those_that_it_takes() -> None
 
 
 def test_the_least_recently_used_entry_makes_room() -> None:
-    memory = Memory(1 << 20)
+    memory = LruCache(1 << 20)
     memory.put(b"0", entry(b"x"), NOW)
     memory.max_bytes = 3 * memory.bytes
     for name in (b"1", b"2"):
@@ -74,14 +74,14 @@ def test_the_least_recently_used_entry_makes_room() -> None:
 
 
 def test_an_entry_larger_than_the_budget_is_not_kept_and_pushes_nothing_out() -> None:
-    memory = Memory(2000)
+    memory = LruCache(2000)
     memory.put(b"small", entry(b"x"), NOW)
     memory.put(b"large", entry(bytes(2000)), NOW)
     assert (memory.get(b"small", NOW), memory.get(b"large", NOW), memory.evictions) == (entry(b"x"), None, 0)
 
 
 def test_expired_entries_go_without_being_asked_for() -> None:
-    memory = Memory(1 << 20)
+    memory = LruCache(1 << 20)
     for i in range(100):
         memory.put(b"old %d" % i, entry(b"x", left_s=1.0), NOW)
     for i in range(10):
@@ -90,7 +90,7 @@ def test_expired_entries_go_without_being_asked_for() -> None:
 
 
 def test_a_clock_set_back_does_not_prolong_a_life() -> None:
-    memory = Memory(1 << 20)
+    memory = LruCache(1 << 20)
     memory.put(b"key", entry(b"x", left_s=5.0), NOW)
     assert memory.get(b"key", NOW - 3600.0) is None
 

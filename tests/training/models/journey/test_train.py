@@ -138,7 +138,7 @@ def test_sessions_that_only_one_file_has_and_those_without_a_step_have_a_line_an
 
 
 def test_names_beyond_those_that_are_known_apart_are_told_of(folder, monkeypatch):
-    monkeypatch.setattr(journey_training, "MOST_PAGES", 4)
+    monkeypatch.setattr(journey_training, "MAX_PAGES", 4)
     found = journey_training.learnable(folder, journey_table.read(journey_table.gather(folder)))
     (warning,) = found.warnings
     assert "2 names beyond the 4 most frequent are not known apart" in warning

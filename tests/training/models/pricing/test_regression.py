@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.models.pricing.regression import LEAST_CLUSTERS, regress
+from training.models.pricing.regression import MIN_CLUSTERS, regress
 
 
 def drawn(seed, rows=80, columns=3, groups=5):
@@ -43,11 +43,11 @@ def test_errors_are_those_of_hc3():
 
 def test_errors_of_clusters_are_those_of_cr1():
     X, y, group = drawn(2, rows=200)
-    clusters = np.arange(200) % (LEAST_CLUSTERS + 2)
+    clusters = np.arange(200) % (MIN_CLUSTERS + 2)
     whole = with_dummies(X, group)
     bread = np.linalg.inv(whole.T @ whole)
     residuals = y - whole @ (bread @ whole.T @ y)
-    number = LEAST_CLUSTERS + 2
+    number = MIN_CLUSTERS + 2
     scores = [(whole[clusters == one].T @ residuals[clusters == one]) for one in range(number)]
     meat = sum(np.outer(score, score) for score in scores)
     factor = number / (number - 1) * 199 / (200 - whole.shape[1])

@@ -199,16 +199,16 @@ def test_mapped_columns_and_progress_reach_the_model(tmp_path):
     random = np.random.default_rng(0)
     views = random.integers(1, 30, 240)
     pl.DataFrame({"views": views, "sold": (random.random(240) < views / 40).astype(int), "note": "x"}).write_csv(tmp_path / "t.csv")
-    heard = list[float]()
+    answered = list[float]()
     bundle = MODELS["purchase"].train(
         tmp_path / "t.csv",
         tmp_path / "out",
         mapping={"productCount": "views", "purchased": "sold"},
         seed=0,
-        progress=lambda what, share: heard.append(share),
+        progress=lambda what, share: answered.append(share),
     )
-    assert heard == sorted(heard)
-    assert heard[-1] == 1.0
+    assert answered == sorted(answered)
+    assert answered[-1] == 1.0
     data = bundle.manifest["trainingData"]
     assert data["ignored"] == ["note"]
     assert set(data["absent"]) == set(NAMES) - {"productCount"}
