@@ -115,7 +115,7 @@ def once(peer: Peer, work: Workload, times: Times, last: bool) -> tuple[Report, 
     with running(peer, work) as questions:
         many = ("--connections", peer.connections)
         clean(load(questions, *many, "--seconds", WARM_UP_S), peer.name)
-        count = ("--count", '"rung":"') if peer.module == "ours" else ()
+        count = ("--count", '"degradation":"') if peer.module == "ours" else ()
         report = clean(costed(questions, *many, "--seconds", times.seconds, *count), peer.name)
         say(f"{peer.name}: {report['rate']:,.0f} requests/s, p50 {report['p50_ms']:.2f} ms, p99 {report['p99_ms']:.2f} ms")
         if not last:

@@ -28,7 +28,7 @@ KEPT = (
     *("offered", "seconds", "sent", "requests", "goodput", "late", "p50_ms", "p99_ms", "p999_ms"),
     *("errors", "refused", "counts", "lag", "cpu_s", "max_connections"),
 )
-RUNG, BASE_RATE = '"rung":"', '"rung":"base-rate"'
+DEGRADATION, BASE_RATE = '"degradation":"', '"degradation":"base-rate"'
 
 
 def peak(questions: Questions, core: int) -> float:
@@ -44,7 +44,7 @@ def offer(questions: Questions, times: float, peak_rate: float, seconds: float, 
     servers = Servers()
     before = servers.rss_mib()
     options = ("--rate", round(times * peak_rate, 1), "--warm-up", WARM_UP_S, "--seconds", seconds, "--connections", MAX_CONNECTIONS)
-    deadline = ("--deadline-ms", DEADLINE_MS, "--state-deadline", "--count", RUNG, "--degraded", BASE_RATE)
+    deadline = ("--deadline-ms", DEADLINE_MS, "--state-deadline", "--count", DEGRADATION, "--degraded", BASE_RATE)
     report = load(questions, *options, *deadline, core=core)
     after = servers.rss_mib()
     around = (peak_rate + peak(questions, core)) / 2

@@ -1,15 +1,16 @@
-"""Turns benchmarks/results/*.json into the numbers that the README shows, so that none is typed by hand.
+"""Turns benchmarks/results/*.json into the numbers of docs/benchmarks.md and of the README, so that none is typed by hand.
 
     python -m benchmarks.readme_numbers [--check]
 
-They stand between their marker comments in README.md; --check writes nothing and ends with exit code 1 when README.md shows others. A
-section whose result is not there yet is empty.
+Each section is between two marker comments: docs/benchmarks.md has one for each result, README.md has one with five numbers and a plot.
+A section without its result is empty. --check writes nothing and ends with exit code 1 when a file shows other numbers.
 """
 
 import argparse
 import statistics
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from benchmarks import results as stored
@@ -17,6 +18,7 @@ from benchmarks.machine import ROOT
 from benchmarks.stages import stages
 
 README = ROOT / "README.md"
+PAGE = ROOT / "docs" / "benchmarks.md"
 MEASURES = ("auc", "average_precision", "log_loss", "brier", "ece")
 
 Results = dict[str, Any]
@@ -24,8 +26,8 @@ Results = dict[str, Any]
 
 def comparison(results: Results) -> Iterator[str]:
     """Yield the numbers of results/comparison.json as lines of Markdown."""
-    yield from (*_rates(results), "", *_conditions(results), "", "![Scores a second](benchmarks/results/comparison.svg)", "")
-    yield from ("![Latency against the offered rate](benchmarks/results/latency.svg)", "", *_cost(results))
+    yield from (*_rates(results), "", *_conditions(results), "", "![Scores a second](../benchmarks/results/comparison.svg)", "")
+    yield from ("![Latency against the offered rate](../benchmarks/results/latency.svg)", "", *_cost(results))
 
 
 def overload(results: Results) -> Iterator[str]:
@@ -40,14 +42,14 @@ def overload(results: Results) -> Iterator[str]:
             f"| {each['in_deadline']:.2%} | {refused['count'] / each['seconds']:,.0f} | {p99} "
             f"| {each['rss_mib'][0]:,.0f} to {each['rss_mib'][1]:,.0f} |"
         )
-    hasty = sum(each["refusals_without_retry_after"] for each in results["offered"])
+    without_retry_after = sum(each["refusals_without_retry_after"] for each in results["offered"])
     yield ""
     yield (
         f"Server on one core, load on the other; the peak is {results['peak']:,.0f} answers/s. Every request states a deadline of "
-        f"{results['workload']['deadline_ms']} ms and is timed from when it was due. Refusals without `Retry-After`: {hasty}. "
+        f"{results['workload']['deadline_ms']} ms and is timed from when it was due. Refusals without `Retry-After`: {without_retry_after}. "
         f"{_made(results)}"
     )
-    yield from ("", "![Goodput under overload](benchmarks/results/overload.svg)")
+    yield from ("", "![Goodput under overload](../benchmarks/results/overload.svg)")
 
 
 def promotions(results: Results) -> Iterator[str]:
@@ -74,7 +76,7 @@ def single_flight(results: Results) -> Iterator[str]:
 def kernel_rates(results: Results) -> Iterator[str]:
     """Yield the numbers of results/kernel_rates.json."""
     model = results["model"]
-    for part, title in (("forest", "trees"), ("factors", "factors (exact SHAP)")):
+    for part, title in (("forest", "trees"), ("factors", "exact SHAP values")):
         labels, times = results[part]["labels"], results[part]["rows"]
         heads = [label if name == "ours" else f"{label} (times ours)" for name, label in labels.items()]
         yield f"| {title}, µs a call | " + " | ".join(heads) + " |"
@@ -89,7 +91,7 @@ def kernel_rates(results: Results) -> Iterator[str]:
         f"{model['trees']} trees of depth {model['depth']}, {model['features']} float32 features, one thread each, in turn in one run, "
         f"median of {model['rounds']}; all agree with XGBoost within 1e-5, ours to the last bit.{missing} {_made(results)}"
     )
-    yield from ("", "![Microseconds per row](benchmarks/results/kernel_rates.svg)")
+    yield from ("", "![Microseconds per row](../benchmarks/results/kernel_rates.svg)")
 
 
 def costs(results: Results) -> Iterator[str]:
@@ -100,7 +102,7 @@ def costs(results: Results) -> Iterator[str]:
         f"A whole request in process (decode, features, score, factors, actions, encode) costs {whole[few]['median_us']:,.0f} µs with "
         f"{few} and {whole[many]['median_us']:,.0f} µs with {many} interactions. {_made(results)}"
     )
-    yield from ("", "![What a score costs](benchmarks/results/costs.svg)")
+    yield from ("", "![What a score costs](../benchmarks/results/costs.svg)")
 
 
 def price_rates(results: Results) -> Iterator[str]:
@@ -170,10 +172,10 @@ def profit(results: Results) -> Iterator[str]:
     gain = results["engine"] / results["today"] - 1
     yield (
         f"In {len(results['shops'])} simulated shops, {results['products']:,} products together, the engine's prices earn "
-        f"**{results['share_of_oracle']:.1%}** of what they would earn who know the true elasticities, under the same ladder and rails, "
+        f"**{results['share_of_oracle']:.1%}** of what prices set with the true elasticities would earn under the same ladder and guard rails, "
         f"and {gain:.1%} more than today's; its 80 % intervals hold {results['interval80_holds']:.1%} of the truths. {_made(results)}"
     )
-    yield from ("", "![What prices earn](benchmarks/results/profit.svg)")
+    yield from ("", "![What prices earn](../benchmarks/results/profit.svg)")
 
 
 def model(results: Results) -> Iterator[str]:
@@ -216,10 +218,10 @@ def placement(results: Results) -> Iterator[str]:
     titles = {"pooled": "in processes of their own, as the server places them", "replica": "in the replica"}
     yield "| journey and emotion are answered | purchase alone: p99 | journeys saturated | texts saturated | journeys/s, texts/s |"
     yield "|---|---|---|---|---|"
-    for name, told in results["placements"].items():
-        rates = [statistics.median(one["slow_rate"] for one in told["rounds"][slow]) for slow in ("journey", "emotion")]
-        times = [f"{told['p99_ms'][slow]:.1f} ms, **{told[f'{slow}_p99_times_alone']:.2f} times**" for slow in ("journey", "emotion")]
-        yield f"| {titles[name]} | {told['p99_ms']['alone']:.1f} ms | {times[0]} | {times[1]} | {rates[0]:,.0f}, {rates[1]:,.0f} |"
+    for name, each in results["placements"].items():
+        rates = [statistics.median(one["slow_rate"] for one in each["rounds"][slow]) for slow in ("journey", "emotion")]
+        times = [f"{each['p99_ms'][slow]:.1f} ms, **{each[f'{slow}_p99_times_alone']:.2f} times**" for slow in ("journey", "emotion")]
+        yield f"| {titles[name]} | {each['p99_ms']['alone']:.1f} ms | {times[0]} | {times[1]} | {rates[0]:,.0f}, {rates[1]:,.0f} |"
     yield ""
     yield (
         f"The purchase endpoint at half its peak, an open loop, timed from when a request was due, beside "
@@ -244,9 +246,9 @@ def journey_encoders(results: Results) -> Iterator[str]:
     titles = {"gru": "gated recurrent unit, as served, one alone", "transformer": "causal transformer, two layers, four heads"}
     yield "| encoder of a session, learned by the same loss | AUC after 5 | after 10 | at the end | seconds to learn |"
     yield "|---|---|---|---|---|"
-    for name, told in results["encoders"].items():
-        means = [statistics.mean(told["auc"][after]) for after in ("5", "10", "all")]
-        yield f"| {titles[name]} | " + " | ".join(f"{mean:.4f}" for mean in means) + f" | {statistics.mean(told['seconds']):.0f} |"
+    for name, each in results["encoders"].items():
+        means = [statistics.mean(each["auc"][after]) for after in ("5", "10", "all")]
+        yield f"| {titles[name]} | " + " | ".join(f"{mean:.4f}" for mean in means) + f" | {statistics.mean(each['seconds']):.0f} |"
     yield "| XGBoost on counts and times | " + " | ".join(f"{results['plain'][after]:.4f}" for after in ("5", "10", "all")) + " | |"
     yield ""
     yield (
@@ -261,19 +263,19 @@ def text_rates(results: Results) -> Iterator[str]:
     single, together = (results[f"{name}_times_sentence_transformers"] for name in ("single", "together"))
     yield (
         f"One text after the other: {took['single']:.1f} ms each, **{single:.1f} times faster** than the same encoder through "
-        f"`sentence-transformers`; many at once: {took['together']:.1f} ms each, **{together:.1f} times**. In whole numbers: the least "
-        f"cosine between the two vectors of a text is {results['min_cosine']:.3f}. One core. {_made(results)}"
+        f"`sentence-transformers`; in batches: {took['together']:.1f} ms each, **{together:.1f} times**. Weights are quantized to 8 bits: the smallest "
+        f"cosine between the quantized and the exact vector of a text is {results['min_cosine']:.3f}. One core. {_made(results)}"
     )
 
 
 def off_policy(results: Results) -> Iterator[str]:
     """Yield the numbers of results/off_policy.json."""
     titles = {"ips": "IPS", "snips": "SNIPS", "dr": "DR"}
-    told = {name: results["estimates"][name] for name in titles}
-    said = ", ".join(f"{titles[name]} {one['value']:.2%} ({one['low']:.2%} to {one['high']:.2%})" for name, one in told.items())
+    estimates = {title: results["estimates"][name] for name, title in titles.items()}
+    shown = ", ".join(f"{title} {one['value']:.2%} ({one['low']:.2%} to {one['high']:.2%})" for title, one in estimates.items())
     yield (
         f"Open Bandit Dataset, men: from {results['decisions']:,} choices drawn evenly, of which {results['even_rate']:.2%} were clicked, "
-        f"the value of Thompson sampling is estimated as {said}; it earned {results['bandit_rate']:.2%}. {_made(results)}"
+        f"the value of Thompson sampling is estimated as {shown}; it earned {results['bandit_rate']:.2%}. {_made(results)}"
     )
 
 
@@ -300,25 +302,100 @@ SECTIONS: dict[str, Callable[[Results], Iterator[str]]] = {
 }
 
 
-def rewrite(text: str, name: str, results: Results | None) -> str:
-    """Return the README's text with one section's numbers between its markers, nothing between them where there is no result.
+def summary(results: Mapping[str, Results | None]) -> Iterator[str]:
+    """Yield the README's five numbers, one line each, and its plot; a line without its result is left out. `results`: by section."""
+    lines = {
+        "comparison": _rate_line,
+        "overload": _overload_line,
+        "promotions": _promotions_line,
+        "kernel_rates": _kernels_line,
+        "profit": _profit_line,
+    }
+    found = {name: result for name in lines if (result := results[name]) is not None}
+    yield from (f"- {lines[name](result)}" for name, result in found.items())
+    if found:
+        machine, date = _newest(found)
+        yield ""
+        yield f"{machine['cores']} cores ({machine['cpu']}, {machine['memoryGiB']:g} GiB), {date}; server and load on the same machine."
+    if "comparison" in found:
+        yield from ("", "![Scores a second](benchmarks/results/comparison.svg)")
 
-    Raises ValueError when it has not one of each marker, in order.
+
+def _rate_line(results: Results) -> str:
+    ours = results["peers"]["ours"]
+    times = results["ratios"]["ours"]["times_the_rate_of"]
+    others = ", ".join(f"{ratio:.1f} times {_label(results, name)}" for name, ratio in times.items() if name in PEERS)
+    return (
+        f"**{ours['rate']['median']:,.0f} purchase scores/s**, p50 {ours['p50_ms']['median']:.1f} ms and p99 "
+        f"{ours['p99_ms']['median']:.1f} ms with {ours['connections']} connections, the cache off: validation, features, score, SHAP "
+        f"values and actions{f'; the rate is {others}, which return the bare model only' if others else ''}."
+    )
+
+
+def _overload_line(results: Results) -> str:
+    worst = max((each for each in results["offered"] if each["seconds"] >= 60), key=lambda each: each["times"], default=None)
+    each = worst or results["offered"][-1]
+    return (
+        f"**{each['goodput_share']:.0%} of the peak** is still answered when {each['times']:g} times the peak is offered; "
+        f"{each['in_deadline']:.2%} of the accepted requests are answered before their deadline."
+    )
+
+
+def _promotions_line(results: Results) -> str:
+    requests = sum(each["requests"] for each in results["promoting"])
+    return f"**{results['failed']} of {requests:,} requests failed** while {results['promotions']} model promotions followed one another."
+
+
+def _kernels_line(results: Results) -> str:
+    trees, shap = (results[part]["rows"]["1"] for part in ("forest", "factors"))
+    name, other = next((name, each) for name, each in trees.items() if name != "ours")
+    return (
+        f"**{_figures(trees['ours']['median_us'])} µs** for one row through {results['model']['trees']} trees, "
+        f"{other['times_ours']:.0f} times as fast as {results['forest']['labels'][name]} with the same bits; exact SHAP values in "
+        f"{_figures(shap['ours']['median_us'])} µs."
+    )
+
+
+def _profit_line(results: Results) -> str:
+    return (
+        f"**{results['share_of_oracle']:.1%}** of the profit possible with the true elasticities is earned by the recommended prices in "
+        f"{len(results['shops'])} simulated shops."
+    )
+
+
+def _newest(results: Mapping[str, Results]) -> tuple[dict[str, Any], str]:
+    """Return the machine and the day of the newest result."""
+    newest = max(results.values(), key=lambda each: str(each["date"]))
+    return newest["machine"], newest["date"][:10]
+
+
+def rewrite(text: str, name: str, lines: Iterator[str]) -> str:
+    """Return `text` with `lines` between the markers of the section `name`.
+
+    Raises ValueError unless the text has one of each marker, in order.
     """
     begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
     before, found, rest = text.partition(begin)
     _, closed, after = rest.partition(end)
     if not found or not closed or begin in after or end in before + after:
-        raise ValueError(f"the README needs one {begin} and, after it, one {end}")
-    lines = [] if results is None else SECTIONS[name](results)
+        raise ValueError(f"the text needs one {begin} and, after it, one {end}")
     return "\n".join([f"{before}{begin}", *lines, f"{end}{after}"])
 
 
-def right(text: str) -> str:
-    """Return the README's text with the numbers of all results."""
-    for name in SECTIONS:
-        text = rewrite(text, name, stored.read(name))
+def right_page(text: str) -> str:
+    """Return the text of docs/benchmarks.md with the numbers of all results."""
+    for name, section in SECTIONS.items():
+        result = stored.read(name)
+        text = rewrite(text, name, iter(()) if result is None else section(result))
     return text
+
+
+def right_readme(text: str) -> str:
+    """Return the README's text with its five numbers and its plot."""
+    return rewrite(text, "numbers", summary({name: stored.read(name) for name in SECTIONS}))
+
+
+FILES: Mapping[Path, Callable[[str], str]] = {README: right_readme, PAGE: right_page}
 
 
 def _figures(value: float) -> str:
@@ -344,6 +421,7 @@ def _rates(results: Results) -> Iterator[str]:
         )
 
 
+PEERS = ("triton", "mlserver", "ray_haproxy")  # those that the README's line names
 QUESTIONS = {"endpoint": "the whole purchase endpoint", "model": "the bare model", "nothing": "nothing"}
 
 
@@ -390,16 +468,18 @@ def _made(results: Results) -> str:
 
 
 def main() -> None:
-    """Write the numbers into the README, or check it."""
+    """Write the numbers into both files, or check them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 when README.md shows other numbers")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 when a file shows other numbers")
     options = parser.parse_args()
-    shown = README.read_text()
-    wanted = right(shown)
-    if not options.check:
-        README.write_text(wanted)
-    elif shown != wanted:
-        sys.exit("README.md does not show the numbers of the results; run: python -m benchmarks.readme_numbers")
+    for file, right in FILES.items():
+        shown = file.read_text()
+        wanted = right(shown)
+        if not options.check:
+            file.write_text(wanted)
+        elif shown != wanted:
+            name = file.relative_to(ROOT)
+            sys.exit(f"{name} does not show the numbers of benchmarks/results; run: python -m benchmarks.readme_numbers")
 
 
 if __name__ == "__main__":

@@ -74,13 +74,13 @@ class Degrade(_Part):
     """What an answer may do without when there is no time for a full one, in the order in which it is given up."""
 
     enabled: bool = True
-    rungs: tuple[Literal["no-factors", "stale", "base-rate"], ...] = ("no-factors", "stale", "base-rate")
+    degradations: tuple[Literal["no-explanation", "stale", "base-rate"], ...] = ("no-explanation", "stale", "base-rate")
     max_stale_s: float = Field(300.0, ge=0)  # how long after its time to live a cached answer may still be given
     base_rate_share: float = Field(0.03, ge=0, le=1)  # of a replica's time that base rates may take: what they take is lost to real scores
 
-    def allows(self, rung: str) -> bool:
-        """Return whether answers may be of this rung."""
-        return self.enabled and rung in self.rungs
+    def allows(self, degradation: str) -> bool:
+        """Return whether answers may be of this degradation."""
+        return self.enabled and degradation in self.degradations
 
 
 class Models(_Part):

@@ -71,7 +71,7 @@ class Scoring:
             done(error)
         return nothing
 
-    def score(self, rows: Sequence[list[float]], lean: bool) -> Stages:
+    def score(self, rows: Sequence[list[float]], without_explanations: bool) -> Stages:
         """Return the encoded answers to a batch."""
         probabilities: Any = self._predict(np.array(rows, np.float32))
         return Stages([b'{"probability":%r}' % probability for probability in probabilities.tolist()], 0.0, 0.0, 0.0)

@@ -36,7 +36,7 @@ class Scorer(Protocol):
     def columns(self, requests: Sequence[Any]) -> Any:
         """Return the requests' features as columns: rows end here."""
 
-    def lean(self, columns: Any) -> Any:
+    def without_explanations(self, columns: Any) -> Any:
         """Return the columns of an answer that leaves out what takes long and is not the score; as they are where nothing can be."""
 
     def base_rate(self, request: Any) -> Any | None:

@@ -120,7 +120,7 @@ ActionCode = Literal[
 
 
 # What there was time for: everything; a score without factors; an answer of a while ago; how often such sessions buy.
-Rung = Literal["full", "no-factors", "stale", "base-rate"]
+Degradation = Literal["none", "no-explanation", "stale", "base-rate"]
 
 
 class RecommendedAction(ApiModel, frozen=True, kw_only=True):

@@ -58,7 +58,7 @@ HEADERS: Mapping[str, Json] = {
     },
     "X-Cache": {
         "description": "hit: from this process. hit-shared: from the shared cache. joined: another caller's computation. miss, bypass "
-        "(no-cache asked for), off: computed. stale: expired, for want of time (rung). "
+        "(no-cache asked for), off: computed. stale: expired, for want of time (degradation). "
         "Of a list: the same if it holds for all its answers, else mixed; none without any.",
         "schema": {"type": "string", "enum": ["hit", "hit-shared", "joined", "miss", "bypass", "off", "stale", "mixed", "none"]},
     },

@@ -104,8 +104,8 @@ class Meter:
             answers, self._answers = self._answers, []
             for state, times in Tally(map(_first, answers)).items():
                 self._metrics.child("answers_total", self._engine, state).inc(times)
-            for rung, times in Tally(map(_last, answers)).items():
-                self._metrics.child("rungs_total", self._engine, rung).inc(times)
+            for degradation, times in Tally(map(_last, answers)).items():
+                self._metrics.child("degradations_total", self._engine, degradation).inc(times)
             computed = [answer[2:-1] for answer in answers if answer[0] in COMPUTED and answer[-1] != "base-rate"]
             if computed:
                 for stage, seconds in zip(self._stages[1:], zip(*computed, strict=True), strict=True):

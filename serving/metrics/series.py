@@ -25,7 +25,9 @@ SERIES: Mapping[str, Series] = {
     "request_seconds": Series(Histogram, "From the whole body to the whole answer.", ("engine",), _LATENCY),
     "stage_seconds": Series(Histogram, "Stages of what was computed, not cached.", ("engine", "stage"), _STAGE),
     "answers_total": Series(Counter, "Objects answered, each of a list, by what the cache had to do with it.", ("engine", "cache")),
-    "rungs_total": Series(Counter, "Objects answered, by what there was time for: full, no-factors, stale, base-rate.", ("engine", "rung")),
+    "degradations_total": Series(
+        Counter, "Objects answered, by what there was time for: none, no-explanation, stale, base-rate.", ("engine", "degradation")
+    ),
     "refused_total": Series(Counter, "Objects or requests not answered, by the code of the problem.", ("engine", "reason")),
     "unknown_fields_total": Series(Counter, "Fields ignored because no engine knows them.", ("engine", "field")),
     "batches_total": Series(Counter, "Calls of the model.", ("engine",)),

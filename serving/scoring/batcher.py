@@ -1,9 +1,9 @@
 """Micro-batches without waiting: whatever is queued when the model frees is scored in one call, nearest deadline first, bounded.
 
 A request is taken only when it can be answered in time: the batcher learns what a batch costs (`serving.scoring.cost`) and refuses at once
-what would come too late, with the seconds after which there will be room. Where leaving something out (the lean rung) makes it fit, that is
-what is done until the queue is short again. So under any load those who are accepted keep their deadlines (Gujarati et al. 2020, Clockwork:
-a refusal now is worth more than an answer too late).
+what would come too late, with the seconds after which there will be room. Where leaving something out (the without_explanations
+degradation) makes it fit, that is what is done until the queue is short again. So under any load those who are accepted keep their
+deadlines (Gujarati et al. 2020, Clockwork: a refusal now is worth more than an answer too late).
 """
 
 import asyncio
@@ -45,7 +45,7 @@ class Scored(NamedTuple):
     features_s: float
     model_s: float
     encode_s: float
-    lean: bool = False
+    without_explanations: bool = False
     kept: bytes | None = None
 
 
@@ -82,20 +82,26 @@ class Batcher:
     """
 
     def __init__(
-        self, score: Callable[[list[Any], bool], Stages], executor: Executor, *, max_queued: int, max_batch: int, lean: bool = False
+        self,
+        score: Callable[[list[Any], bool], Stages],
+        executor: Executor,
+        *,
+        max_queued: int,
+        max_batch: int,
+        without_explanations: bool = False,
     ) -> None:
         self._score = score
         self._executor = executor
         self._max_queued = max_queued
         self._max_batch = max_batch
-        self._may_lean = lean
+        self._may_skip_explanations = without_explanations
         self._waiting: list[tuple[int, float, int, Job]] = []  # a heap: priority, deadline, number; first come, first served among equals
         self._queued = [0] * PRIORITIES
         self._latest = 0.0  # no deadline that waits is later
         self._usual = 1  # rows that the last batch might have had
         self._numbers = itertools.count()
         self._busy = False
-        self._leaning = False
+        self._skipping_explanations = False
         self._may_recover = False  # a batch has been taken since it was last looked whether leaning may end
         self._ready = 0.0  # since when there has been something to score and nothing being scored
         self._pause_s = 0.0  # what passes from then to the beginning of a batch: reading, refusing and replying take their time too
@@ -104,10 +110,10 @@ class Batcher:
         self._refused_s = -1.0  # who waits no longer than so, or hardly, was refused since the queue last became shorter,
         self._refusal: OverloadedError | None = None  # with these words
         self._fitting = math.inf  # there was time for a request with this deadline, or a later one, since the queue last changed
-        self.full, self.lean = Cost(), Cost()
+        self.full, self.without_explanations = Cost(), Cost()
         self.batches = 0
         self.rows = 0
-        self.lean_rows = 0
+        self.without_explanations_rows = 0
         self.skipped = 0  # callers that went away before their turn
         self.refused = 0
 
@@ -155,8 +161,8 @@ class Batcher:
         if not waiting:
             return None
         now = time.monotonic() if now is None else now
-        if self._leaning and self._may_recover:
-            self._leaning, self._may_recover = not self._recovered(now), False
+        if self._skipping_explanations and self._may_recover:
+            self._skipping_explanations, self._may_recover = not self._recovered(now), False
         if priority == NORMAL and deadline - now <= self._refused_s + NEARLY_S:
             return self._refusal
         if priority == NORMAL and deadline >= self._fitting:
@@ -187,14 +193,14 @@ class Batcher:
         if waiting >= self._max_queued:
             wait_s = self._wait_s(self._cost(), waiting)
             return OverloadedError(f"{waiting} requests wait already (batcher.max_queued={self._max_queued})", wait_s)
-        if not self._leaning:
+        if not self._skipping_explanations:
             if self._fits(self.full, deadline, priority, now):
                 return None
-            if not self._may_lean or not self._fits(self._lean_cost(), deadline, priority, now):
+            if not self._may_skip_explanations or not self._fits(self._cost_without_explanations(), deadline, priority, now):
                 return self._too_late(self.full, deadline, now)
-            self._leaning = True
+            self._skipping_explanations = True
             return None
-        cost = self._lean_cost()
+        cost = self._cost_without_explanations()
         return None if self._fits(cost, deadline, priority, now) else self._too_late(cost, deadline, now)
 
     def _fits(self, cost: Cost, deadline: float, priority: int, now: float) -> bool:
@@ -233,10 +239,10 @@ class Batcher:
         return (min(fitting, self._max_batch), True) if fitting else (self._max_batch, False)
 
     def _cost(self) -> Cost:
-        return self._lean_cost() if self._leaning else self.full
+        return self._cost_without_explanations() if self._skipping_explanations else self.full
 
-    def _lean_cost(self) -> Cost:
-        return self.lean if self.lean.known else self.full
+    def _cost_without_explanations(self) -> Cost:
+        return self.without_explanations if self.without_explanations.known else self.full
 
     def _too_late(self, cost: Cost, deadline: float, now: float) -> OverloadedError:
         wait_s = self._surely_s(cost, len(self._waiting) + 1)
@@ -272,7 +278,7 @@ class Batcher:
         return batch
 
     def _next(self) -> None:
-        lean = self._leaning
+        without_explanations = self._skipping_explanations
         largest, inline = self._largest(self._cost())
         self._usual, self._may_recover = largest, True
         batch = self._take(largest)
@@ -283,28 +289,28 @@ class Batcher:
         began = time.monotonic()
         if inline:
             try:
-                stages = self._score(requests, lean)
+                stages = self._score(requests, without_explanations)
             except Exception as error:  # the batch fails, the server goes on
                 self._fail(batch, error)
             else:
-                self._finish(batch, stages, began, lean)
+                self._finish(batch, stages, began, without_explanations)
         else:
-            work = asyncio.get_running_loop().run_in_executor(self._executor, self._score, requests, lean)
-            work.add_done_callback(lambda done: self._done(batch, done, began, lean))
+            work = asyncio.get_running_loop().run_in_executor(self._executor, self._score, requests, without_explanations)
+            work.add_done_callback(lambda done: self._done(batch, done, began, without_explanations))
 
-    def _done(self, batch: list[Job], work: "asyncio.Future[Stages]", began: float, lean: bool) -> None:
+    def _done(self, batch: list[Job], work: "asyncio.Future[Stages]", began: float, without_explanations: bool) -> None:
         if work.cancelled():
             self._fail(batch, DeadlineExceededError("the server is stopping"))
         elif isinstance(stages := outcome(work), Exception):
             self._fail(batch, stages)
         else:
-            self._finish(batch, stages, began, lean)
+            self._finish(batch, stages, began, without_explanations)
 
-    def _finish(self, batch: list[Job], stages: Stages, began: float, lean: bool) -> None:
+    def _finish(self, batch: list[Job], stages: Stages, began: float, without_explanations: bool) -> None:
         now = time.monotonic()
         self.batches += 1
         self.rows += len(batch)
-        self.lean_rows += len(batch) if lean else 0
+        self.without_explanations_rows += len(batch) if without_explanations else 0
         _, features_s, model_s, encode_s, kept = stages
         for job, body, keep in zip(batch, stages.bodies, kept or repeat(None, len(batch)), strict=True):
             if job.gone:
@@ -312,9 +318,9 @@ class Batcher:
             elif job.deadline < now:
                 job.done(_late(job.deadline, now))
             else:
-                job.done(Scored(body, began - job.since, features_s, model_s, encode_s, lean, keep))
+                job.done(Scored(body, began - job.since, features_s, model_s, encode_s, without_explanations, keep))
         end = time.monotonic()
-        cost = self.lean if lean else self.full
+        cost = self.without_explanations if without_explanations else self.full
         cost.learn(len(batch), end - began)
         pause_s = min(began - self._ready, PAUSE_LEAP * max(self._pause_s, cost.of(len(batch))))
         self._pause_s += PAUSE_SMOOTHING * (pause_s - self._pause_s)
@@ -334,7 +340,7 @@ class Batcher:
             self._idle()
 
     def _idle(self) -> None:
-        self._busy = self._leaning = False
+        self._busy = self._skipping_explanations = False
         self.pressed = self.pressed and time.monotonic() - self._refused_at < CALM_S
 
 

@@ -27,7 +27,7 @@ Prepare = Callable[[str, str], Arrays | None]  # task and name of a model
 
 
 class Warm(NamedTuple):
-    """A scorer that has made every first call, what it chose for this machine, and what batches took: (rows, lean, seconds) each."""
+    """A scorer after its first calls, what it chose for this machine, and (rows, without_explanations, seconds) of batches."""
 
     scorer: Scorer
     choices: Sequence[str]
@@ -43,25 +43,25 @@ def warm(engine: Engine, scorer: Scorer, live: Scorer | None = None) -> Warm:
     choices = scorer.tune(live)
     scorer.base_rate(request)
     sizes, runs = (WARM_ROWS, WARM_RUNS) if live is None else ((1,), 1)
-    costs = [cost for lean in (False, True) for cost in _costs(scorer, request, lean, sizes, runs)]
+    costs = [cost for without_explanations in (False, True) for cost in _costs(scorer, request, without_explanations, sizes, runs)]
     return Warm(scorer, choices, costs)
 
 
-def _costs(scorer: Scorer, request: Any, lean: bool, sizes: Sequence[int], runs: int) -> Iterator[tuple[int, bool, float]]:
-    """Yield rows, lean and seconds of batches, up to the first that is slow: a large one of a slow engine would take many seconds."""
+def _costs(scorer: Scorer, request: Any, without_explanations: bool, sizes: Sequence[int], runs: int) -> Iterator[tuple[int, bool, float]]:
+    """Yield (rows, without_explanations, seconds) of batches, up to the first slow one, since the next would take many seconds."""
     for rows in sizes:
-        took = _seconds(scorer, [request] * rows, lean, runs)
-        yield rows, lean, took
+        took = _seconds(scorer, [request] * rows, without_explanations, runs)
+        yield rows, without_explanations, took
         if took > SLOW_S:
             return
 
 
-def _seconds(scorer: Scorer, requests: list[Any], lean: bool, runs: int) -> float:
+def _seconds(scorer: Scorer, requests: list[Any], without_explanations: bool, runs: int) -> float:
     """Return the least seconds that scoring took."""
     times = []
     for _ in range(runs):
         began = time.perf_counter()
-        score(scorer, requests, lean)
+        score(scorer, requests, without_explanations)
         times.append(time.perf_counter() - began)
     return min(times)
 

@@ -11,7 +11,7 @@ import msgspec
 
 from serving.engines import Engine, Scorer
 from serving.engines.session_memory import SessionMemory
-from serving.engines.types import Rung
+from serving.engines.types import Degradation
 from serving.errors import NotReadyError, OverloadedError
 from serving.scoring.batcher import NORMAL, Batcher, Scored, Stages
 from serving.scoring.cache import cache as caching
@@ -29,12 +29,12 @@ CacheState = Literal["hit", "hit-shared", "miss", "joined", "bypass", "off", "st
 HIT_RATE_SMOOTHING, MIN_HIT_RATE, TRY_EVERY = 0.02, 0.1, 16
 IN_AND_OUT = 1.5  # rows that might be scored, among others, while one request is read and replied to
 
-# How a rung stands in an answer's JSON. A text of the caller's cannot look like it: quotes in a JSON string are escaped.
-_FULL, _STALE = b'"rung":"full"', b'"rung":"stale"'
+# How a degradation stands in an answer's JSON. A text of the caller's cannot look like it: quotes in a JSON string are escaped.
+_NONE, _STALE = b'"degradation":"none"', b'"degradation":"stale"'
 
 
 class Answer(NamedTuple):
-    """One answer: the encoded object, where it came from, its age, the seconds of each stage (zero for a cached one), and its rung."""
+    """An encoded answer: where it came from, its age, the seconds of each stage (zero for a cached one), and its degradation."""
 
     body: bytes
     state: CacheState
@@ -43,7 +43,7 @@ class Answer(NamedTuple):
     queue_s: float = 0.0
     model_s: float = 0.0
     encode_s: float = 0.0
-    rung: Rung = "full"
+    degradation: Degradation = "none"
 
 
 Done = Callable[["Answer | Exception"], None]
@@ -94,7 +94,7 @@ class Question:
             executor,
             max_queued=limits.max_queued,
             max_batch=limits.max_batch,
-            lean=settings.degrade.allows("no-factors"),
+            without_explanations=settings.degrade.allows("no-explanation"),
         )
 
     @property
@@ -120,13 +120,14 @@ class Question:
     def switch(self, scorer: Scorer, choices: Sequence[str] = (), costs: Sequence[tuple[int, bool, float]] = ()) -> None:
         """Make `scorer`, loaded and warm, the live model: one reference, so every batch is scored by one model.
 
-        `choices`: what it chose for this machine; `costs`: (rows, lean, seconds) of batches, for a batcher that knows nothing yet.
+        `choices`: what it chose for this machine; `costs`: (rows, without_explanations, seconds) of batches, for a batcher that knows
+        nothing yet.
         """
         self.choices = choices
         self._live = scorer
         if not self.batcher.full.known:
-            for rows, lean, seconds in costs:
-                (self.batcher.lean if lean else self.batcher.full).learn(rows, seconds)
+            for rows, without_explanations, seconds in costs:
+                (self.batcher.without_explanations if without_explanations else self.batcher.full).learn(rows, seconds)
 
     def refusal(self, deadline: float, priority: int = NORMAL) -> OverloadedError | None:
         """Return why nothing that is asked now will be answered in time, whatever it is; None when it may be."""
@@ -283,7 +284,7 @@ class Question:
 
         async def compute() -> bytes:
             scored = await self.batcher.submit(request, deadline, priority)
-            if scored.lean or self._live is not live:
+            if scored.without_explanations or self._live is not live:
                 raise _NotKeptError(scored)
             scored_here.append(scored)
             return scored.body
@@ -307,7 +308,7 @@ class Question:
             old = self._cache.stale(key)
             if old is not None:
                 self._hit_rate += HIT_RATE_SMOOTHING
-                return Answer(old.value.replace(_FULL, _STALE, 1), "stale", old.age_s, rung="stale")
+                return Answer(old.value.replace(_NONE, _STALE, 1), "stale", old.age_s, degradation="stale")
         if not self._time_budget.left():
             return None
         began = time.perf_counter()
@@ -316,16 +317,16 @@ class Question:
             return None
         body = _encode(row)
         self._time_budget.spend(time.perf_counter() - began + IN_AND_OUT * self.batcher.full.row_s)
-        return Answer(body, "off" if self._cache is None else "bypass", 0.0, rung="base-rate")
+        return Answer(body, "off" if self._cache is None else "bypass", 0.0, degradation="base-rate")
 
     def _may_know(self) -> bool:
         """Return whether to look into the cache before refusing: that costs half an answer, and pays only where it finds enough of them."""
         return self._cache is not None and (self._hit_rate > MIN_HIT_RATE or next(self._tries) % TRY_EVERY == 0)
 
-    def _score(self, requests: list[Any], lean: bool) -> Stages:
+    def _score(self, requests: list[Any], without_explanations: bool) -> Stages:
         live = self._live
         assert live is not None, "a batch without a live model; this is a bug"
-        return score(live, requests, lean, self.engine.memory)
+        return score(live, requests, without_explanations, self.engine.memory)
 
 
 class TimeBudget:
@@ -350,18 +351,18 @@ class TimeBudget:
 def score(
     scorer: Scorer,
     requests: list[Any],
-    lean: bool = False,
+    without_explanations: bool = False,
     memory: SessionMemory | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Stages:
     """Return the encoded answers of one batch: rows become columns, columns are scored, answers become rows again.
 
-    `lean` leaves out what the engine can leave out; `memory` says what is to be remembered of it.
+    `without_explanations` leaves out what the engine can leave out; `memory` says what is to be remembered of it.
     """
     t0 = clock()
     columns = scorer.columns(requests)
-    if lean:
-        columns = scorer.lean(columns)
+    if without_explanations:
+        columns = scorer.without_explanations(columns)
     t1 = clock()
     answers = scorer.run(columns)
     t2 = clock()
@@ -371,5 +372,5 @@ def score(
 
 
 def _answered(scored: Scored, state: CacheState) -> Answer:
-    rung: Rung = "no-factors" if scored.lean else "full"
-    return Answer(scored.body, state, 0.0, scored.features_s, scored.queue_s, scored.model_s, scored.encode_s, rung)
+    degradation: Degradation = "no-explanation" if scored.without_explanations else "none"
+    return Answer(scored.body, state, 0.0, scored.features_s, scored.queue_s, scored.model_s, scored.encode_s, degradation)

@@ -13,15 +13,15 @@ from benchmarks.generator import Load
 from benchmarks.plan import Plan
 from tests.benchmarks.test_load import ANSWERS, BODIES, EXPECTED, Server, answer
 
-RUNG = '"rung":"'
-DEGRADED = RUNG + "base-rate"
+DEGRADATION = '"degradation":"'
+DEGRADED = DEGRADATION + "base-rate"
 RATE = 2000.0
 
 
-def told(body, rung="full", value=None, headers=""):
-    """Return a whole reply that says its rung."""
+def told(body, degradation="none", value=None, headers=""):
+    """Return a whole reply that says its degradation."""
     probability = ANSWERS[json.loads(body)["number"]] if value is None else value
-    text = json.dumps({"purchaseProbability": probability, "rung": rung}, separators=(",", ":"))
+    text = json.dumps({"purchaseProbability": probability, "degradation": degradation}, separators=(",", ":"))
     return f"HTTP/1.1 200 OK\r\nContent-Length: {len(text)}\r\n{headers}\r\n{text}".encode()
 
 
@@ -36,17 +36,17 @@ def cut(reply):
 
 # What a reply is, what the report calls it (None: a right answer), and what is counted of it.
 REPLIES = {
-    "plain": (told, None, "full"),
-    "another head": (lambda body: told(body, headers="x-cache: off\r\n"), None, "full"),
-    "lean": (lambda body: told(body, rung="no-factors"), None, "no-factors"),
-    "wrong": (lambda body: told(body, value=0.75), "wrong answer", "full"),
+    "plain": (told, None, "none"),
+    "another head": (lambda body: told(body, headers="x-cache: off\r\n"), None, "none"),
+    "lean": (lambda body: told(body, degradation="no-explanation"), None, "no-explanation"),
+    "wrong": (lambda body: told(body, value=0.75), "wrong answer", "none"),
     "refused": (lambda body: answer(body, status=429, headers="retry-after: 1\r\n"), "429", "(none)"),
     "hastily refused": (lambda body: answer(body, status=429), "429", "(none)"),
-    "base rate": (lambda body: told(body, rung="base-rate", value=0.01), "degraded", "base-rate"),
+    "base rate": (lambda body: told(body, degradation="base-rate", value=0.01), "degraded", "base-rate"),
     "failed": (lambda body: answer(body, status=504), "504", "(none)"),
-    "chunked": (chunked, None, "full"),
-    "in pieces": (lambda body: cut(told(body)), None, "full"),
-    "closing": (lambda body: told(body, headers="connection: close\r\n"), None, "full"),
+    "chunked": (chunked, None, "none"),
+    "in pieces": (lambda body: cut(told(body)), None, "none"),
+    "closing": (lambda body: told(body, headers="connection: close\r\n"), None, "none"),
 }
 
 
@@ -57,7 +57,7 @@ def test_whatever_the_replies_are_each_is_counted_once_as_what_it_is(kinds, conn
     server = Server(lambda body: REPLIES[kinds[next(given_)]][0](body))
     plan = {"connections": connections, "requests": len(kinds), "bodies": BODIES, "expected": EXPECTED, "seconds": 60.0, "rate": rate}
     with server.running():
-        report = Load(Plan(url=server.url, count=RUNG, degraded=DEGRADED, **plan)).run()
+        report = Load(Plan(url=server.url, count=DEGRADATION, degraded=DEGRADED, **plan)).run()
     called = Counter(REPLIES[kind][1] for kind in kinds)
     assert (report.sent, report.requests) == (len(kinds), called.pop(None, 0))
     assert report.errors == dict(called)
@@ -67,7 +67,7 @@ def test_whatever_the_replies_are_each_is_counted_once_as_what_it_is(kinds, conn
     assert server.bodies == {body: len(kinds[number :: len(BODIES)]) for number, body in enumerate(BODIES)}
 
 
-@pytest.mark.parametrize("count", [None, RUNG])
+@pytest.mark.parametrize("count", [None, DEGRADATION])
 @pytest.mark.parametrize("connections", [1, 3])
 @pytest.mark.parametrize("rate", [None, RATE])
 def test_compiled_code_takes_nearly_all_of_plain_replies(monkeypatch, connections, count, rate):

@@ -93,7 +93,7 @@ class Counting:
     def tune(self, live: object = None) -> list[str]:
         return ["one row at a time: there is nothing to choose"]
 
-    def lean(self, columns: list[int]) -> list[int]:
+    def without_explanations(self, columns: list[int]) -> list[int]:
         return columns
 
     def base_rate(self, request: Greeting) -> Greeted | None:

@@ -16,7 +16,20 @@ from serving.engines.churn.actions import RetentionAction, Rules
 from serving.engines.engine import Engine, Scorer
 from serving.engines.pricing.types import Currency
 from serving.engines.shap import FactorList
-from serving.engines.types import ApiModel, Fraction, Id, Moment, Money, Name, PredictionFactor, Rung, epoch_ms, is_sane, moment, not_sane
+from serving.engines.types import (
+    ApiModel,
+    Degradation,
+    Fraction,
+    Id,
+    Moment,
+    Money,
+    Name,
+    PredictionFactor,
+    epoch_ms,
+    is_sane,
+    moment,
+    not_sane,
+)
 from serving.errors import FieldProblem, InvalidRequestError
 from serving.settings import CONFIGS, Settings
 from training.tables.customers import is_blank
@@ -76,8 +89,8 @@ class ChurnPreventionResponse(ApiModel, frozen=True, kw_only=True):
     ]
     missing: Annotated[list[str], Meta(description="The model's features that are not known: absent, null, or a value never seen.")]
     ignored: Annotated[int, Meta(ge=0, description="How many of the request's features the model does not know.")]
-    rung: Annotated[
-        Rung, Meta(description="What there was time for under load: everything, no drivers, or an answer of a while ago (Age).")
+    degradation: Annotated[
+        Degradation, Meta(description="What there was time for under load: everything, no drivers, or an answer of a while ago (Age).")
     ]
     as_of: Annotated[datetime, Meta(tz=True, description="The moment the score is for.")]
     model_version: str
@@ -89,7 +102,7 @@ class Columns(NamedTuple):
 
     X: F32
     most: Sequence[int]
-    rung: Rung = "full"
+    degradation: Degradation = "none"
 
 
 class Answers(NamedTuple):
@@ -138,9 +151,9 @@ class ChurnScorer:
         X = np.array(rows, np.float32).reshape(len(rows), len(self._readers))
         return Columns(X, [DEFAULT_DRIVERS if r.max_factors is None else r.max_factors for r in requests])
 
-    def lean(self, columns: Columns) -> Columns:
+    def without_explanations(self, columns: Columns) -> Columns:
         """Return the columns of answers that list no drivers."""
-        return columns._replace(most=[0] * len(columns.most), rung="no-factors")
+        return columns._replace(most=[0] * len(columns.most), degradation="no-explanation")
 
     def base_rate(self, request: ChurnPreventionRequest) -> None:
         """Return nothing: a risk that is the same for everybody says nothing of whom to keep."""
@@ -179,7 +192,7 @@ class ChurnScorer:
                 retention_actions=self._rules.actions(risk, request.customer_value, effects),
                 missing=missing,
                 ignored=sum(value is not None and name not in self._names for name, value in request.features.items()),
-                rung=columns.rung,
+                degradation=columns.degradation,
                 as_of=now if request.as_of is None else moment(epoch_ms(request.as_of)),
                 model_version=model.version,
                 timestamp=now,

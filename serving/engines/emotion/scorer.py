@@ -13,7 +13,7 @@ from kernels.arrays import Arrays
 from kernels.types import F64, Bool
 from serving.engines.consent import PROFILING, Consent, lacking
 from serving.engines.engine import Engine, Scorer
-from serving.engines.types import ApiModel, Fraction, Id, Moment, Rung, epoch_ms, is_sane, moment, not_sane
+from serving.engines.types import ApiModel, Degradation, Fraction, Id, Moment, epoch_ms, is_sane, moment, not_sane
 from serving.errors import InvalidRequestError
 from serving.settings import Settings
 from training import device
@@ -59,7 +59,9 @@ class EmotionResponse(ApiModel, frozen=True, kw_only=True):
         list[Remark],
         Meta(description="cut: the text was longer than what is read; empty: nothing to read, the numbers are the training texts' shares."),
     ]
-    rung: Annotated[Rung, Meta(description="What there was time for under load: everything, or an answer of a while ago (Age).")]
+    degradation: Annotated[
+        Degradation, Meta(description="What there was time for under load: everything, or an answer of a while ago (Age).")
+    ]
     as_of: Annotated[datetime, Meta(tz=True, description="The request's, else when the answer was computed.")]
     model_version: str
     timestamp: Annotated[datetime, Meta(tz=True, description="When the answer was computed.")]
@@ -95,7 +97,7 @@ class EmotionScorer:
         least = [np.nan if request.min_probability is None else request.min_probability for request in requests]
         return Columns([request.text for request in requests], np.array(least, np.float64))
 
-    def lean(self, columns: Columns) -> Columns:
+    def without_explanations(self, columns: Columns) -> Columns:
         """Return the columns as they are: nothing can be left out."""
         return columns
 
@@ -122,7 +124,7 @@ class EmotionScorer:
                 ekman_labels=above(tuple(EKMAN), p[ekman], present[ekman]),
                 frustration=float(p[-1]),
                 remarks=remarks(cut, empty),
-                rung="full",
+                degradation="none",
                 as_of=now if request.as_of is None else moment(epoch_ms(request.as_of)),
                 model_version=self.version,
                 timestamp=now,

@@ -109,7 +109,7 @@ class JourneyScorer:
         counts = counted([one.session for one in told], [one.trace for one in told])
         return Asked(self._known(requests, told), counts, [request.session_id for request in requests], told)
 
-    def lean(self, columns: Asked) -> Asked:
+    def without_explanations(self, columns: Asked) -> Asked:
         """Return the columns as they are: nothing can be left out."""
         return columns
 
@@ -244,7 +244,7 @@ class JourneyScorer:
             later_events=told.later,
             known_events=told.events + told.later,
             remarks=["recomputed"] if told.recomputed else [],
-            rung="full",
+            degradation="none",
             as_of=moment(told.as_of_ms),
             model_version=self.version,
             timestamp=now,

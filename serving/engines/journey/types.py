@@ -10,7 +10,7 @@ from serving.engines.consent import Consent
 from serving.engines.journey.next_step import MAX_CONTACTS, Contact, NextBestStep
 from serving.engines.journey.states import EmotionalState, Evidence, Level, StateScore
 from serving.engines.pricing.types import Currency
-from serving.engines.types import ApiModel, Fraction, Id, Milliseconds, Moment, Money, Name, Pixel, Rung, Url
+from serving.engines.types import ApiModel, Degradation, Fraction, Id, Milliseconds, Moment, Money, Name, Pixel, Url
 
 MAX_EVENTS, MAX_ATTRIBUTES = 10_000, 200
 Remark = Literal["recomputed"]
@@ -114,7 +114,9 @@ class JourneyResponse(ApiModel, frozen=True, kw_only=True):
     remarks: Annotated[
         list[Remark], Meta(description="recomputed: what was remembered was another model's, and was made anew from the events.")
     ]
-    rung: Annotated[Rung, Meta(description="What there was time for under load: everything, or an answer of a while ago (Age).")]
+    degradation: Annotated[
+        Degradation, Meta(description="What there was time for under load: everything, or an answer of a while ago (Age).")
+    ]
     as_of: Annotated[datetime, Meta(tz=True, description="The moment the answer is for.")]
     model_version: str
     timestamp: Annotated[datetime, Meta(tz=True, description="When the answer was computed.")]

@@ -119,7 +119,7 @@ class PricingScorer:
         """Return nothing: there is one way to find a price."""
         return ()
 
-    def lean(self, columns: Columns) -> Columns:
+    def without_explanations(self, columns: Columns) -> Columns:
         """Return the columns as they are: nothing can be left out."""
         return columns
 

@@ -17,7 +17,7 @@ from serving.engines.actions import Rules
 from serving.engines.engine import Engine, Scorer
 from serving.engines.purchase.session import BehaviorData, ContextData, SessionColumns, problems
 from serving.engines.shap import FactorList
-from serving.engines.types import ApiModel, Fraction, Id, Moment, PredictionFactor, RecommendedAction, Rung, epoch_ms, moment
+from serving.engines.types import ApiModel, Degradation, Fraction, Id, Moment, PredictionFactor, RecommendedAction, epoch_ms, moment
 from serving.errors import InvalidRequestError
 from serving.settings import CONFIGS, Settings
 from training import features
@@ -66,8 +66,8 @@ class PurchasePredictionResponse(ApiModel, frozen=True, kw_only=True):
     ]
     bias: Annotated[float, Meta(description="The model's average margin, in log-odds.")]
     margin: Annotated[float, Meta(description="Log-odds: purchaseProbability = 1 / (1 + exp(-margin)).")]
-    rung: Annotated[
-        Rung,
+    degradation: Annotated[
+        Degradation,
         Meta(
             description="What there was time for under load: everything; a score without factors; an answer of a while ago (Age); "
             "how often sessions on this device at this hour buy."
@@ -134,7 +134,7 @@ class Columns(NamedTuple):
     X: F32
     as_of_ms: Sequence[float]
     most: Sequence[int]
-    rung: Rung = "full"
+    degradation: Degradation = "none"
 
 
 class Answers(NamedTuple):
@@ -174,9 +174,9 @@ class PurchaseScorer:
         X, as_of_ms = self._session.matrix(requests)
         return Columns(X, as_of_ms, [DEFAULT_FACTORS if r.max_factors is None else r.max_factors for r in requests])
 
-    def lean(self, columns: Columns) -> Columns:
+    def without_explanations(self, columns: Columns) -> Columns:
         """Return the columns of answers that list no factors."""
-        return columns._replace(most=[0] * len(columns.most), rung="no-factors")
+        return columns._replace(most=[0] * len(columns.most), degradation="no-explanation")
 
     def base_rate(self, request: PurchasePredictionRequest) -> PurchasePredictionResponse:
         """Return how often such sessions buy, known by device and hour alone; nothing is recommended."""
@@ -195,7 +195,7 @@ class PurchaseScorer:
             factors=[],
             bias=margin,
             margin=margin,
-            rung="base-rate",
+            degradation="base-rate",
             horizon="session",
             as_of=now if request.as_of is None else moment(epoch_ms(request.as_of)),
             model_version=model.version,
@@ -235,7 +235,7 @@ class PurchaseScorer:
                 factors=factors,
                 bias=self._bias,
                 margin=margin,
-                rung=columns.rung,
+                degradation=columns.degradation,
                 horizon="session",
                 as_of=now if as_of_ms != as_of_ms else moment(as_of_ms),
                 model_version=model.version,

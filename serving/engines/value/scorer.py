@@ -16,7 +16,7 @@ from serving.engines.actions import Rules
 from serving.engines.churn.scorer import bands
 from serving.engines.engine import Engine, Scorer
 from serving.engines.lookup import Lookup, Stored
-from serving.engines.types import Rung, epoch_ms, is_sane, moment, not_sane
+from serving.engines.types import Degradation, epoch_ms, is_sane, moment, not_sane
 from serving.engines.value import drivers
 from serving.engines.value.drivers import Expected, Past
 from serving.engines.value.types import Basis, CustomerSummary, CustomerValueRequest, CustomerValueResponse, StoredSummary, ValueInterval
@@ -59,7 +59,7 @@ class Columns(NamedTuple):
     customers: Sequence[str]
     as_of_ms: Sequence[float]
     basis: Sequence[Basis]
-    rung: Rung = "full"
+    degradation: Degradation = "none"
 
 
 class Answers(NamedTuple):
@@ -110,9 +110,9 @@ class ValueScorer:
             [basis for _, basis in rows],
         )
 
-    def lean(self, columns: Columns) -> Columns:
+    def without_explanations(self, columns: Columns) -> Columns:
         """Return the columns of answers without drivers and risk factors."""
-        return columns._replace(rung="no-factors")
+        return columns._replace(degradation="no-explanation")
 
     def base_rate(self, request: CustomerValueRequest) -> None:
         """Return nothing: the prior is said where it is asked for, and never because there is no time."""
@@ -157,7 +157,7 @@ class ValueScorer:
                 currency=currency,
                 basis=basis,
                 insufficient_data=list(model.insufficient),
-                rung=columns.rung,
+                degradation=columns.degradation,
                 as_of=moment(as_of_ms),
                 model_version=model.version,
                 timestamp=now,
@@ -197,7 +197,7 @@ class ValueScorer:
     def _expected(self, answers: Answers, pasts: Sequence[Past], currency: str) -> Iterator[Mapping[str, Any]]:
         """Yield what is expected of each row, as the fields of the response."""
         columns, outlook = answers.columns, answers.outlook
-        lean = columns.rung != "full"
+        without_explanations = columns.degradation != "none"
         rows = zip(*(column.tolist() for column in outlook), strict=True)
         for row, past, at_last, band, terms in zip(rows, pasts, answers.at_last.tolist(), bands(outlook.quiet), columns.terms, strict=True):
             own, new = Expected(*row), self._new(terms)
@@ -210,9 +210,9 @@ class ValueScorer:
                 "churn_risk": 1 - own.alive,
                 "no_purchase_risk": own.quiet,
                 "risk_band": band,
-                "value_drivers": [] if lean else drivers.drivers(own, new, currency),
+                "value_drivers": [] if without_explanations else drivers.drivers(own, new, currency),
                 "new_customer_value": new.value,
-                "risk_factors": [] if lean else drivers.risks(past, own.alive, at_last),
+                "risk_factors": [] if without_explanations else drivers.risks(past, own.alive, at_last),
             }
 
 

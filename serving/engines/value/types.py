@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from serving.engines.churn.scorer import Band
-from serving.engines.types import ApiModel, Fraction, Id, Moment, Money, RecommendedAction, Rung
+from serving.engines.types import ApiModel, Degradation, Fraction, Id, Moment, Money, RecommendedAction
 from training.models.value.defaults import DISCOUNT, HORIZON_DAYS, LEVEL, QUIET_DAYS
 
 MAX_DAYS = 3650
@@ -128,7 +128,7 @@ class CustomerValueResponse(ApiModel, frozen=True, kw_only=True):
     currency: Annotated[str, Meta(description="ISO 4217; XXX: the purchases learned from name none.")]
     basis: Annotated[Basis, Meta(description="What is known of the customer: stored, said by the request, or nothing (a new customer).")]
     insufficient_data: Annotated[list[str], Meta(description="What the purchases learned from lack; empty where they are enough.")]
-    rung: Rung
+    degradation: Degradation
     as_of: Annotated[datetime, Meta(tz=True, description="The moment that the answer is for.")]
     model_version: str
     timestamp: Annotated[datetime, Meta(tz=True, description="When the answer was computed.")]

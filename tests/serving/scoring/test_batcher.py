@@ -19,7 +19,7 @@ def in_time() -> float:
     return time.monotonic() + FAR
 
 
-def double(requests, lean=False):
+def double(requests, without_explanations=False):
     return Stages([str(2 * r).encode() for r in requests], 0.0, 0.0, 0.0)
 
 
@@ -31,7 +31,7 @@ class OverloadReader:
         self.started = threading.Event()
         self.batches = []
 
-    def __call__(self, requests, lean=False):
+    def __call__(self, requests, without_explanations=False):
         self.started.set()
         assert self.open.wait(FAR)
         self.batches.append(list(requests))
@@ -80,7 +80,7 @@ def test_every_caller_gets_its_own_answer_whoever_else_goes_away(values, gone, l
 async def test_what_arrives_together_is_scored_together(executor):
     sizes = []
 
-    def score(requests, lean=False):
+    def score(requests, without_explanations=False):
         sizes.append(len(requests))
         return double(requests)
 
@@ -124,7 +124,7 @@ async def test_a_request_past_its_deadline_is_not_scored(executor):
 
 
 async def test_a_failing_batch_fails_its_callers_and_not_the_next_ones(executor):
-    def score(requests, lean=False):
+    def score(requests, without_explanations=False):
         if 13 in requests:
             raise ValueError("thirteen")
         return double(requests)
@@ -246,31 +246,31 @@ async def test_who_waits_in_a_lower_class_does_not_count_against_a_more_urgent_o
 class Sheddable(OverloadReader):
     """A model that remembers whether it was to leave something out."""
 
-    def __call__(self, requests, lean=False):
-        self.batches.append((list(requests), lean))
+    def __call__(self, requests, without_explanations=False):
+        self.batches.append((list(requests), without_explanations))
         return double(requests)
 
 
 async def test_when_only_leaving_out_makes_it_fit_that_is_done_until_the_queue_is_short_again(executor):
     model = Sheddable()
-    batcher = Batcher(model, executor, max_queued=100, max_batch=1, lean=True)
+    batcher = Batcher(model, executor, max_queued=100, max_batch=1, without_explanations=True)
     batcher.full.learn(1, 10.0)
-    batcher.lean.learn(1, 1.0)
+    batcher.without_explanations.learn(1, 1.0)
     asked = [batcher.submit(i, time.monotonic() + 20 if i == 4 else in_time()) for i in range(5)]
     scored = await asyncio.gather(*asked)
-    assert all(lean for _, lean in model.batches)
-    assert [one.lean for one in scored] == [True] * 5
-    assert batcher.lean_rows == 5
-    assert not (await batcher.submit(9, in_time())).lean
+    assert all(without_explanations for _, without_explanations in model.batches)
+    assert [one.without_explanations for one in scored] == [True] * 5
+    assert batcher.without_explanations_rows == 5
+    assert not (await batcher.submit(9, in_time())).without_explanations
 
 
 async def test_without_the_lean_rung_the_same_is_refused(executor):
-    batcher = Batcher(Sheddable(), executor, max_queued=100, max_batch=1, lean=False)
+    batcher = Batcher(Sheddable(), executor, max_queued=100, max_batch=1, without_explanations=False)
     batcher.full.learn(1, 10.0)
     asked = [batcher.submit(i, in_time()) for i in range(4)]
     with pytest.raises(OverloadedError):
         await batcher.submit(4, time.monotonic() + 20)
-    assert not any(one.lean for one in await asyncio.gather(*asked))
+    assert not any(one.without_explanations for one in await asyncio.gather(*asked))
 
 
 callers = st.lists(st.tuples(st.sampled_from([-1.0, 0.001, 20.0, 60.0, 90.0]), st.integers(0, 7), st.booleans()), min_size=1, max_size=25)

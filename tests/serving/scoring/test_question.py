@@ -26,7 +26,7 @@ class Ask(msgspec.Struct, frozen=True):
 class Reply(msgspec.Struct):
     doubled: int
     version: str
-    rung: str = "full"
+    degradation: str = "none"
 
 
 class Doubler:
@@ -43,7 +43,7 @@ class Doubler:
     def columns(self, requests):
         return [request.number for request in requests]
 
-    def lean(self, columns):
+    def without_explanations(self, columns):
         return columns
 
     def base_rate(self, request):
@@ -83,7 +83,7 @@ async def test_a_thousand_who_ask_the_same_at_once_cost_one_computation(question
     scorer = Doubler()
     question.switch(scorer)
     asked = await asyncio.gather(*(ask(question) for _ in range(1000)))
-    assert {one.body for one in asked} == {b'{"doubled":2,"version":"a","rung":"full"}'}
+    assert {one.body for one in asked} == {b'{"doubled":2,"version":"a","degradation":"none"}'}
     assert question.batcher.rows == 1
     assert sorted({one.state for one in asked}) == ["joined", "miss"]
     assert (await ask(question)).state == "hit"
@@ -113,9 +113,9 @@ async def test_an_answer_scored_across_a_switch_is_given_but_not_kept(question):
     assert (await ask(question)).state == "miss"
 
 
-def without(*rungs):
-    """Settings that give up everything but these rungs."""
-    return Settings(degrade=Degrade(rungs=tuple(r for r in ("no-factors", "stale", "base-rate") if r not in rungs)))
+def without(*degradations):
+    """Settings that give up everything but these degradations."""
+    return Settings(degrade=Degrade(degradations=tuple(r for r in ("no-explanation", "stale", "base-rate") if r not in degradations)))
 
 
 @contextmanager
@@ -130,7 +130,7 @@ def overloaded(settings, clock=time.time):
 
 async def fill(question):
     """Have one request wait that takes a day to answer."""
-    question.batcher.full = question.batcher.lean = Cost()
+    question.batcher.full = question.batcher.without_explanations = Cost()
     question.batcher.full.learn(1, 86_400.0)
     return question.ask(Ask(99), deadline=time.monotonic() + 10**6, fresh=True)
 
@@ -142,8 +142,8 @@ async def test_under_load_an_old_answer_is_given_and_says_so():
         now[0] += 100
         waiting = await fill(question)
         stale = await ask(question)
-        assert (stale.state, stale.rung, stale.age_s) == ("stale", "stale", 100.0)
-        assert stale.body == fresh.body.replace(b"full", b"stale")
+        assert (stale.state, stale.degradation, stale.age_s) == ("stale", "stale", 100.0)
+        assert stale.body == fresh.body.replace(b"none", b"stale")
         waiting.cancel()
 
 
@@ -151,7 +151,7 @@ async def test_without_an_old_answer_the_base_rate_is_given_within_its_share_of_
     with overloaded(Settings()) as question:
         waiting = await fill(question)
         asked = await ask(question, 3)
-        assert (asked.rung, msgspec.json.decode(asked.body)["doubled"]) == ("base-rate", -1)
+        assert (asked.degradation, msgspec.json.decode(asked.body)["doubled"]) == ("base-rate", -1)
         assert question.refusal(time.monotonic() + 1) is None
         assert question.refusal(time.monotonic() - 1) is not None, "nobody waits for it any more"
         question._time_budget.spend(1.0)
@@ -166,7 +166,7 @@ async def test_a_base_rate_is_charged_for_reading_and_replying_too(monkeypatch):
         waiting = await fill(question)
         spent = []
         monkeypatch.setattr(question._time_budget, "spend", spent.append)
-        assert (await ask(question, 3)).rung == "base-rate"
+        assert (await ask(question, 3)).degradation == "base-rate"
         assert spent[0] > IN_AND_OUT * question.batcher.full.row_s > 0
         waiting.cancel()
 
@@ -185,7 +185,7 @@ async def test_what_is_switched_off_is_not_given(settings):
 
 async def test_an_old_answer_is_not_given_beyond_its_bound():
     now = [1000.0]
-    settings = Settings(degrade=Degrade(rungs=("stale",), max_stale_s=50))
+    settings = Settings(degrade=Degrade(degradations=("stale",), max_stale_s=50))
     with overloaded(settings, lambda: now[0]) as question:
         await ask(question)
         now[0] += 5 + 51
@@ -197,18 +197,18 @@ async def test_an_old_answer_is_not_given_beyond_its_bound():
 
 async def test_what_lacks_something_for_want_of_time_is_not_kept():
     with overloaded(Settings()) as question:
-        question.batcher._leaning = question.batcher._busy = True
+        question.batcher._skipping_explanations = question.batcher._busy = True
         asked = ask(question)
         await turns()
         question.batcher._next()
-        lean = await asked
-        assert (lean.state, lean.rung) == ("miss", "no-factors")
+        without_explanations = await asked
+        assert (without_explanations.state, without_explanations.degradation) == ("miss", "no-explanation")
         again = await ask(question)
-        assert (again.state, again.rung) == ("miss", "full")
+        assert (again.state, again.degradation) == ("miss", "none")
 
 
 async def test_with_neither_cache_nor_budget_the_refusal_is_known_before_the_request_is_read():
-    settings = Settings(cache=CacheSettings(enabled=False), degrade=Degrade(rungs=()))
+    settings = Settings(cache=CacheSettings(enabled=False), degrade=Degrade(degradations=()))
     with overloaded(settings) as question:
         assert question.refusal(time.monotonic() + 1) is None
         waiting = await fill(question)
@@ -224,7 +224,7 @@ async def test_a_caller_that_goes_away_is_skipped_with_and_without_the_cache():
         answered = []
         for number, fresh in ((1, False), (2, True)):
             question.begin(Ask(number), answered.append, deadline=time.monotonic() + 60, fresh=fresh)()
-        assert (await ask(question, 3)).body == b'{"doubled":6,"version":"a","rung":"full"}'
+        assert (await ask(question, 3)).body == b'{"doubled":6,"version":"a","degradation":"none"}'
         assert answered == []
         assert question.batcher.rows == 1
         assert question.batcher.skipped == 1

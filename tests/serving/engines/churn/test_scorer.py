@@ -66,7 +66,7 @@ def answer(scorer, features=None, **fields):
 
 def test_an_answer_says_whose_and_of_what_it_is(scorer, trained):
     got = answer(scorer)
-    assert (got.customer_id, got.outcome, got.model_version, got.rung) == ("c-1", "Churn = Yes", trained.version, "full")
+    assert (got.customer_id, got.outcome, got.model_version, got.degradation) == ("c-1", "Churn = Yes", trained.version, "none")
     assert got.as_of == got.timestamp == datetime.fromtimestamp(NOW, UTC)
     assert answer(scorer, asOf="2026-03-01T13:00:00+01:00").as_of == datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -194,11 +194,15 @@ def test_a_text_where_the_model_has_numbers_is_refused_by_name(scorer):
 
 def test_a_lean_answer_is_the_same_score_without_drivers(scorer):
     request = asked()
-    lean = scorer.rows([request], scorer.run(scorer.lean(scorer.columns([request]))))[0]
+    without_explanations = scorer.rows([request], scorer.run(scorer.without_explanations(scorer.columns([request]))))[0]
     full = answer(scorer)
-    assert (lean.rung, lean.churn_risk, lean.margin) == ("no-factors", full.churn_risk, full.margin)
-    assert [one.name for one in lean.drivers] == ["otherFeatures"]
-    assert lean.retention_actions == full.retention_actions
+    assert (without_explanations.degradation, without_explanations.churn_risk, without_explanations.margin) == (
+        "no-explanation",
+        full.churn_risk,
+        full.margin,
+    )
+    assert [one.name for one in without_explanations.drivers] == ["otherFeatures"]
+    assert without_explanations.retention_actions == full.retention_actions
 
 
 def value(text):

@@ -110,7 +110,13 @@ def test_contributions_are_the_mean_over_the_orders_in_which_factors_may_change(
 
 def test_an_answer_says_whose_from_what_and_as_of_when_it_is(scorer, trained):
     got = answer(scorer, asOf="2026-03-01T13:00:00+01:00", includeHistory=True)
-    assert (got.customer_id, got.basis, got.model_version, got.rung, got.currency) == ("c-1", "request", trained.version, "full", "XXX")
+    assert (got.customer_id, got.basis, got.model_version, got.degradation, got.currency) == (
+        "c-1",
+        "request",
+        trained.version,
+        "none",
+        "XXX",
+    )
     assert got.as_of == datetime(2026, 3, 1, 12, tzinfo=UTC)
     assert got.history.last_purchase_at == datetime(2025, 12, 31, 12, tzinfo=UTC)
     assert (got.history.purchases, got.history.days_between_purchases) == (6, 28)

@@ -1,0 +1,34 @@
+"""The principal: on whose behalf a request is answered."""
+
+from typing import Final
+
+import msgspec
+
+ALL_SCOPES: Final = frozenset({"*"})
+
+
+class Principal(msgspec.Struct, frozen=True):
+    """Who asks, established once per request and passed along with it.
+
+    tenant: owns what is stored and cached. subject: the pseudonymous id of the user or key, None where nobody is authenticated.
+    scopes: what the principal may do; "*" is everything.
+    """
+
+    tenant: str = "default"
+    subject: str | None = None
+    scopes: frozenset[str] = ALL_SCOPES
+
+    def allows(self, scope: str) -> bool:
+        """Return whether the principal has a scope."""
+        return "*" in self.scopes or scope in self.scopes
+
+
+ANONYMOUS: Final = Principal()
+
+
+def authenticate(authorization: bytes | None) -> Principal:
+    """Return the principal of a request with this `Authorization` header, None where it has none.
+
+    Nobody is authenticated yet, so every request has the same principal: tenant `default`, no subject, all scopes.
+    """
+    return ANONYMOUS
