@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 
 REQUIREMENTS = ("numpy", "onnx", "onnxruntime", "treelite", "tl2cgen")
-ENVIRONMENT = "rivals"
+ENVIRONMENT = "baselines"
 READY_S = 300.0  # for a C compiler with thousands of lines
 
 Predict = Callable[[Any], Any]
 
 
-class Rival:
+class Baseline:
     """One of RIVALS, ready in its process."""
 
     def __init__(self, process: "subprocess.Popen[str]", label: str) -> None:
@@ -49,9 +49,9 @@ class Rival:
 
 
 @contextlib.contextmanager
-def running(python: Path, name: str, model: Path, trees: Path) -> Iterator[Rival]:
+def running(python: Path, name: str, model: Path, trees: Path) -> Iterator[Baseline]:
     """Start a baseline; `model`: a booster as UBJ, `trees`: arrays of kernels.trees.ensemble as .npz. Raises RuntimeError."""
-    with tempfile.TemporaryFile("w+") as log, tempfile.TemporaryDirectory(prefix="bench-rival-") as scratch:
+    with tempfile.TemporaryFile("w+") as log, tempfile.TemporaryDirectory(prefix="bench-baseline-") as scratch:
         command = [str(part) for part in (python, "-m", "benchmarks.baselines", name, model, trees, scratch)]
         root = Path(__file__).resolve().parent.parent
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, cwd=root) as process:
@@ -62,7 +62,7 @@ def running(python: Path, name: str, model: Path, trees: Path) -> Iterator[Rival
                     process.wait(READY_S)
                     log.seek(0)
                     raise RuntimeError(f"{name}: {log.read().strip()[-500:]}")
-                yield Rival(process, label.strip())
+                yield Baseline(process, label.strip())
             finally:
                 process.kill()
 

@@ -22,7 +22,7 @@ from types import ModuleType
 from typing import Any
 
 from benchmarks import environments, results
-from benchmarks.harness import FailedError, Questions, Report, WrongAnswerError, clean, costed, load, say
+from benchmarks.harness import FailedError, Questions, Report, WrongAnswerError, load, load_with_costs, log, without_errors
 from benchmarks.servers import free_port
 from benchmarks.workload import Workload, make
 
@@ -114,14 +114,14 @@ def once(peer: Peer, work: Workload, times: Times, last: bool) -> tuple[Report, 
     """Return one run at full load, and of the `last` repeat also what one caller gets and what the open loop shows."""
     with running(peer, work) as questions:
         many = ("--connections", peer.connections)
-        clean(load(questions, *many, "--seconds", WARM_UP_S), peer.name)
+        without_errors(load(questions, *many, "--seconds", WARM_UP_S), peer.name)
         count = ("--count", '"degradation":"') if peer.module == "ours" else ()
-        report = clean(costed(questions, *many, "--seconds", times.seconds, *count), peer.name)
-        say(f"{peer.name}: {report['rate']:,.0f} requests/s, p50 {report['p50_ms']:.2f} ms, p99 {report['p99_ms']:.2f} ms")
+        report = without_errors(load_with_costs(questions, *many, "--seconds", times.seconds, *count), peer.name)
+        log(f"{peer.name}: {report['rate']:,.0f} requests/s, p50 {report['p50_ms']:.2f} ms, p99 {report['p99_ms']:.2f} ms")
         if not last:
             return report, None, []
         timing = ("--timing",) if peer.module == "ours" else ()
-        alone = clean(load(questions, "--connections", 1, "--seconds", times.alone_s, *timing), peer.name)
+        alone = without_errors(load(questions, "--connections", 1, "--seconds", times.alone_s, *timing), peer.name)
         swept = sweep(questions, report["rate"], times) if alone["p99_ms"] <= P99_MS and times.sweep_s and peer.items == 1 else []
         return report, alone, swept
 
@@ -171,7 +171,7 @@ def measure(peers: tuple[Peer, ...], work: Workload, times: Times) -> dict[str, 
         for each in peers:
             if each.name in failed:
                 continue
-            say(f"repeat {number} of {times.repeats}: {each.name}")
+            log(f"repeat {number} of {times.repeats}: {each.name}")
             try:
                 report, alone, swept = once(each, work, times, last=number == times.repeats)
             except WrongAnswerError:
@@ -180,7 +180,7 @@ def measure(peers: tuple[Peer, ...], work: Workload, times: Times) -> dict[str, 
                 if each.name in OURS:
                     raise
                 failed[each.name] = str(error)[:1000]
-                say(f"{each.name} is left out: {error}")
+                log(f"{each.name} is left out: {error}")
                 continue
             runs[each.name].append(report)
             if alone is not None:
@@ -261,7 +261,7 @@ def main() -> None:
     chosen = tuple(each for each in PEERS if each.name in names)
     for each in chosen:  # before anything is measured
         install(each)
-    work = make(say)
+    work = make(log)
     figures = measure(chosen, work, times)
     found = {
         "workload": {**work.facts, "cache": "off", "connections": CONNECTIONS, "seconds": times.seconds, "repeats": times.repeats},
@@ -276,7 +276,7 @@ def install(peer: Peer) -> None:
     try:
         environments.python(peer.module, peer.code.REQUIREMENTS)
     except (environments.NotInstalledError, ImportError) as error:
-        say(str(error))  # and once more, with the results, when it is to be started
+        log(str(error))  # and once more, with the results, when it is to be started
 
 
 if __name__ == "__main__":

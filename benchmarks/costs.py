@@ -16,7 +16,7 @@ import numpy as np
 import xgboost as xgb
 
 from benchmarks import results
-from benchmarks.harness import say
+from benchmarks.harness import log
 from benchmarks.kernel_rates import measure, repeated
 from benchmarks.workload import DEPTH, FEATURES, PURCHASE, TREES, Workload, grown, make, matrix
 from kernels.trees.forest import Forest
@@ -29,7 +29,7 @@ AGAINST: dict[str, tuple[int, ...]] = {"trees": (25, 50, 100, 200, 400, 800), "d
 USUAL = {"trees": TREES, "depth": DEPTH, "features": FEATURES}
 INTERACTIONS = (0, 1, 5, 10, 20, 50, 100, 200)
 ROUNDS = 5
-TURN_S = 0.03
+SLICE_S = 0.03
 
 
 def trees() -> dict[str, dict[str, Any]]:
@@ -37,7 +37,7 @@ def trees() -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for what, values in AGAINST.items():
         found[what] = {str(value): _times(booster) for value, booster in _grown(what, values)}
-        say(f"{what}: " + ", ".join(f"{value}: {times['1']['ours']['median_us']:g} us" for value, times in found[what].items()))
+        log(f"{what}: " + ", ".join(f"{value}: {times['1']['ours']['median_us']:g} us" for value, times in found[what].items()))
     return found
 
 
@@ -59,7 +59,7 @@ def _times(booster: xgb.Booster) -> dict[str, Any]:
         if not np.array_equal(forest.margin(X), booster.inplace_predict(X, predict_type="margin")):
             raise RuntimeError(f"{booster.num_boosted_rounds()} trees over {features} features: our margins are not XGBoost's")
         engines = {"ours": repeated(partial(forest.predict, X)), "xgboost": repeated(partial(booster.inplace_predict, X))}
-        found[str(rows)] = measure(engines, ROUNDS, TURN_S)
+        found[str(rows)] = measure(engines, ROUNDS, SLICE_S)
     return found
 
 
@@ -68,7 +68,7 @@ def interactions(work: Workload) -> dict[str, Any]:
     scorer = PURCHASE.load(bundles.load(work.bundle), Settings())
     decode = msgspec.json.Decoder(PURCHASE.request).decode
     engines = {str(number): repeated(_whole(scorer, decode, body)) for number, body in bodies(work, INTERACTIONS)}
-    return measure(engines, ROUNDS, TURN_S)
+    return measure(engines, ROUNDS, SLICE_S)
 
 
 def bodies(work: Workload, numbers: Iterable[int]) -> Iterator[tuple[int, bytes]]:
@@ -93,9 +93,9 @@ def main() -> None:
     """Measure, and write the results."""
     argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     xgb.set_config(verbosity=0)
-    work = make(say)
+    work = make(log)
     found: dict[str, Any] = {"model": {**USUAL, "rounds": ROUNDS}, "trees": trees(), "interactions": interactions(work)}
-    say("interactions: " + ", ".join(f"{number}: {times['median_us']:g} us" for number, times in found["interactions"].items()))
+    log("interactions: " + ", ".join(f"{number}: {times['median_us']:g} us" for number, times in found["interactions"].items()))
     results.conclude("costs", found, write=True)
 
 

@@ -21,7 +21,7 @@ import polars as pl
 
 from benchmarks import results
 from benchmarks.comparison import CONNECTIONS
-from benchmarks.harness import Questions, clean, load, say
+from benchmarks.harness import Questions, load, log, without_errors
 from benchmarks.peers import ours
 from benchmarks.servers import free_port
 from benchmarks.workload import SEED, Workload, make, right_answers
@@ -54,7 +54,7 @@ class Asked:
 
 
 def pricing_bodies(bundle: bundles.Bundle) -> list[bytes]:
-    """Return requests for products that the model knows, as complete as the documentation's example."""
+    """Return requests for products of the model, as complete as the documentation's example."""
     engine = named("pricing")
     random = np.random.default_rng(SEED)
     example = msgspec.to_builtins(engine.decode_example())
@@ -76,7 +76,7 @@ def pricing_bodies(bundle: bundles.Bundle) -> list[bytes]:
 
 
 def value_bodies(bundle: bundles.Bundle) -> list[bytes]:
-    """Return requests that say what their customers have bought."""
+    """Return requests with the purchases of their customers."""
     random = np.random.default_rng(SEED)
     bodies = []
     for number in range(BODIES):
@@ -130,7 +130,7 @@ def trained(work: Workload) -> dict[str, Path]:
     for name in dict.fromkeys(other.engine for other in OTHERS.values()):
         found[name] = work.folder / name
         if not found[name].exists():
-            say(f"training {name}")
+            log(f"training {name}")
             MODELS[name].train(_table(work.folder, name), found[name], mapping={}, seed=SEED, progress=silent)
     return found
 
@@ -139,7 +139,7 @@ def _table(folder: Path, name: str) -> Path:
     """Return the table that a model learns from, simulated where it is not there yet."""
     path = folder / ("purchases.parquet" if name == "value" else "shop")
     if not path.exists():
-        say(f"simulating {path.name}")
+        log(f"simulating {path.name}")
         if name == "value":
             buyers.simulate(CUSTOMERS, SEED).write_parquet(path)
         else:
@@ -164,12 +164,12 @@ def asked(work: Workload, models: dict[str, Path]) -> dict[str, Asked]:
 def compare(questions: dict[str, Questions], rounds: int, seconds: float) -> dict[str, Any]:
     """Return the rates of every endpoint, round by round, and how they compare with the first one's."""
     for each in questions.values():
-        clean(load(each, "--connections", CONNECTIONS, "--seconds", WARM_UP_S), each.url)
+        without_errors(load(each, "--connections", CONNECTIONS, "--seconds", WARM_UP_S), each.url)
     rates: dict[str, list[float]] = {name: [] for name in questions}
     for number in range(rounds):
         for name, each in questions.items():
-            rates[name].append(clean(load(each, "--connections", CONNECTIONS, "--seconds", seconds), each.url)["rate"])
-        say(f"round {number + 1} of {rounds}: " + ", ".join(f"{name} {found[-1]:,.0f}/s" for name, found in rates.items()))
+            rates[name].append(without_errors(load(each, "--connections", CONNECTIONS, "--seconds", seconds), each.url)["rate"])
+        log(f"round {number + 1} of {rounds}: " + ", ".join(f"{name} {found[-1]:,.0f}/s" for name, found in rates.items()))
     first = next(iter(rates.values()))
     alone = {name: load(each, "--connections", 1, "--seconds", seconds) for name, each in questions.items()}
     return {
@@ -189,7 +189,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="one short round; prints, and writes nothing")
     quick = parser.parse_args().quick
-    work = make(say)
+    work = make(log)
     models = trained(work)
     with contextlib.ExitStack() as stack:
         every = asked(work, models)

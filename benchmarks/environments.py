@@ -1,6 +1,6 @@
 """Makes the environments of what is measured beside us and needs its own, with pinned versions.
 
-    python -m benchmarks.environments                  make all that are not there, and say how long each took
+    python -m benchmarks.environments                  make all that are not there, and print how long each took
     python -m benchmarks.environments --pin triton     install the newest versions anew and write them to constraints-triton.txt
 
 Each is a virtual environment in .revenue-engine/bench/<name> (or in the folder that BENCH_ENVIRONMENTS names), made once, and again only
@@ -27,7 +27,7 @@ _failures: dict[Path, str] = {}  # of this process, which need not try the same 
 
 
 class NotInstalledError(RuntimeError):
-    """An environment could not be made; the message ends with the last line that pip said."""
+    """An environment could not be made; the message ends with the last line that pip printed."""
 
 
 def python(name: str, requirements: Sequence[str], folder: Path = FOLDER) -> Path:
@@ -54,7 +54,7 @@ def pin(name: str, requirements: Sequence[str], folder: Path = FOLDER) -> Path:
 
 
 def public(frozen: Iterable[str]) -> list[str]:
-    """Return what `pip freeze` said as name==version, for any index: without local versions (+cpu) and what came from an address."""
+    """Return the output of `pip freeze` as name==version, for any index: without local versions (+cpu) and what came from an address."""
     return sorted((found[0] for line in frozen if (found := re.match(r"[A-Za-z0-9_.-]+==[0-9][0-9A-Za-z.]*", line))), key=str.lower)
 
 

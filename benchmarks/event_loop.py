@@ -1,4 +1,4 @@
-"""The turns of the load in compiled code: what is due goes out, and when a plain reply comes, so does what comes next on its connection.
+"""The event loop of the load generator in compiled code: requests that are due are sent; a plain reply is followed by the next request.
 
 The generator shares the cores with the server under test, so what it does for every request is taken from the server; and in the open loop
 a generator that falls behind would take its own lag for the server's. What is not plain is left to `benchmarks.generator`: other replies
@@ -21,7 +21,7 @@ from serving.ingress.overload.syscalls import DONT_WAIT, EVENT_BYTES, NO_SIGNAL,
 
 SOCKETS = MAX_CONNECTIONS + 1024  # descriptors, those that are no connections among them
 TAKEN = 1 << 14  # answers of a kind, and arrivals, between two harvests
-TURN = 32  # events, or arrivals, at a time, so that neither waits for many of the other
+BATCH = 32  # events, or arrivals, at a time, so that neither waits for many of the other
 RECEIVE = 64 * 1024  # bytes at a time
 IDLE_S = 4.0  # an idle connection older than that may be about to be closed by the server (uvicorn: after 5 s): another is opened
 HURRY_S = 1e-3  # what waited longer for a connection states what is left of its deadline
@@ -186,7 +186,7 @@ def go_on(socket: int, now: float, rules: Rules, table: Table) -> int:
 def _arrive(now: float, rules: Rules, table: Table) -> tuple[int, int, int]:
     """Send what is due over idle connections; return socket, `got` and `sent` of a Stop, NOTHING where there is no reason for one."""
     state, arrivals = table.state, table.arrivals
-    for _ in range(TURN):
+    for _ in range(BATCH):
         if state[_NEXT] < len(arrivals) and arrivals[state[_NEXT]] <= now and arrivals[state[_NEXT]] < table.moments[_END]:
             table.lags[state[_LAGS]] = now - arrivals[state[_NEXT]]
             state[_LAGS] += 1
@@ -244,7 +244,7 @@ def _count(kind: int, text: int, took: float, now: float, rules: Rules, table: T
 
 
 @on_cpu
-def turns(epoll: int, until: float, wait_ms: int, rules: Rules, table: Table) -> tuple[int, int, int, int]:
+def run_events(epoll: int, until: float, wait_ms: int, rules: Rules, table: Table) -> tuple[int, int, int, int]:
     """Send what is due and take plain replies until `until`, or until something is not plain; return the fields of a Stop.
 
     Events that were not looked at are reported again.
@@ -256,7 +256,7 @@ def turns(epoll: int, until: float, wait_ms: int, rules: Rules, table: Table) ->
             if socket != UNKNOWN or got != NOTHING:
                 return socket, 0, got, sent
         rest_ms = _rest_ms(_now(table.clock), wait_ms, rules, table)
-        ready = epoll_wait(epoll, table.events.ctypes, TURN, rest_ms)
+        ready = epoll_wait(epoll, table.events.ctypes, BATCH, rest_ms)
         for event in range(ready):
             at = event * EVENT_BYTES
             mask = int(table.events[at : at + 4].view(np.uint32)[0])
@@ -278,13 +278,13 @@ def turns(epoll: int, until: float, wait_ms: int, rules: Rules, table: Table) ->
                 return socket, mask, DONE, UNKNOWN
             if sent != UNKNOWN:
                 return socket, mask, NOTHING, sent
-        full = max(table.taken.max(), table.state[_LAGS]) > TAKEN - TURN
+        full = max(table.taken.max(), table.state[_LAGS]) > TAKEN - BATCH
         if ready < 0 or full or _now(table.clock) >= until:
             return UNKNOWN, 0, NOTHING, UNKNOWN
 
 
-class Turns:
-    """The plain turns of one load: `run` them, do what the Stop asks for, and `harvest` what was counted."""
+class EventLoop:
+    """The compiled event loop of one load: call `run`, handle the Stop that it returns, and `harvest` the counts."""
 
     def __init__(self, plan: Plan, arrivals: F64, alarm: int) -> None:
         """`arrivals`: float64 [requests], when each is due in the open loop, none in the closed one; `alarm`: a timerfd that it watches."""
@@ -310,7 +310,7 @@ class Turns:
             lags=np.empty(TAKEN),
             buffer=np.zeros(RECEIVE, np.uint8),
             outgoing=np.zeros(max(map(len, messages)), np.uint8),
-            events=np.zeros(TURN * EVENT_BYTES, np.uint8),
+            events=np.zeros(BATCH * EVENT_BYTES, np.uint8),
             clock=np.zeros(2, np.int64),
             timer=np.zeros(4, np.int64),
         )
@@ -320,11 +320,11 @@ class Turns:
             self.learn_counted("", b"")
         else:
             learn(self._known.marker, 0, plan.count.encode())
-        turns(-1, 0.0, 0, self._rules._replace(is_open=False), self._table)  # compile now: there is no such epoll, so nothing happens
+        run_events(-1, 0.0, 0, self._rules._replace(is_open=False), self._table)  # compile now: there is no such epoll, so nothing happens
 
     def run(self, epoll: int, until: float, wait_s: float) -> Stop:
-        """Take plain turns until one is not, or the time has come."""
-        return Stop(*turns(epoll, until, round(wait_s * 1000), self._rules, self._table))
+        """Handle events until one needs Python, or until the time is up."""
+        return Stop(*run_events(epoll, until, round(wait_s * 1000), self._rules, self._table))
 
     def go_on(self, socket: int, now: float) -> int:
         """Give a connection its next request; return how many bytes of it went out, UNKNOWN for all of it or none to send, or DONE."""
@@ -353,7 +353,7 @@ class Turns:
         self._table.state[_OPEN] += 1
 
     def hand(self, socket: int, ours: bool) -> None:
-        """Say whether compiled code may read a connection from now on."""
+        """Log whether compiled code may read a connection from now on."""
         self._table.ours[socket] = ours
 
     def closed(self, socket: int) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 
 from benchmarks import results
 from benchmarks.clicks import random_sessions
-from benchmarks.harness import say
+from benchmarks.harness import log
 from kernels.sessions import friction
 from tests import naive
 
@@ -63,7 +63,7 @@ def main() -> None:
             sys.exit("the kernel and the plain rules count differently; nothing is recorded")
         times["ours"].append(took / many)
         times["plain"].append(other / PLAIN)
-        say(f"a session: ours {took / many * 1e6:.2f} us, plain Python {other / PLAIN * 1e6:.0f} us")
+        log(f"a session: ours {took / many * 1e6:.2f} us, plain Python {other / PLAIN * 1e6:.0f} us")
     ratio = statistics.median(one / other for one, other in zip(times["plain"], times["ours"], strict=True))
     found_all = {"sessions": many, "events": int(arrays[0][-1]), "seconds_a_session": times, "times_ours": round(ratio, 1)}
     results.conclude("friction_rates", found_all, write=not quick)

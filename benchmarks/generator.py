@@ -1,4 +1,4 @@
-"""The loop of the load generator: compiled turns over non-blocking sockets, and whatever those leave over."""
+"""The load generator: the compiled event loop over non-blocking sockets, and the events that it leaves to Python."""
 
 import itertools
 import select
@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks import replies
 from benchmarks.arrivals import Alarm, poisson
-from benchmarks.event_loop import DONE, NOTHING, RECEIVE, STALE, UNKNOWN, WANTED, Stop, Turns
+from benchmarks.event_loop import DONE, NOTHING, RECEIVE, STALE, UNKNOWN, WANTED, EventLoop, Stop
 from benchmarks.latencies import Latencies, quantile
 from benchmarks.plan import Plan, Report
 from kernels.types import F64
@@ -55,24 +55,24 @@ class Load:
         self._callers: dict[int, Caller] = {}
         self._reopen: deque[float] = deque()
         self._end = float("inf")
-        self._turns: Turns | None = None
+        self._loop: EventLoop | None = None
 
     def run(self) -> Report:
         """Send until the count or the time is reached, wait for the last answers, and return the report."""
         alarm = Alarm()
         cpu_s = time.process_time()
         try:
-            turns = self._turns = self._made_turns(alarm.fd)
+            loop = self._loop = self._made_loop(alarm.fd)
             with select.epoll() as self._epoll:
                 self._epoll.register(alarm.fd, _IN)
                 self._end_at(self._began + self.plan.warm_up + self.plan.seconds)
-                self._loop(turns)
+                self._drive(loop)
         finally:
             alarm.close()
-        self.errors["no answer"] += sum(turns.number(fd) >= 0 for fd in self._callers) + turns.waiting
+        self.errors["no answer"] += sum(loop.number(fd) >= 0 for fd in self._callers) + loop.waiting
         for caller in self._callers.values():
             caller.sock.close()
-        return self._report(turns, time.process_time() - cpu_s)
+        return self._report(loop, time.process_time() - cpu_s)
 
     def stop(self) -> None:
         """Let the time be up now, as a signal may ask."""
@@ -80,118 +80,118 @@ class Load:
 
     def _end_at(self, end: float) -> None:
         self._end = min(self._end, end)
-        if self._turns is not None:
-            self._turns.stop(self._end)
+        if self._loop is not None:
+            self._loop.stop(self._end)
 
-    def _made_turns(self, alarm: int) -> Turns:
+    def _made_loop(self, alarm: int) -> EventLoop:
         arrivals = np.zeros(0) if self.plan.rate is None else _arrivals(self.plan, self.plan.rate)
-        turns = Turns(self.plan, arrivals, alarm)
+        loop = EventLoop(self.plan, arrivals, alarm)
         self._began = _clock()  # after all that takes its time
         arrivals += self._began
         for number in range(len(self.plan.bodies) if self.plan.expected is None and not self.plan.timing else 0):
-            turns.learn_right(number, b"")
-        return turns
+            loop.learn_right(number, b"")
+        return loop
 
-    def _loop(self, turns: Turns) -> None:
+    def _drive(self, loop: EventLoop) -> None:
         for _ in range(0 if self._is_open_loop else self.plan.connections):
-            self._open(turns, _clock())
-        while self._has_work(turns, _clock()):
-            stop = turns.run(self._epoll.fileno(), _clock() + TICK_S, TICK_S)
-            self._harvest(turns)
+            self._open(loop, _clock())
+        while self._has_work(loop, _clock()):
+            stop = loop.run(self._epoll.fileno(), _clock() + TICK_S, TICK_S)
+            self._harvest(loop)
             if self._warming and _clock() >= self._began + self.plan.warm_up:
-                self._count_from_here(turns)
-            self._do(turns, stop)
+                self._count_from_here(loop)
+            self._do(loop, stop)
             while self._reopen and self._reopen[0] <= _clock():
                 self._reopen.popleft()
-                self._open(turns, _clock())
+                self._open(loop, _clock())
 
-    def _count_from_here(self, turns: Turns) -> None:
+    def _count_from_here(self, loop: EventLoop) -> None:
         """Forget what was counted: until now the connections were being opened, and the server warmed up."""
         self._warming = False
         self._began = _clock()
-        self._sent_before = turns.sent
+        self._sent_before = loop.sent
         self._in_time = self._good = self._hasty = 0
         for counted in (self.errors, self.counts, self._stages):
             counted.clear()
         for latencies in (self._right, self._refused, self._lag):
             del latencies.seconds[:]
 
-    def _has_work(self, turns: Turns, now: float) -> bool:
-        if not self._is_open_loop and now < self._end and turns.sent < self.plan.requests:
+    def _has_work(self, loop: EventLoop, now: float) -> bool:
+        if not self._is_open_loop and now < self._end and loop.sent < self.plan.requests:
             return True
         if now >= self._end + self.plan.last_answers_s:
             return False
-        return turns.expects(self._end) or turns.waiting > 0 or any(turns.number(fd) >= 0 for fd in self._callers)
+        return loop.expects(self._end) or loop.waiting > 0 or any(loop.number(fd) >= 0 for fd in self._callers)
 
-    def _harvest(self, turns: Turns) -> None:
+    def _harvest(self, loop: EventLoop) -> None:
         """Take over what compiled code has counted."""
-        found = turns.harvest()
+        found = loop.harvest()
         for into, seconds in ((self._right, found.right), (self._refused, found.refused), (self._lag, found.lags)):
             into.seconds.frombytes(seconds.tobytes())
         self._in_time += found.in_time
         self._good += found.good
-        self._last = max(self._last, turns.last)
+        self._last = max(self._last, loop.last)
         self.errors["degraded"] += found.degraded
         self.errors["429"] += len(found.refused)
         self.errors["gave up"] += found.gave_up
         if self._marker is not None:
-            self.counts.update(dict(zip(turns.names, found.by_text, strict=False)))
+            self.counts.update(dict(zip(loop.names, found.by_text, strict=False)))
             self.counts["(none)"] += len(found.refused)
 
-    def _do(self, turns: Turns, stop: Stop) -> None:
+    def _do(self, loop: EventLoop, stop: Stop) -> None:
         """Do what compiled code has stopped for."""
         if stop.got == WANTED:
-            self._open(turns, _clock())
+            self._open(loop, _clock())
             return
         caller = self._callers.get(stop.socket)
         if caller is None:
             return
         if stop.got in (DONE, STALE):
-            self._close(turns, caller)
+            self._close(loop, caller)
             return
         if stop.sent != UNKNOWN:
-            self._keep(turns, caller, stop.sent)
+            self._keep(loop, caller, stop.sent)
         elif stop.got > NOTHING:
-            number = turns.number(caller.fd)
-            self._take(turns, caller, turns.received(stop.got))
+            number = loop.number(caller.fd)
+            self._take(loop, caller, loop.received(stop.got))
             if self.plan.expected is not None and not self.plan.timing and (right := self._judge.right[number]):
-                turns.learn_right(number, right)
+                loop.learn_right(number, right)
         else:
-            self._see(turns, caller, stop.mask)
+            self._see(loop, caller, stop.mask)
         if caller is self._callers.get(stop.socket):
-            turns.hand(caller.fd, not caller.unsent and not caller.part)
+            loop.hand(caller.fd, not caller.unsent and not caller.part)
 
-    def _see(self, turns: Turns, caller: Caller, event: int) -> None:
+    def _see(self, loop: EventLoop, caller: Caller, event: int) -> None:
         """Handle what epoll reports of one connection."""
         if event & _OUT:
             self._send_rest(caller)
         if event & ~_OUT:
-            self._receive(turns, caller)
+            self._receive(loop, caller)
 
-    def _open(self, turns: Turns, now: float) -> None:
+    def _open(self, loop: EventLoop, now: float) -> None:
         """Open a connection and give it something to send; what it sends waits until it is established."""
         family = socket.AF_INET6 if ":" in self.plan.address[0] else socket.AF_INET
         sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.connect_ex(self.plan.address)
         caller = Caller(sock)
-        turns.opened(caller.fd)
+        loop.opened(caller.fd)
         self._callers[caller.fd] = caller
         self._most = max(self._most, len(self._callers))
         self._epoll.register(caller.fd, _IN | _OUT)
-        self._go_on(turns, caller, now)
+        self._go_on(loop, caller, now)
 
-    def _go_on(self, turns: Turns, caller: Caller, now: float) -> None:
+    def _go_on(self, loop: EventLoop, caller: Caller, now: float) -> None:
         """Give a connection its next request, or close it when it is not needed any more."""
-        sent = turns.go_on(caller.fd, now)
+        sent = loop.go_on(caller.fd, now)
         if sent == DONE:
-            self._close(turns, caller)
+            self._close(loop, caller)
         elif sent != UNKNOWN:
-            self._keep(turns, caller, sent)
+            self._keep(loop, caller, sent)
 
-    def _keep(self, turns: Turns, caller: Caller, sent: int) -> None:
+    def _keep(self, loop: EventLoop, caller: Caller, sent: int) -> None:
         """Keep what was not sent of a message until it can be."""
-        caller.unsent = turns.unsent(sent)
+        caller.unsent = loop.unsent(sent)
         self._epoll.modify(caller.fd, _IN | _OUT)
 
     def _send_rest(self, caller: Caller) -> None:
@@ -203,7 +203,7 @@ class Load:
         if not caller.unsent:
             self._epoll.modify(caller.fd, _IN)
 
-    def _receive(self, turns: Turns, caller: Caller) -> None:
+    def _receive(self, loop: EventLoop, caller: Caller) -> None:
         """Take what came."""
         try:
             data = caller.sock.recv(RECEIVE)
@@ -211,39 +211,39 @@ class Load:
             return
         except OSError:
             data = b""
-        self._take(turns, caller, data)
+        self._take(loop, caller, data)
 
-    def _take(self, turns: Turns, caller: Caller, data: bytes) -> None:
+    def _take(self, loop: EventLoop, caller: Caller, data: bytes) -> None:
         """Take bytes, of which an end has none; count the answer when it is whole, and go on."""
-        if not data or turns.number(caller.fd) < 0:
-            self._lost(turns, caller, "connection")
+        if not data or loop.number(caller.fd) < 0:
+            self._lost(loop, caller, "connection")
             return
         if caller.part:
             data = caller.part + data
         try:
             reply = self._read(data)
         except replies.NotHTTPError:
-            self._lost(turns, caller, "not HTTP")
+            self._lost(loop, caller, "not HTTP")
             return
         if reply is None:
             caller.part = data
             return
         caller.part = b""
-        self._answered(turns, caller, reply, now := _clock())
-        turns.answered(caller.fd)
+        self._answered(loop, caller, reply, now := _clock())
+        loop.answered(caller.fd)
         if not reply[3] or caller.unsent:
-            self._close(turns, caller)
-            self._replace(turns, now)
+            self._close(loop, caller)
+            self._replace(loop, now)
         else:
-            self._go_on(turns, caller, now)
+            self._go_on(loop, caller, now)
 
-    def _answered(self, turns: Turns, caller: Caller, reply: replies.Reply, now: float) -> None:
+    def _answered(self, loop: EventLoop, caller: Caller, reply: replies.Reply, now: float) -> None:
         """Count one answer, after holding it against what was expected."""
         status, head, body, _ = reply
-        took = now - turns.due(caller.fd)
+        took = now - loop.due(caller.fd)
         if status != 200:
             self._refuse(status, head, took)
-        elif not self._judge.is_right(turns.number(caller.fd), body):
+        elif not self._judge.is_right(loop.number(caller.fd), body):
             self.errors["degraded" if self._degraded is not None and self._degraded in body else "wrong answer"] += 1
         else:
             self._right.append(took)
@@ -256,7 +256,7 @@ class Load:
             name, text = replies.following(self._marker, head + b"\r\n" + body)
             self.counts[name] += 1
             if text:
-                turns.learn_counted(name, text)
+                loop.learn_counted(name, text)
         if self.plan.timing:
             for name, duration in replies.stages(head):
                 self._stages.setdefault(name, []).append(duration)
@@ -267,30 +267,30 @@ class Load:
             self._refused.append(took)
             self._hasty += not replies.states_retry(head)
 
-    def _lost(self, turns: Turns, caller: Caller, error: str) -> None:
+    def _lost(self, loop: EventLoop, caller: Caller, error: str) -> None:
         """Close a connection that ended, or should; count a request that was under way as an error."""
-        under_way = turns.number(caller.fd) >= 0
+        under_way = loop.number(caller.fd) >= 0
         if under_way:
             self.errors[error] += 1
-        self._close(turns, caller)
+        self._close(loop, caller)
         if not self._is_open_loop:
             self._reopen.append(_clock() + RETRY_S)
         elif under_way:
-            self._replace(turns, _clock())
+            self._replace(loop, _clock())
 
-    def _replace(self, turns: Turns, now: float) -> None:
+    def _replace(self, loop: EventLoop, now: float) -> None:
         """Open another connection where one is needed at once."""
-        if turns.waiting or (not self._is_open_loop and now < self._end and turns.sent < self.plan.requests):
-            self._open(turns, now)
+        if loop.waiting or (not self._is_open_loop and now < self._end and loop.sent < self.plan.requests):
+            self._open(loop, now)
 
-    def _close(self, turns: Turns, caller: Caller) -> None:
+    def _close(self, loop: EventLoop, caller: Caller) -> None:
         del self._callers[caller.fd]
-        turns.closed(caller.fd)
+        loop.closed(caller.fd)
         caller.sock.close()  # epoll forgets it by itself
 
-    def _report(self, turns: Turns, cpu_s: float) -> Report:
+    def _report(self, loop: EventLoop, cpu_s: float) -> Report:
         plan, right = self.plan, self._right.summary()
-        enough = plan.rate is None and turns.sent >= plan.requests and self._in_time == len(self._right) > 0
+        enough = plan.rate is None and loop.sent >= plan.requests and self._in_time == len(self._right) > 0
         seconds = (self._last if enough else self._end) - self._began
         refused = {"count": len(self._refused), "without_retry_after": self._hasty, **self._refused.summary()}
         return Report(
@@ -298,7 +298,7 @@ class Load:
             max_connections=self._most,
             offered=plan.rate,
             seconds=round(seconds, 6),
-            sent=turns.sent - self._sent_before,
+            sent=loop.sent - self._sent_before,
             requests=len(self._right),
             rate=round(self._in_time / seconds, 2),
             goodput=round(self._good / seconds, 2),

@@ -1,8 +1,8 @@
 """What a GPU makes of the kernels: `python -m benchmarks.gpu_rates`, from the project's root, on a machine that has one.
 
 The same arrays drive the launch on CUDA and that on the CPU: trees against XGBoost's own prediction on the GPU, both from rows that are on
-the device; customers, prices and sessions against one core of the machine. What the GPU says is held against the CPU before anything is
-recorded. Needs CuPy and XGBoost with CUDA, and of this project the kernels alone. Writes benchmarks/results/gpu_rates.json.
+the device; customers, prices and sessions against one core of the machine. The results of the GPU are compared with those of the CPU before
+anything is recorded. Needs CuPy and XGBoost with CUDA, and of this project the kernels alone. Writes benchmarks/results/gpu_rates.json.
 """
 
 import statistics
@@ -35,7 +35,7 @@ ROUNDS = 7
 PARETO = (0.5533, 10.578, 0.6061, 11.669)  # CDNOW's
 
 
-def say(text: str) -> None:
+def log(text: str) -> None:
     """Tell how far it is."""
     print(text, file=sys.stderr, flush=True)
 
@@ -87,7 +87,7 @@ def forest() -> dict[str, Any]:
         if rows <= MANY:
             (core,) = seconds(lambda X_=X: ours.margin(X_)) if rows < MANY else [_once(lambda X_=X: ours.margin(X_))]
             found[str(rows)] |= {"one_core_s": core, "times_one_core": round(core / gpu, 1)}
-        say(f"trees, {rows:,} rows: {found[str(rows)]}")
+        log(f"trees, {rows:,} rows: {found[str(rows)]}")
     return found
 
 
@@ -102,7 +102,7 @@ def lives() -> dict[str, Any]:
         (there,) = seconds(lambda m=model, d=device: counting.futures_on_cuda(MANY, m, *d))
         difference = _apart(device[-1].copy_to_host(), cpu)
         found[name] = {"gpu_s": there, "one_core_s": core, "times_one_core": round(core / there, 1), "largest_difference": difference}
-        say(f"lives by {name}: {found[name]}")
+        log(f"lives by {name}: {found[name]}")
     return found
 
 
@@ -115,7 +115,7 @@ def prices() -> dict[str, Any]:
     (there,) = seconds(lambda: pricing.prices_on_cuda(MANY, *device))
     difference = _apart(device[-1].copy_to_host(), cpu)
     found = {"gpu_s": there, "one_core_s": core, "times_one_core": round(core / there, 1), "largest_difference": difference}
-    say(f"prices: {found}")
+    log(f"prices: {found}")
     return found
 
 
@@ -130,7 +130,7 @@ def clicks() -> dict[str, Any]:
     found = {"gpu_s": there, "one_core_s": core, "times_one_core": round(core / there, 1)}
     if not np.array_equal(device[-1].copy_to_host(), out):
         raise SystemExit("the GPU does not count friction as the CPU does; nothing is recorded")
-    say(f"friction: {found}")
+    log(f"friction: {found}")
     return found
 
 
@@ -153,7 +153,7 @@ def journeys() -> dict[str, Any]:
             if not np.array_equal(gpu, cpu, equal_nan=True):
                 raise SystemExit(f"the GPU's {name} of journeys are not the CPU's; nothing is recorded")
             found[f"{name}, {rows:,}"] = {"gpu_s": there, "one_core_s": core, "times_one_core": round(core / there, 1)}
-            say(f"journeys, {name} of {rows:,}: {found[f'{name}, {rows:,}']}")
+            log(f"journeys, {name} of {rows:,}: {found[f'{name}, {rows:,}']}")
     return found
 
 

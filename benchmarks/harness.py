@@ -35,7 +35,7 @@ class FailedError(RuntimeError):
     """A server refused or lost requests where it should not."""
 
 
-def say(what: str) -> None:
+def log(what: str) -> None:
     """Report progress."""
     print(f"[{time.monotonic() - _began:4.0f} s] {what}", file=sys.stderr, flush=True)
 
@@ -123,7 +123,7 @@ def metrics(url: str) -> dict[str, float]:
     return found
 
 
-def clean(report: Report, url: str) -> Report:
+def without_errors(report: Report, url: str) -> Report:
     """Return the report of a run in which nothing went wrong. Raises FailedError for any other."""
     if report["errors"] or not report["requests"]:
         raise FailedError(f"{url} gave {report['requests']:,} right answers and these errors: {report['errors']}")
@@ -154,7 +154,7 @@ class Servers:
         return round(total / 2**20, 1)
 
 
-def costed(questions: Questions, *arguments: object) -> Report:
+def load_with_costs(questions: Questions, *arguments: object) -> Report:
     """Return the report of a run with what it cost: the server's CPU seconds for 1,000 scores, its memory, the cores that others used."""
     servers = Servers()
     began, busy_s, server_s, load_s = time.monotonic(), _busy_s(), servers.cpu_s(), _children_s()
@@ -163,7 +163,7 @@ def costed(questions: Questions, *arguments: object) -> Report:
     others_s = _busy_s() - busy_s - server_s - (_children_s() - load_s)
     others = round(max(0.0, others_s) / (time.monotonic() - began), 2)
     if others > QUIET_CORES:
-        say(f"other programs used {others:.2f} cores meanwhile; a figure to show needs a quiet machine")
+        log(f"other programs used {others:.2f} cores meanwhile; a figure to show needs a quiet machine")
     thousands = max(1, report["requests"]) * questions.items / 1000
     costs = {"server_cpu_s_per_1000": round(server_s / thousands, 4), "rss_mib": servers.rss_mib(), "others_cores": others}
     return {**report, **costs}

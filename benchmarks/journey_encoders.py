@@ -17,7 +17,7 @@ import xgboost as xgb
 from torch import Tensor, nn
 
 from benchmarks import results
-from benchmarks.harness import say
+from benchmarks.harness import log
 from benchmarks.machine import DATA
 from training.evaluation import metrics
 from training.models.journey import model as journey
@@ -119,10 +119,10 @@ def main() -> None:
             for name, first in points.items():
                 margins = judged(net, given, judge, first).astype(np.float64)
                 told["auc"].setdefault(name, []).append(metrics.auc(sessions.y[judge], margins))
-            say(f"seed {seed}, {kind}: " + ", ".join(f"{name} {values[-1]:.4f}" for name, values in told["auc"].items()))
-    rival = {name: plain(sessions, learn, judge, pages, first) for name, first in points.items()}
+            log(f"seed {seed}, {kind}: " + ", ".join(f"{name} {values[-1]:.4f}" for name, values in told["auc"].items()))
+    baseline = {name: plain(sessions, learn, judge, pages, first) for name, first in points.items()}
     facts = {"sessions": len(learn), "judged_by": len(judge), "width": WIDTH, "batch": BATCH, "epochs": EPOCHS, "seeds": SEEDS}
-    results.conclude("journey_encoders", {**facts, "encoders": found, "plain": rival}, write=True)
+    results.conclude("journey_encoders", {**facts, "encoders": found, "plain": baseline}, write=True)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from benchmarks import results
-from benchmarks.harness import say
+from benchmarks.harness import log
 from kernels.networks import gru
 from training.models.journey import model as journey
 from training.models.journey import network
@@ -61,7 +61,7 @@ def main() -> None:
     event()
     ours = journey.margins([weights], scaling, columns)
     if np.abs(ours - eager(BATCH).numpy()).max() > CLOSE:
-        sys.exit("the kernel and torch say different things; nothing is recorded")
+        sys.exit("the kernel and Torch give different outputs; nothing is recorded")
     calls: dict[str, Callable[[], object]] = {
         "event": event,
         "event_torch": lambda: eager(1),
@@ -78,8 +78,8 @@ def main() -> None:
         )
         for name in ("event", "batch")
     }
-    say(", ".join(f"{name} {statistics.median(took) * 1e6:.0f} us" for name, took in times.items()))
-    say(str(ratios))
+    log(", ".join(f"{name} {statistics.median(took) * 1e6:.0f} us" for name, took in times.items()))
+    log(str(ratios))
     results.conclude("journey_rates", {"events": EVENTS, "batch": BATCH, "seconds_a_call": times, **ratios}, write=not quick)
 
 

@@ -20,7 +20,7 @@ import xgboost as xgb
 from numpy.typing import NDArray
 
 from benchmarks import baselines, environments, results
-from benchmarks.harness import say
+from benchmarks.harness import log
 from benchmarks.workload import DEPTH, FEATURES, TREES, make, matrix
 from kernels.trees import ensemble
 from kernels.trees.forest import Forest
@@ -28,7 +28,7 @@ from kernels.trees.shap import Factors
 
 SIZES = (1, 8, 64, 1_024, 65_536)
 FACTOR_SIZES = (1, 64, 1_000)
-TURN_S = 0.08  # of one engine's turn
+SLICE_S = 0.08  # of one engine's turn
 ROUNDS, QUICK_ROUNDS = 9, 3
 MAX_CALLS = 20_000
 TOLERANCE = 1e-5
@@ -36,7 +36,7 @@ TOLERANCE = 1e-5
 Seconds = Callable[[int], float]  # of one call, the mean of so many
 
 
-def measure(engines: Mapping[str, Seconds], rounds: int, turn_s: float = TURN_S) -> dict[str, dict[str, float]]:
+def measure(engines: Mapping[str, Seconds], rounds: int, turn_s: float = SLICE_S) -> dict[str, dict[str, float]]:
     """Return the microseconds of one call of each engine, taken in turn: the median over the rounds, the lowest and the highest."""
     calls = {name: max(1, min(MAX_CALLS, int(turn_s / max(seconds(1), 1e-9)))) for name, seconds in engines.items()}
     calls = {name: max(1, min(MAX_CALLS, int(turn_s / seconds(calls[name])))) for name, seconds in engines.items()}
@@ -63,13 +63,13 @@ def repeated(call: Callable[[], object]) -> Seconds:
 
 
 def forest(booster: xgb.Booster, model: Path, rounds: int, asked: Sequence[str] = tuple(baselines.RIVALS)) -> dict[str, Any]:
-    """Return the times of every engine at every number of rows, with the rivals `asked` for, and why some rival is missing."""
+    """Return the times of every engine at every number of rows, with the baselines that were `asked` for, and why some are missing."""
     ours = Forest.from_booster(booster)
     ours.tune()
     found: dict[str, Any] = {"labels": {"ours": "revenue-engine", "xgboost": f"XGBoost {xgb.__version__} inplace_predict"}, "rows": {}}
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-kernels-")))
-        others, found["missing"] = _rivals(stack, booster, model, folder, asked)
+        others, found["missing"] = _baselines(stack, booster, model, folder, asked)
         for size in SIZES:
             X, file = matrix(size), folder / f"rows-{size}.npy"
             np.save(file, X)
@@ -81,7 +81,7 @@ def forest(booster: xgb.Booster, model: Path, rounds: int, asked: Sequence[str] 
                 found["labels"][name] = other.label
                 engines[name] = partial(other.seconds, file)
             found["rows"][str(size)] = _ratios(measure(engines, rounds))
-            say(f"{size:,} rows: " + ", ".join(f"{name} {times['median_us']:,.4g} us" for name, times in found["rows"][str(size)].items()))
+            log(f"{size:,} rows: " + ", ".join(f"{name} {times['median_us']:,.4g} us" for name, times in found["rows"][str(size)].items()))
     return found
 
 
@@ -98,24 +98,24 @@ def factors(booster: xgb.Booster, rounds: int) -> dict[str, Any]:
             "xgboost": repeated(partial(booster.predict, data, pred_contribs=True)),
         }
         found["rows"][str(size)] = _ratios(measure(engines, rounds))
-        say(f"factors, {size:,} rows: {found['rows'][str(size)]}")
+        log(f"factors, {size:,} rows: {found['rows'][str(size)]}")
     return found
 
 
-def _rivals(
+def _baselines(
     stack: contextlib.ExitStack, booster: xgb.Booster, model: Path, folder: Path, asked: Sequence[str]
-) -> tuple[dict[str, baselines.Rival], dict[str, str]]:
-    """Return the rivals that started, and why the others did not."""
-    arrays, started, missing = folder / "trees.npz", dict[str, baselines.Rival](), dict[str, str]()
+) -> tuple[dict[str, baselines.Baseline], dict[str, str]]:
+    """Return the baselines that started, and why the others did not."""
+    arrays, started, missing = folder / "trees.npz", dict[str, baselines.Baseline](), dict[str, str]()
     np.savez(arrays, **ensemble.read(booster)._asdict())
     for name in asked:
-        say(f"preparing {name}")
+        log(f"preparing {name}")
         try:
             python = environments.python(baselines.ENVIRONMENT, baselines.REQUIREMENTS)
             started[name] = stack.enter_context(baselines.running(python, name, model, arrays))
         except (environments.NotInstalledError, RuntimeError, OSError) as error:
             missing[name] = str(error)
-            say(f"{name} is left out: {error}")
+            log(f"{name} is left out: {error}")
     return started, missing
 
 
@@ -138,10 +138,10 @@ def _digits(value: float) -> float:
 def main() -> None:
     """Measure, and write the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="fewer rounds, no rivals but XGBoost; prints, and writes nothing")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds, no baselines but XGBoost; prints, and writes nothing")
     options = parser.parse_args()
     rounds = QUICK_ROUNDS if options.quick else ROUNDS
-    model = make(say).model
+    model = make(log).model
     booster = xgb.Booster({"nthread": 1}, model_file=model)
     found = {
         "model": {"trees": TREES, "depth": DEPTH, "features": FEATURES, "rounds": rounds},

@@ -1,4 +1,4 @@
-"""Times that were measured, eight bytes each, and what is said of them: quantiles that are exact, and a histogram."""
+"""Measured latencies, eight bytes each, with exact quantiles and a histogram."""
 
 import math
 from array import array

@@ -56,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--state-deadline", action="store_true", help="tell the server of it, in X-Request-Timeout-Ms")
     parser.add_argument("--timing", action="store_true", help="collect the Server-Timing headers")
     parser.add_argument("--core", type=int, help="use this core only")
-    parser.add_argument("--degraded", help="the text of an answer that need not be right, since it says that it is not the model's")
+    parser.add_argument("--degraded", help="the text of an answer that is marked as degraded and is not compared with the right one")
     parser.add_argument("--count", help="count what follows this text in the replies")
     return parser
 

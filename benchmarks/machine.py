@@ -16,7 +16,7 @@ PACKAGES = ("ray", "xgboost-cpu", "xgboost", "numpy", "numba", "msgspec", "fasta
 
 
 def describe() -> dict[str, Any]:
-    """Return what every result says of itself: date (UTC), commit, machine and versions."""
+    """Return the provenance of every result: date (UTC), commit, machine and versions."""
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
         "commit": commit(),

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from benchmarks import results
-from benchmarks.harness import say
+from benchmarks.harness import log
 from benchmarks.machine import DATA
 from kernels.types import F64
 from training.evaluation.off_policy import Logged, crossed, doubly_robust, ips, snips
@@ -47,7 +47,7 @@ def main() -> None:
         "dr": doubly_robust(logged, own, crossed(logged, ITEMS, fold, place)),
     }
     for name, estimate in found.items():
-        say(f"{name}: {estimate.value:.4%} ({estimate.low:.4%} to {estimate.high:.4%})")
+        log(f"{name}: {estimate.value:.4%} ({estimate.low:.4%} to {estimate.high:.4%})")
     facts = {"decisions": len(even), "even_rate": float(logged.reward.mean()), "bandit_rate": float(bandit["click"].to_numpy().mean())}
     results.conclude("off_policy", {**facts, "estimates": {name: one._asdict() for name, one in found.items()}}, write=True)
 

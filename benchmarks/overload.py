@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmarks import results
 from benchmarks.comparison import CONNECTIONS, PEERS, running
-from benchmarks.harness import Questions, Report, Servers, load, pinned, say, two_cores
+from benchmarks.harness import Questions, Report, Servers, load, log, pinned, two_cores
 from benchmarks.workload import make
 
 DEADLINE_MS = 100
@@ -28,36 +28,36 @@ KEPT = (
     *("offered", "seconds", "sent", "requests", "goodput", "late", "p50_ms", "p99_ms", "p999_ms"),
     *("errors", "refused", "counts", "lag", "cpu_s", "max_connections"),
 )
-DEGRADATION, BASE_RATE = '"degradation":"', '"degradation":"base-rate"'
+DEGRADATION, BASE_RATE = '"degradation":"', "base-rate"
 
 
 def peak(questions: Questions, core: int) -> float:
     """Return what 32 connections get, answers a second: the median of several runs."""
     options = ("--connections", CONNECTIONS, "--seconds", PEAK_S)
     rates: list[float] = [load(questions, *options, core=core)["rate"] for _ in range(PEAKS)]
-    say(f"the peak: {statistics.median(rates):,.0f} answers/s")
+    log(f"the peak: {statistics.median(rates):,.0f} answers/s")
     return statistics.median(rates)
 
 
-def offer(questions: Questions, times: float, peak_rate: float, seconds: float, core: int) -> dict[str, Any]:
-    """Return what came of so many times the peak."""
+def offer(questions: Questions, times: float, peak_rate: float, seconds: float, core: int, field: str = DEGRADATION) -> dict[str, Any]:
+    """Return the figures of an open loop at so many times the peak. `field`: the text before the kind of degradation in an answer."""
     servers = Servers()
     before = servers.rss_mib()
     options = ("--rate", round(times * peak_rate, 1), "--warm-up", WARM_UP_S, "--seconds", seconds, "--connections", MAX_CONNECTIONS)
-    deadline = ("--deadline-ms", DEADLINE_MS, "--state-deadline", "--count", DEGRADATION, "--degraded", BASE_RATE)
+    deadline = ("--deadline-ms", DEADLINE_MS, "--state-deadline", "--count", field, "--degraded", f'{field}{BASE_RATE}"')
     report = load(questions, *options, *deadline, core=core)
     after = servers.rss_mib()
     around = (peak_rate + peak(questions, core)) / 2
-    found = {"times": times, "peak": round(around, 1), "rss_mib": [before, after], **told(report, around)}
-    say(
+    found = {"times": times, "peak": round(around, 1), "rss_mib": [before, after], **figures(report, around)}
+    log(
         f"{times:g} times the peak: goodput {found['goodput_share']:.0%}, {found['in_deadline']:.3%} of the accepted in time, "
         f"{found['refused']['count']:,} refused, {found['errors']}"
     )
     return found
 
 
-def told(report: Report, peak_rate: float) -> dict[str, Any]:
-    """Return the figures of a report that say how an overload was borne."""
+def figures(report: Report, peak_rate: float) -> dict[str, Any]:
+    """Return the figures of a report on an overload."""
     degraded = report["errors"].get("degraded", 0)
     accepted = report["requests"] + degraded
     return {
@@ -75,8 +75,8 @@ def main() -> None:
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     server, generator = two_cores()
-    work = make(say)
-    say("starting the server on one core")
+    work = make(log)
+    log("starting the server on one core")
     with contextlib.ExitStack() as stack:
         with pinned(server):
             questions = stack.enter_context(running(PEERS[0], work))

@@ -20,7 +20,7 @@ import msgspec
 
 from benchmarks import results
 from benchmarks.comparison import CONNECTIONS
-from benchmarks.harness import FailedError, Questions, clean, load, loading, pinned, report_of, say, two_cores
+from benchmarks.harness import FailedError, Questions, load, loading, log, pinned, report_of, two_cores, without_errors
 from benchmarks.peers import ours
 from benchmarks.servers import free_port
 from benchmarks.workload import SEED, Workload, make
@@ -41,7 +41,7 @@ def journey_bundle(work: Workload) -> Path:
     """Return a journey model trained on simulated sessions."""
     folder = work.folder / "journey"
     if not folder.exists():
-        say("training a journey model on simulated sessions")
+        log("training a journey model on simulated sessions")
         table = work.folder / "journeys"
         shop.write(shop.simulate(SESSIONS, SEED), table)
         MODELS["journey"].train(table, folder, mapping={}, seed=SEED, progress=silent)
@@ -88,12 +88,12 @@ def beside(questions: dict[str, Questions], slow: str | None, rate: float, core:
     """Return how the purchase endpoint did at `rate` a second beside a slow question that is asked without a pause, or beside none."""
     how = ("--rate", round(rate, 1), "--warm-up", WARM_UP_S, "--seconds", seconds, "--connections", 256)
     if slow is None:
-        report, other = clean(load(questions["purchase"], *how, core=core), "purchase"), None
+        report, other = without_errors(load(questions["purchase"], *how, core=core), "purchase"), None
     else:
         more = ("--connections", CALLERS, "--seconds", seconds + WARM_UP_S)
         with loading(questions[slow], *more, core=core, low_priority=True) as process:
-            report = clean(load(questions["purchase"], *how, core=core), "purchase")
-            other = clean(report_of(process, questions[slow].url), slow)
+            report = without_errors(load(questions["purchase"], *how, core=core), "purchase")
+            other = without_errors(report_of(process, questions[slow].url), slow)
     return {
         **{key: report[key] for key in ("p50_ms", "p99_ms", "requests", "lag", "histogram")},
         "slow_rate": None if other is None else other["rate"],
@@ -117,15 +117,15 @@ def percentile(histograms: list[list[tuple[float, int]]], share: float) -> float
 def compare(questions: dict[str, Questions], core: int, rounds: int, seconds: float) -> dict[str, Any]:
     """Return the purchase endpoint's figures alone and beside each slow question, round by round, and the ratios of the 99th percentile."""
     load(questions["purchase"], "--connections", CONNECTIONS, "--seconds", PEAK_S, core=core)
-    peak = clean(load(questions["purchase"], "--connections", CONNECTIONS, "--seconds", PEAK_S, core=core), "purchase")["rate"]
+    peak = without_errors(load(questions["purchase"], "--connections", CONNECTIONS, "--seconds", PEAK_S, core=core), "purchase")["rate"]
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in ("alone", *SLOW)}
     for number in range(rounds):
         for name in found:
             found[name].append(beside(questions, None if name == "alone" else name, peak / 2, core, seconds))
-        say(f"round {number + 1} of {rounds}: " + ", ".join(f"{name} p99 {told[-1]['p99_ms']:.2f} ms" for name, told in found.items()))
+        log(f"round {number + 1} of {rounds}: " + ", ".join(f"{name} p99 {told[-1]['p99_ms']:.2f} ms" for name, told in found.items()))
     p99 = {name: round(percentile([one.pop("histogram") for one in told], 0.99), 3) for name, told in found.items()}
     ratios = {f"{name}_p99_times_alone": round(p99[name] / p99["alone"], 3) for name in SLOW}
-    say(f"p99 of all rounds: {p99}; {ratios}")
+    log(f"p99 of all rounds: {p99}; {ratios}")
     return {"peak": peak, "p99_ms": p99, "rounds": found, **ratios}
 
 
@@ -135,11 +135,11 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="two short rounds; prints, and writes nothing")
     quick = parser.parse_args().quick
     server, generator = two_cores()
-    work = make(say)
+    work = make(log)
     journey = journey_bundle(work)
     found = {}
     for placement in PLACEMENTS:
-        say(f"starting the server on one core, {placement}")
+        log(f"starting the server on one core, {placement}")
         with served(work, journey, placement, server) as questions:
             found[placement] = compare(questions, generator, 2 if quick else ROUNDS, 3.0 if quick else SLICE_S)
     workload = {**work.facts, "cache": "off", "callers": CALLERS, "events": EVENTS, "seconds": SLICE_S}

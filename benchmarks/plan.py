@@ -11,7 +11,7 @@ MAX_CONNECTIONS = 60_000  # a port each
 # Besides the statuses that are not 200.
 ERRORS = {
     "wrong answer": "another number than the right one",
-    "degraded": "an answer that says itself that it is not the model's (Plan.degraded)",
+    "degraded": "an answer that is marked as degraded (Plan.degraded)",
     "connection": "refused, or ended with a request under way",
     "not HTTP": "bytes that are no reply",
     "no answer": "none came, until some seconds after the time was up",
@@ -40,7 +40,7 @@ class Plan:
     tolerance: float = 1e-6
     timing: bool = False  # read Server-Timing too
     count: str | None = None  # count the texts that follow this one in the replies
-    degraded: str | None = None  # the text of an answer that says itself that it is not the model's: counted apart, neither right nor wrong
+    degraded: str | None = None  # the text that marks a degraded answer: counted apart, neither right nor wrong
     core: int | None = None  # the only one that the process may use
     last_answers_s: float = 5.0  # how long what is under way when the time is up may still take
 

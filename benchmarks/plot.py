@@ -5,7 +5,7 @@ latency.svg         the 99th percentile against the offered rate
 overload.svg        goodput at 1 to 5 times the peak
 kernel_rates.svg    microseconds per row against rows, trees and factors
 costs.svg           cost against trees, depth, features, interactions
-profit.svg          what prices earn in simulated shops: today's, the engine's and those of who knows the truth
+profit.svg          what prices earn in simulated shops: today's, the engine's, and those of an oracle with the true elasticities
 """
 
 import sys
@@ -105,7 +105,7 @@ def costs(found: Results) -> str:
 
 def profit(found: Results) -> str:
     """Return the bars: what each kind of price earns a week in all shops together."""
-    labels = {"today": "today's prices", "engine": "revenue-engine", "oracle": "who knows the true elasticities"}
+    labels = {"today": "today's prices", "engine": "revenue-engine", "oracle": "oracle with the true elasticities"}
     earned = [Bar(label, found[name], None, OURS if name == "engine" else OTHERS) for name, label in labels.items()]
     title = f"Profit a week under the truth, {found['products']:,} products of {len(found['shops'])} simulated shops"
     return image(bars_height(earned), list(bars(0, title, earned, f"{found['currency']}, same ladder and rails")))

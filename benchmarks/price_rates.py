@@ -14,7 +14,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 
 from benchmarks import results
-from benchmarks.harness import say
+from benchmarks.harness import log
 from benchmarks.kernel_rates import measure, repeated
 from benchmarks.products import RATIOS, RUNGS, products
 from kernels.pricing import ladder
@@ -108,9 +108,9 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer rounds and products; prints, and writes nothing")
     options = parser.parse_args()
     single = one(QUICK_ROUNDS if options.quick else ROUNDS)
-    say(f"one price: {single}")
+    log(f"one price: {single}")
     catalogue = many(QUICK_MANY if options.quick else MANY)
-    say(f"a catalogue: {catalogue}")
+    log(f"a catalogue: {catalogue}")
     base = single["ours"]["median_us"]
     for times in single.values():
         times["times_ours"] = round(times["median_us"] / base, 2)

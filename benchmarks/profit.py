@@ -1,8 +1,8 @@
 """What the prices earn: `python -m benchmarks.profit`, from the project's root.
 
 Simulated shops, whose true elasticities are known: demand is learned from a year of their sales, the engine prices every product, and what
-that earns under the truth is held against what today's prices earn and against an oracle that knows the truth and has the same ladder and
-rails. Writes benchmarks/results/profit.json; `benchmarks.plot` draws it.
+that earns under the truth is held against what today's prices earn and against an oracle with the true elasticities and has the same ladder
+and rails. Writes benchmarks/results/profit.json; `benchmarks.plot` draws it.
 """
 
 import argparse
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import results
-from benchmarks.harness import say
+from benchmarks.harness import log
 from kernels.pricing import ladder as kernel
 from serving.engines.pricing.scorer import PricingScorer
 from serving.engines.pricing.types import DynamicPricingRequest, Policy, PricingContext
@@ -56,7 +56,7 @@ def shop(seed: int) -> dict[str, Any]:
     figures = {"today": earned(current), "engine": earned(chosen), "oracle": earned(best[:, kernel.BEST])}
     posterior = learned.states[None][1].interval80
     held = float(((posterior[:, 0] <= catalog.elasticity) & (catalog.elasticity <= posterior[:, 1])).mean())
-    say(f"shop {seed}: {figures}, 80 % intervals hold {held:.1%} of the true elasticities")
+    log(f"shop {seed}: {figures}, 80 % intervals hold {held:.1%} of the true elasticities")
     return {"seed": seed, **figures, "share_of_oracle": round(figures["engine"] / figures["oracle"], 4), "interval80_holds": round(held, 4)}
 
 

@@ -3,7 +3,7 @@
 Two bundles in turn become the champion under an open loop of half the peak; the next one once every replica has switched, so that there is
 always one under way. Server and load share the cores. Both bundles hold the same model under two versions, so that every answer can be held
 against the right one. Blocks of a few promotions and blocks of the same load without any take turns, and the medians of their p99 are
-compared: whatever else the machine does, it does to both, and so does whoever asks for the metrics. What passes while the callers open
+compared: whatever else the machine does, it does to both, and so do the requests for metrics. What passes while the callers open
 their connections is not counted. Writes benchmarks/results/promotions.json.
 """
 
@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from benchmarks import results
 from benchmarks.comparison import CONNECTIONS, MAX_CONNECTIONS, PEERS, running
-from benchmarks.harness import Questions, Report, clean, load, loading, metrics, report_of, say
+from benchmarks.harness import Questions, Report, load, loading, log, metrics, report_of, without_errors
 from benchmarks.peers.ours import ALIAS
 from benchmarks.workload import make
 from training.registry.registry import Registry
@@ -88,24 +88,24 @@ def main() -> None:
     parser.add_argument("--promotions", type=int, default=100)
     times = parser.parse_args().promotions
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    work = make(say)
+    work = make(log)
     home = work.folder / "home"  # where benchmarks/peers/ours.py puts it
     registry = Registry(str(home / "models"), home / "fetched")
     with running(PEERS[0], work) as questions:
         names = [registry.add(folder).name for folder in (work.other, work.bundle)]
         load(questions, "--connections", CONNECTIONS, "--seconds", PEAK_S)
-        peak = clean(load(questions, "--connections", CONNECTIONS, "--seconds", PEAK_S), questions.url)["rate"]
+        peak = without_errors(load(questions, "--connections", CONNECTIONS, "--seconds", PEAK_S), questions.url)["rate"]
         rate = round(SHARE * peak, 1)
-        say(f"the peak: {peak:,.0f} answers/s; {rate:,.0f} a second are offered")
+        log(f"the peak: {peak:,.0f} answers/s; {rate:,.0f} a second are offered")
         steady, promoting, took = list[Report](), list[Report](), list[float]()
         for first in range(0, times, BLOCK):
-            steady.append(clean(under_load(questions, rate, partial(look_on, questions))[0], questions.url))
+            steady.append(without_errors(under_load(questions, rate, partial(look_on, questions))[0], questions.url))
             numbers = range(first, min(first + BLOCK, times))
             report, seconds = under_load(questions, rate, partial(promote, questions, registry, names, numbers))
             promoting.append(report)
             took += seconds
             last = f"p99 {report['p99_ms']:.2f} ms, without {steady[-1]['p99_ms']:.2f} ms"
-            say(f"{len(took)} promotions: {report['errors'] or 'no error'}, {last}")
+            log(f"{len(took)} promotions: {report['errors'] or 'no error'}, {last}")
     found = {"promotions": times, "peak": peak, "offered": rate, "seconds_to_live": took, **compared(steady, promoting)}
     results.conclude("promotions", found, write=True)
 

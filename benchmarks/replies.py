@@ -86,7 +86,7 @@ class Judge:
 
 
 def states_retry(head: bytes) -> bool:
-    """Return whether the head says after how many seconds to try again."""
+    """Return whether the head has a Retry-After."""
     return _RETRY.search(head) is not None
 
 

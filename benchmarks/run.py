@@ -4,7 +4,7 @@
 
 Each is a command of its own, `python -m benchmarks.NAME`, and writes benchmarks/results/NAME.json; one that fails leaves its old result and
 the others go on. The quick ones write nothing: a figure to keep needs more than one short run. benchmarks/readme_numbers.py then puts the
-numbers into the README.
+numbers into docs/benchmarks.md and the README.
 """
 
 import argparse

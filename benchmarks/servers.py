@@ -63,15 +63,20 @@ def scoring(
         for row, probability in zip(rows, probabilities, strict=True):
             status, body = post(target, target.body(row))
             if status != 200 or abs(target.answer(body) - probability) > TOLERANCE:
-                raise RuntimeError(f"{target.url} answered {status} {body[:300]!r} where XGBoost says {probability}")
+                raise RuntimeError(f"{target.url} answered {status} {body[:300]!r} where XGBoost predicts {probability}")
         yield target
 
 
 @contextlib.contextmanager
 def running(
-    command: Sequence[str | Path], target: Target, probe: bytes, log: Path, environment: Mapping[str, str] | None = None
+    command: Sequence[str | Path],
+    target: Target,
+    probe: bytes,
+    log: Path,
+    environment: Mapping[str, str] | None = None,
+    folder: Path = ROOT,
 ) -> Iterator[Target]:
-    """Run a server and yield its target once a POST of `probe` to it is answered with 200; RuntimeError, with its log, if it never is.
+    """Run a server in `folder` and yield its target once a POST of `probe` to it is answered with 200; else RuntimeError, with its log.
 
     At the end the process gets SIGTERM and time to stop by itself; whatever it has started and left behind is ended after it.
     """
@@ -79,7 +84,7 @@ def running(
 
     mark = secrets.token_hex(8)
     with log.open("wb") as output:
-        process = processes.spawn(command, mark, env={**os.environ, **(environment or {})}, cwd=ROOT, output=output, die_with_parent=True)
+        process = processes.spawn(command, mark, env={**os.environ, **(environment or {})}, cwd=folder, output=output, die_with_parent=True)
     try:
         _wait_until_answered(process, target, probe, log)
         yield target

@@ -17,7 +17,7 @@ import psutil
 
 from benchmarks import results
 from benchmarks.comparison import PEERS, running
-from benchmarks.harness import metrics, say
+from benchmarks.harness import log, metrics
 from benchmarks.plan import Plan
 from benchmarks.replies import Reader
 from benchmarks.workload import make
@@ -31,7 +31,7 @@ FLUSHED_S = 0.5  # the metrics are brought up to date ten times a second
 
 
 def ask_at_once(url: str, body: bytes, callers: int) -> list[bytes]:
-    """Return the bodies of the answers to one request that so many callers send while the server stands still."""
+    """Return the bodies of the answers to one request that so many callers send while the server is paused."""
     (message,) = Plan(url=url, bodies=[body]).messages()
     target = urlsplit(url)
     sockets = [socket.create_connection((target.hostname or "", target.port or 80), timeout=30) for _ in range(callers)]
@@ -76,7 +76,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    work = make(say)
+    work = make(log)
     cached = next(each for each in PEERS if each.name == "ours_cached")
     cached = replace(cached, options={**cached.options, "replicas": 1})
     with running(cached, work) as questions:
@@ -85,7 +85,7 @@ def main() -> None:
         after = counted(questions.url)
     moved = {name: value - before.get(name, 0.0) for name, value in after.items() if value != before.get(name, 0.0)}
     found = {"callers": CALLERS, "different_answers": len(set(answers)), "counted": moved}
-    say(str(moved))
+    log(str(moved))
     results.conclude("single_flight", found, write=True)
 
 

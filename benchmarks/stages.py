@@ -15,7 +15,7 @@ class Stage(NamedTuple):
 
 
 def stages(comparison: Mapping[str, Any]) -> list[Stage]:
-    """Return the cost of one request of ours by stage, as Server-Timing tells it, and last what is left of the round trip."""
+    """Return the cost of one request of ours by stage, as measured by Server-Timing, and last what is left of the round trip."""
     alone = comparison["peers"]["ours"]["one_connection"]
-    told = [Stage(name, stage["mean_ms"] * 1000, stage["p50_ms"] * 1000) for name, stage in alone["stages"].items()]
-    return [*told, Stage(REST, alone["mean_ms"] * 1000 - sum(stage.mean_us for stage in told), None)]
+    found = [Stage(name, stage["mean_ms"] * 1000, stage["p50_ms"] * 1000) for name, stage in alone["stages"].items()]
+    return [*found, Stage(REST, alone["mean_ms"] * 1000 - sum(stage.mean_us for stage in found), None)]

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from benchmarks import results
-from benchmarks.harness import say
+from benchmarks.harness import log
 from training.models import MODELS
 from training.models.emotion import encoder as minilm
 from training.models.emotion import model as emotion
@@ -70,7 +70,7 @@ def main() -> None:
     right = theirs.encode(texts)
     cosine = float((ours(encoder, texts) * right).sum(axis=1).min())
     if np.abs(ours(minilm.encoder(), texts) - right).max() > CLOSE or cosine < MIN_COSINE:
-        sys.exit("the encoders say different things; nothing is recorded")
+        sys.exit("the encoders give different vectors; nothing is recorded")
     calls: dict[str, Any] = {
         "single": lambda: [ours(encoder, [text]) for text in texts],
         "single_theirs": lambda: [theirs.encode([text]) for text in texts],
@@ -89,8 +89,8 @@ def main() -> None:
         )
         for name in ("single", "together")
     }
-    say(", ".join(f"{name} {statistics.median(took) * 1e3:.2f} ms a text" for name, took in times.items()))
-    say(str(ratios))
+    log(", ".join(f"{name} {statistics.median(took) * 1e3:.2f} ms a text" for name, took in times.items()))
+    log(str(ratios))
     facts = {"texts": len(texts), "min_cosine": round(cosine, 4)}
     results.conclude("text_rates", {**facts, "seconds_a_text": times, **ratios}, write=not quick)
 

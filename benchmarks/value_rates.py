@@ -35,7 +35,7 @@ def customers(number: int) -> Any:
 
 
 def by_lifetimes(rows: Path, out: Path) -> float:
-    """Return the seconds that `lifetimes` takes for the customers in an .npy file, after writing what it says: [customers, 2]."""
+    """Return the seconds that `lifetimes` takes for the customers in an .npy file, after writing its results: [customers, 2]."""
     from lifetimes import BetaGeoFitter
 
     model = BetaGeoFitter()
@@ -50,13 +50,13 @@ def by_lifetimes(rows: Path, out: Path) -> float:
 
 
 def theirs(python: Path, rows: Path, out: Path) -> float:
-    """Return what `by_lifetimes` says in its own environment."""
+    """Return the results of `by_lifetimes` in its own environment."""
     command = [str(part) for part in (python, Path(__file__), "--lifetimes", rows, out)]
     return float(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]))
 
 
 def ours(seen: Any) -> tuple[float, Any]:
-    """Return the seconds that our kernel takes, and what it says."""
+    """Return the seconds that our kernel takes, and its results."""
     from kernels.customers import counting
 
     out = np.empty((len(seen), 2))
@@ -75,7 +75,7 @@ def main() -> None:
         print(json.dumps(by_lifetimes(*options.lifetimes)))
         return
     from benchmarks import environments, results
-    from benchmarks.harness import say
+    from benchmarks.harness import log
 
     python = environments.python(ENVIRONMENT, REQUIREMENTS)
     seen = customers(QUICK_MANY if options.quick else MANY)
@@ -89,7 +89,7 @@ def main() -> None:
             times["ours"].append(took)
             times["lifetimes"].append(theirs(python, rows, out))
             difference = float(np.abs(np.load(out) - found).max())
-            say(f"ours {times['ours'][-1]:.2f} s, lifetimes {times['lifetimes'][-1]:.2f} s, apart by {difference:.1e} at most")
+            log(f"ours {times['ours'][-1]:.2f} s, lifetimes {times['lifetimes'][-1]:.2f} s, apart by {difference:.1e} at most")
             if not difference <= TOLERANCE:
                 sys.exit(f"they differ by {difference}; nothing is recorded")
     ratio = float(np.median(np.array(times["lifetimes"]) / np.array(times["ours"])))

@@ -34,7 +34,7 @@ TREES, DEPTH, FEATURES = 200, 6, 17
 LEARNED_ROWS, ROWS = 50_000, 1_000  # of the bare model: to grow it, and to ask it
 KEPT = ROOT / ".revenue-engine" / "bench" / "workload"
 
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Workload:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """Return what the results say of it."""
+        """Return its description for the results."""
         return {
             "model": bundles.load(self.bundle).version,
             "trained_on": f"{SESSIONS:,} simulated sessions",
@@ -96,13 +96,13 @@ class Workload:
         }
 
 
-def make(say: Say, folder: Path = KEPT) -> Workload:
+def make(log: Log, folder: Path = KEPT) -> Workload:
     """Return the workload in `folder`, made anew unless it was made by the same code."""
     marker, key = folder / "made-by", _key()
     if not marker.is_file() or marker.read_text() != key:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        _make(folder, say)
+        _make(folder, log)
         marker.write_text(key)
     return Workload(folder)
 
@@ -138,19 +138,19 @@ def matrix(rows: int, features: int = FEATURES, seed: int = SEED + 1) -> F32:
     return np.round(np.random.default_rng(seed).normal(size=(rows, features)), 4).astype(np.float32)
 
 
-def _make(folder: Path, say: Say) -> None:
-    say(f"simulating {SESSIONS:,} sessions")
+def _make(folder: Path, log: Log) -> None:
+    log(f"simulating {SESSIONS:,} sessions")
     shop.write(shop.simulate(SESSIONS, SEED), folder / "shop")
-    say(f"training the purchase model on them, {TREES} trees of depth {DEPTH}")
+    log(f"training the purchase model on them, {TREES} trees of depth {DEPTH}")
     bundle = trained(folder / "shop" / "sessions.parquet", folder / "bundle", MODELS[PURCHASE.name].train)
     _write_again(bundle, folder / "other")
     requests = twenty(msgspec.json.decode(line) for line in (folder / "shop" / "requests.ndjson").read_bytes().splitlines())
     bodies = [msgspec.json.encode(request) for request in requests]
-    say(f"computing the right answers to {len(bodies)} requests")
+    log(f"computing the right answers to {len(bodies)} requests")
     (folder / "requests.ndjson").write_bytes(b"\n".join(bodies))
     (folder / "probabilities.txt").write_text("\n".join(map(repr, right_answers(bundle, bodies))))
     shutil.rmtree(folder / "shop")
-    say(f"growing {TREES} trees of depth {DEPTH} over {FEATURES} features")
+    log(f"growing {TREES} trees of depth {DEPTH} over {FEATURES} features")
     grown().save_model(folder / "model.ubj")
     (folder / "rows.json").write_text(json.dumps(_plain(matrix(ROWS))))
 

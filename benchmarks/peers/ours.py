@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from benchmarks.servers import Target, module, running
+from benchmarks.servers import ROOT, Target, module, running
 from serving.engines import ENGINES
 from training.registry.registry import Registry
 
@@ -27,12 +27,13 @@ def start(
     replicas: int | None = None,
     others: Sequence[Path] = (),
     more: Mapping[str, str] | None = None,
+    checkout: Path = ROOT,
 ) -> Iterator[Target]:
     """Serve the purchase bundle `model`, and the bundles of other questions, on a loopback port, files beside the bundle.
 
-    `more`: of the environment, which is where the settings are.
+    `more`: of the environment, which is where the settings are. `checkout`: the root of the build that is served, this one by default.
     """
-    home = model.parent / "home"
+    home = model.parent / f"home-{checkout.name}"
     registry = home / "models"
     for bundle in (model, *others):
         Registry(str(registry), home / "fetched").add(bundle, alias=ALIAS)
@@ -49,5 +50,5 @@ def start(
         environment["REVENUE_ENGINE_SERVER__REPLICAS"] = str(replicas)
     target = Target(f"http://127.0.0.1:{port}{PURCHASE.route}", marker='"purchaseProbability":')
     command = [*module("serving.cli"), "serve", "--port", str(port)]
-    with running(command, target, msgspec.json.encode(PURCHASE.example), model.parent / "ours.log", environment):
+    with running(command, target, msgspec.json.encode(PURCHASE.example), model.parent / f"{checkout.name}.log", environment, checkout):
         yield target

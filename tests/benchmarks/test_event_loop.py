@@ -1,4 +1,4 @@
-"""The compiled turns: they take plain replies, leave the others, and nothing is counted twice or not at all."""
+"""The compiled event loop: it handles plain replies, leaves the others to Python, and counts each answer once."""
 
 import itertools
 import json
@@ -18,15 +18,15 @@ DEGRADED = DEGRADATION + "base-rate"
 RATE = 2000.0
 
 
-def told(body, degradation="none", value=None, headers=""):
-    """Return a whole reply that says its degradation."""
+def reply(body, degradation="none", value=None, headers=""):
+    """Return a whole reply with its degradation."""
     probability = ANSWERS[json.loads(body)["number"]] if value is None else value
     text = json.dumps({"purchaseProbability": probability, "degradation": degradation}, separators=(",", ":"))
     return f"HTTP/1.1 200 OK\r\nContent-Length: {len(text)}\r\n{headers}\r\n{text}".encode()
 
 
 def chunked(body):
-    text = told(body).partition(b"\r\n\r\n")[2]
+    text = reply(body).partition(b"\r\n\r\n")[2]
     return b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(text), text)
 
 
@@ -36,17 +36,17 @@ def cut(reply):
 
 # What a reply is, what the report calls it (None: a right answer), and what is counted of it.
 REPLIES = {
-    "plain": (told, None, "none"),
-    "another head": (lambda body: told(body, headers="x-cache: off\r\n"), None, "none"),
-    "lean": (lambda body: told(body, degradation="no-explanation"), None, "no-explanation"),
-    "wrong": (lambda body: told(body, value=0.75), "wrong answer", "none"),
+    "plain": (reply, None, "none"),
+    "another head": (lambda body: reply(body, headers="x-cache: off\r\n"), None, "none"),
+    "lean": (lambda body: reply(body, degradation="no-explanation"), None, "no-explanation"),
+    "wrong": (lambda body: reply(body, value=0.75), "wrong answer", "none"),
     "refused": (lambda body: answer(body, status=429, headers="retry-after: 1\r\n"), "429", "(none)"),
     "hastily refused": (lambda body: answer(body, status=429), "429", "(none)"),
-    "base rate": (lambda body: told(body, degradation="base-rate", value=0.01), "degraded", "base-rate"),
+    "base rate": (lambda body: reply(body, degradation="base-rate", value=0.01), "degraded", "base-rate"),
     "failed": (lambda body: answer(body, status=504), "504", "(none)"),
     "chunked": (chunked, None, "none"),
-    "in pieces": (lambda body: cut(told(body)), None, "none"),
-    "closing": (lambda body: told(body, headers="connection: close\r\n"), None, "none"),
+    "in pieces": (lambda body: cut(reply(body)), None, "none"),
+    "closing": (lambda body: reply(body, headers="connection: close\r\n"), None, "none"),
 }
 
 
@@ -72,15 +72,15 @@ def test_whatever_the_replies_are_each_is_counted_once_as_what_it_is(kinds, conn
 @pytest.mark.parametrize("rate", [None, RATE])
 def test_compiled_code_takes_nearly_all_of_plain_replies(monkeypatch, connections, count, rate):
     taken = []
-    harvest = event_loop.Turns.harvest
+    harvest = event_loop.EventLoop.harvest
 
     def watched(self):
         found = harvest(self)
         taken.append(len(found.right))
         return found
 
-    monkeypatch.setattr(event_loop.Turns, "harvest", watched)
-    server = Server(told)
+    monkeypatch.setattr(event_loop.EventLoop, "harvest", watched)
+    server = Server(reply)
     plan = {"connections": connections, "requests": 400, "bodies": BODIES, "expected": EXPECTED, "count": count, "seconds": 60.0}
     with server.running():
         report = Load(Plan(url=server.url, rate=rate, **plan)).run()

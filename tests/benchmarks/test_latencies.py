@@ -1,4 +1,4 @@
-"""What is said of measured times."""
+"""Quantiles and histograms of measured times."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The load generator against a tiny server, in a thread, that says what it saw."""
+"""The load generator against a tiny server, in a thread, that records what it received."""
 
 import asyncio
 import contextlib

@@ -102,7 +102,7 @@ def test_a_server_that_is_wrong_is_refused_and_ended(model):
     port = servers.free_port()
     target = servers.Target(f"http://127.0.0.1:{port}{noop.PATH}")
     command = [*servers.module(noop.__name__), str(port)]
-    with pytest.raises(RuntimeError, match="XGBoost says"), servers.scoring(command, target, model, model.parent / "wrong.log"):
+    with pytest.raises(RuntimeError, match="XGBoost predicts"), servers.scoring(command, target, model, model.parent / "wrong.log"):
         pytest.fail("a constant passed for the model")
     with pytest.raises(ConnectionRefusedError):
         servers.post(target, b"{}")

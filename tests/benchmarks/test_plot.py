@@ -25,7 +25,7 @@ SHOWN = {
     "latency": ("ours & theirs", "another", "10 ms", "ours & theirs, p50", "milliseconds"),
     "overload": ("good: right, in time", "refused with Retry-After", "share of the peak"),
     "kernel_rates": ("revenue-engine", "XGBoost 9", "rows at a time", "1,000"),
-    "profit": ("today's prices", "who knows the true elasticities", "1,100"),
+    "profit": ("today's prices", "oracle with the true elasticities", "1,100"),
     "costs": ("One row against trees (gray: XGBoost)", "interactions in the request"),
 }
 

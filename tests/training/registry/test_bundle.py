@@ -264,7 +264,7 @@ def test_a_failure_after_the_folder_has_its_name_leaves_nothing_either(tmp_path:
 LIMITED = """
 import resource, sys
 from pathlib import Path
-from training import bundle
+from training.registry import bundle
 from training.errors import BundleError
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 try:
