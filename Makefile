@@ -1,4 +1,4 @@
-# make serve | make test | make install | make bench | make bench-quick. Needs Python 3.11 or 3.12, make and a C compiler; everything else is installed into .venv.
+# make serve | make test | make install | make docs | make bench | make bench-quick. Needs Python 3.11 or 3.12, make and a C compiler; everything else is installed into .venv.
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 PORT ?= 8000
 EXTRA ?= cpu
@@ -7,7 +7,7 @@ TORCH_INDEX ?= $(if $(filter cpu,$(EXTRA)),https://download.pytorch.org/whl/cpu)
 BIN := .venv/bin
 export NUMBA_CACHE_DIR ?= $(CURDIR)/.revenue-engine/numba
 
-.PHONY: install serve test lint bench bench-quick clean
+.PHONY: install serve test lint docs bench bench-quick clean
 .DEFAULT_GOAL := serve
 
 install: .venv/installed-$(EXTRA)
@@ -31,6 +31,11 @@ lint: install
 test: lint
 	$(BIN)/pytest
 
+# Warnings are errors, among them a link to a page, section or term that is not there. What is built loads nothing from elsewhere.
+docs: install
+	$(BIN)/sphinx-build --builder html --fail-on-warning --keep-going --nitpicky --quiet docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
 bench: install
 	$(BIN)/python -m benchmarks.run
 
@@ -38,4 +43,4 @@ bench-quick: install
 	$(BIN)/python -m benchmarks.run --quick
 
 clean:
-	rm -rf .venv .revenue-engine
+	rm -rf .venv .revenue-engine docs/_build

@@ -1,7 +1,7 @@
 """How fast friction is counted: `python -m benchmarks.friction_rates [--quick]`, from the project's root.
 
-A million sessions of about 20 events, in one call on one core, against the same rules in plain Python (`tests/naive.py`) on some of the
-same sessions, in turn; both must count alike. Writes benchmarks/results/friction_rates.json.
+A million sessions of about 20 events, in one call on one core, against the same rules in plain Python (`tests/naive/sessions.py`) on some
+of the same sessions, in turn; both must count alike. Writes benchmarks/results/friction_rates.json.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from benchmarks import results
 from benchmarks.clicks import random_sessions
 from benchmarks.harness import log
 from kernels.sessions import friction
-from tests import naive
+from tests.naive import sessions as naive
 
 MANY, QUICK_MANY = 1_000_000, 20_000
 PLAIN = 2_000
@@ -32,15 +32,15 @@ def ours(arrays: Any) -> tuple[float, Any]:
     return time.perf_counter() - began, out[:, : len(friction.COUNTED)]
 
 
-def events(arrays: Any, sessions: int) -> list[list[naive.Moved]]:
+def events(arrays: Any, sessions: int) -> list[list[naive.FrictionEvent]]:
     """Return the first sessions as the plain rules take them."""
     offsets, kind, *columns = arrays
     kinds = [friction.KINDS[code] for code in kind[: offsets[sessions]].tolist()]
-    rows = [naive.Moved(*row) for row in zip(kinds, *(column[: offsets[sessions]].tolist() for column in columns), strict=True)]
+    rows = [naive.FrictionEvent(*row) for row in zip(kinds, *(column[: offsets[sessions]].tolist() for column in columns), strict=True)]
     return [rows[offsets[place] : offsets[place + 1]] for place in range(sessions)]
 
 
-def plain(sessions: list[list[naive.Moved]]) -> tuple[float, list[list[int]]]:
+def plain(sessions: list[list[naive.FrictionEvent]]) -> tuple[float, list[list[int]]]:
     """Return the seconds that the plain rules take, and their counts."""
     began = time.perf_counter()
     found = [[len(fired) for fired in naive.friction(session, LIMITS).values()] for session in sessions]

@@ -20,7 +20,8 @@ from benchmarks import results
 from benchmarks.clicks import random_journeys, random_network, random_sessions
 from benchmarks.products import RATIOS, products
 from benchmarks.value_rates import PARAMETERS, WEEKS, customers
-from kernels.customers import counting
+from kernels.customers.counting import BG_NBD, PARETO_NBD
+from kernels.customers.expected_purchases import expected_purchases, expected_purchases_on_cuda
 from kernels.networks import gru
 from kernels.pricing import ladder as pricing
 from kernels.sessions import friction, journey
@@ -95,11 +96,11 @@ def lives() -> dict[str, Any]:
     """Return the times of P(alive) and expected purchases of a million customers."""
     seen, horizons = customers(MANY), np.array([WEEKS])
     found = {}
-    for name, model, params in (("bg_nbd", counting.BG_NBD, PARAMETERS), ("pareto_nbd", counting.PARETO_NBD, PARETO)):
+    for name, model, params in (("bg_nbd", BG_NBD, PARAMETERS), ("pareto_nbd", PARETO_NBD, PARETO)):
         values, cpu, gpu = np.array(params), np.empty((MANY, 2)), np.empty((MANY, 2))
-        core = _once(lambda m=model, v=values, out=cpu: counting.futures(m, v, seen, horizons, out))
+        core = _once(lambda m=model, v=values, out=cpu: expected_purchases(m, v, seen, horizons, out))
         device = [cuda.to_device(one) for one in (values, seen, horizons, gpu)]
-        (there,) = seconds(lambda m=model, d=device: counting.futures_on_cuda(MANY, m, *d))
+        (there,) = seconds(lambda m=model, d=device: expected_purchases_on_cuda(MANY, m, *d))
         difference = _apart(device[-1].copy_to_host(), cpu)
         found[name] = {"gpu_s": there, "one_core_s": core, "times_one_core": round(core / there, 1), "largest_difference": difference}
         log(f"lives by {name}: {found[name]}")
@@ -109,7 +110,7 @@ def lives() -> dict[str, Any]:
 def prices() -> dict[str, Any]:
     """Return the times of pricing a million products."""
     asked, ladder = products(MANY), RATIOS[None, :]
-    cpu = np.empty((MANY, pricing.ANSWERED))
+    cpu = np.empty((MANY, pricing.OUTPUTS))
     core = _once(lambda: pricing.prices(ladder, asked, cpu))
     device = [cuda.to_device(one) for one in (np.ascontiguousarray(ladder), asked, cpu)]
     (there,) = seconds(lambda: pricing.prices_on_cuda(MANY, *device))

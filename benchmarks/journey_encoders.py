@@ -24,7 +24,7 @@ from training.models.journey import model as journey
 from training.models.journey import network
 from training.models.journey import train as journey_training
 from training.models.journey.model import FINISHED, PAGES, RUNNING
-from training.models.journey.network import BATCH, DECAY, DROPOUT, EPOCHS, LONGEST, RATE, TIMES, WIDTH, Net, Padded, Sessions
+from training.models.journey.network import BATCH, DECAY, DROPOUT, EPOCHS, MAX_EVENTS, RATE, TIMES, WIDTH, Net, Padded, Sessions
 from training.tables import journeys
 
 SEEDS, HEADS, LAYERS = 3, 4, 2
@@ -38,7 +38,7 @@ class Transformer(nn.Module):
         self.pages = nn.Embedding(pages + 1, WIDTH, padding_idx=pages)
         self.times = nn.Linear(TIMES, WIDTH)
         self.given = nn.Linear(attributes, WIDTH, bias=False)
-        self.places = nn.Embedding(LONGEST, WIDTH)
+        self.places = nn.Embedding(MAX_EVENTS, WIDTH)
         layer = nn.TransformerEncoderLayer(WIDTH, HEADS, 4 * WIDTH, DROPOUT, "gelu", batch_first=True, norm_first=True)
         self.layers = nn.TransformerEncoder(layer, LAYERS, nn.LayerNorm(WIDTH), enable_nested_tensor=False)
         self.hidden = nn.Linear(WIDTH + attributes, WIDTH)
@@ -104,8 +104,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=DATA / "clickstreamdmm", help="the folder with events.csv.gz and sessions.csv.gz")
     data = parser.parse_args().data
-    table = journeys.read(journeys.gather(data))
-    table, sessions, names, _, _ = journey_training.learnable(data, table)
+    table = journeys.read(journeys.join(data))
+    table, sessions, names, _, _ = journey_training.training_sessions(data, table)
     learn, judge = journey_training.split(table, 0)
     pages = len(names) + 1
     given = network.padded(sessions, pages, network.scaling(sessions.attributes[learn]))

@@ -24,7 +24,7 @@ from benchmarks.harness import log
 from benchmarks.workload import DEPTH, FEATURES, TREES, make, matrix
 from kernels.trees import ensemble
 from kernels.trees.forest import Forest
-from kernels.trees.shap import Factors
+from kernels.trees.shap import TreeShap
 
 SIZES = (1, 8, 64, 1_024, 65_536)
 FACTOR_SIZES = (1, 64, 1_000)
@@ -87,12 +87,12 @@ def forest(booster: xgb.Booster, model: Path, rounds: int, asked: Sequence[str] 
 
 def factors(booster: xgb.Booster, rounds: int) -> dict[str, Any]:
     """Return the times of our factors and of `pred_contribs` at every number of rows."""
-    ours = Factors(ensemble.read(booster))
+    ours = TreeShap(ensemble.read(booster))
     found: dict[str, Any] = {"labels": {"ours": "revenue-engine", "xgboost": f"XGBoost {xgb.__version__} pred_contribs"}, "rows": {}}
     for size in FACTOR_SIZES:
         X = matrix(size)
         data = xgb.DMatrix(X, nthread=1)
-        _check("ours", ours.of(X), booster.predict(data, pred_contribs=True)[:, :-1])
+        _check("ours", ours.values(X), booster.predict(data, pred_contribs=True)[:, :-1])
         engines = {
             "ours": repeated(partial(ours.of, X)),
             "xgboost": repeated(partial(booster.predict, data, pred_contribs=True)),

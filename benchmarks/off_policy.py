@@ -15,7 +15,7 @@ from benchmarks import results
 from benchmarks.harness import log
 from benchmarks.machine import DATA
 from kernels.types import F64
-from training.evaluation.off_policy import Logged, crossed, doubly_robust, ips, snips
+from training.evaluation.off_policy import LoggedDecisions, cross_fitted_rewards, doubly_robust, ips, snips
 
 ITEMS, POSITIONS, FOLDS = 34, 3, 5
 COLUMNS = ["item_id", "position", "click", "propensity_score"]
@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=DATA / "open_bandit", help="the folder with random_men.csv and bts_men.csv")
     data = parser.parse_args().data
     even, bandit = (pl.read_csv(data / f"{name}_men.csv", columns=COLUMNS) for name in ("random", "bts"))
-    logged = Logged(
+    logged = LoggedDecisions(
         even["item_id"].to_numpy().astype(np.int64),
         even["click"].to_numpy().astype(np.float64),
         even["propensity_score"].to_numpy().astype(np.float64),
@@ -44,7 +44,7 @@ def main() -> None:
     found = {
         "ips": ips(logged, own),
         "snips": snips(logged, own),
-        "dr": doubly_robust(logged, own, crossed(logged, ITEMS, fold, place)),
+        "dr": doubly_robust(logged, own, cross_fitted_rewards(logged, ITEMS, fold, place)),
     }
     for name, estimate in found.items():
         log(f"{name}: {estimate.value:.4%} ({estimate.low:.4%} to {estimate.high:.4%})")

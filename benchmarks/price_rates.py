@@ -28,7 +28,7 @@ ROUNDS, QUICK_ROUNDS = 9, 3
 
 def ours(asked: F64) -> F64:
     """Return the best prices by our kernel, on one ladder of ratios."""
-    out = np.empty((len(asked), ladder.ANSWERED))
+    out = np.empty((len(asked), ladder.OUTPUTS))
     ladder.prices(RATIOS[None, :], asked, out)
     return out[:, ladder.BEST]
 

@@ -10,9 +10,9 @@ RATIOS = np.geomspace(0.5, 2.0, RUNGS)
 
 
 def products(number: int) -> F64:
-    """Return products to be priced, without rails: [number, ladder.ASKED]."""
+    """Return products to be priced, without rails: [number, ladder.INPUTS]."""
     random = np.random.default_rng(0)
-    asked = np.zeros((number, ladder.ASKED))
+    asked = np.zeros((number, ladder.INPUTS))
     asked[:, ladder.PRICE] = random.uniform(5, 200, number)
     asked[:, ladder.QUANTITY] = random.uniform(1, 100, number)
     asked[:, ladder.ELASTICITY] = random.uniform(-4, -1.2, number)

@@ -14,14 +14,14 @@ from benchmarks import results
 from benchmarks.harness import log
 from kernels.pricing import ladder as kernel
 from serving.engines.pricing.scorer import PricingScorer
-from serving.engines.pricing.types import DynamicPricingRequest, Policy, PricingContext
+from serving.engines.pricing.types import DynamicPricingRequest, PricePolicy, PricingContext
 from training.datasets.shop import catalog as shop_catalog
 from training.models.pricing import train as elasticity
 from training.models.pricing.model import PricingModel
 from training.tables import sales as sales_table
 
 SHOPS, QUICK_SHOPS = 10, 2
-RAILS = Policy(max_change=0.5, min_margin_share=0.05)
+POLICY = PricePolicy(max_change=0.5, min_margin_share=0.05)
 
 
 def shop(seed: int) -> dict[str, Any]:
@@ -29,7 +29,7 @@ def shop(seed: int) -> dict[str, Any]:
     random = np.random.default_rng(seed)
     catalog = shop_catalog.draw(random)
     sales = sales_table.read(shop_catalog.sales(catalog, random))
-    learned = elasticity.learn(sales, ("product", "period"))
+    learned = elasticity.fit(sales, ("product", "period"))
     content = elasticity.content(learned)
     scorer = PricingScorer(PricingModel(content, {"currency": shop_catalog.CURRENCY}, "benchmark"))
     sold = content["quantity"]
@@ -39,16 +39,16 @@ def shop(seed: int) -> dict[str, Any]:
             context_data=PricingContext(
                 current_demand=quantity, competitor_prices=[], inventory_level=1e9, current_price=float(price), unit_cost=float(cost)
             ),
-            policy=RAILS,
+            policy=POLICY,
         )
         for name, quantity, price, cost in zip(sales.products, sold, catalog.price[:, -1], catalog.cost[:, -1], strict=True)
     ]
     columns = scorer.columns(requests)
     chosen = scorer.run(columns).price
-    oracle, best = columns.asked.copy(), np.empty((len(requests), kernel.ANSWERED))
+    oracle, best = columns.inputs.copy(), np.empty((len(requests), kernel.OUTPUTS))
     oracle[:, kernel.ELASTICITY], oracle[:, kernel.SD] = catalog.elasticity, 0.0
     kernel.prices(columns.ladder, oracle, best)
-    current, cost = columns.asked[:, kernel.PRICE], columns.asked[:, kernel.COST]
+    current, cost = columns.inputs[:, kernel.PRICE], columns.inputs[:, kernel.COST]
 
     def earned(price: Any) -> float:
         return round(float(((price - cost) * np.array(sold) * (price / current) ** catalog.elasticity).sum()), 2)

@@ -46,8 +46,8 @@ def overload(results: Results) -> Iterator[str]:
     yield ""
     yield (
         f"Server on one core, load on the other; the peak is {results['peak']:,.0f} answers/s. Every request states a deadline of "
-        f"{results['workload']['deadline_ms']} ms and is timed from when it was due. Refusals without `Retry-After`: {without_retry_after}. "
-        f"{_made(results)}"
+        f"{results['workload']['deadline_ms']} ms and is timed from when it was due. Refusals without `Retry-After`: "
+        f"{without_retry_after}. {_made(results)}"
     )
     yield from ("", "![Goodput under overload](../benchmarks/results/overload.svg)")
 
@@ -172,8 +172,9 @@ def profit(results: Results) -> Iterator[str]:
     gain = results["engine"] / results["today"] - 1
     yield (
         f"In {len(results['shops'])} simulated shops, {results['products']:,} products together, the engine's prices earn "
-        f"**{results['share_of_oracle']:.1%}** of what prices set with the true elasticities would earn under the same ladder and guard rails, "
-        f"and {gain:.1%} more than today's; its 80 % intervals hold {results['interval80_holds']:.1%} of the truths. {_made(results)}"
+        f"**{results['share_of_oracle']:.1%}** of what prices set with the true elasticities would earn, under the same ladder and guard "
+        f"rails, and {gain:.1%} more than today's; its 80 % intervals hold {results['interval80_holds']:.1%} of the truths. "
+        f"{_made(results)}"
     )
     yield from ("", "![What prices earn](../benchmarks/results/profit.svg)")
 
@@ -263,7 +264,7 @@ def text_rates(results: Results) -> Iterator[str]:
     single, together = (results[f"{name}_times_sentence_transformers"] for name in ("single", "together"))
     yield (
         f"One text after the other: {took['single']:.1f} ms each, **{single:.1f} times faster** than the same encoder through "
-        f"`sentence-transformers`; in batches: {took['together']:.1f} ms each, **{together:.1f} times**. Weights are quantized to 8 bits: the smallest "
+        f"`sentence-transformers`; in batches: {took['together']:.1f} ms each, **{together:.1f} times**. Weights have 8 bits: the smallest "
         f"cosine between the quantized and the exact vector of a text is {results['min_cosine']:.3f}. One core. {_made(results)}"
     )
 
@@ -335,7 +336,8 @@ def _rate_line(results: Results) -> str:
 
 
 def _overload_line(results: Results) -> str:
-    each = max(results["offered"], key=lambda each: (round(each["seconds"]), each["times"]))  # the longest, not the shortest glimpse
+    # Of the longest runs the one with the most offered.
+    each = max(results["offered"], key=lambda each: (round(each["seconds"]), each["times"]))
     return (
         f"**{each['goodput_share']:.0%} of the peak** is still answered when {each['times']:g} times the peak is offered; "
         f"{each['in_deadline']:.2%} of the accepted requests are answered before their deadline."
@@ -437,7 +439,7 @@ def _conditions(results: Results) -> Iterator[str]:
         yield f"Not measured: {'; '.join(failed)}."
     yield (
         f"The whole endpoint: validation, features of {work['interactions']} interactions, score, factors, actions. The bare model: "
-        f"{work['features']} numbers in, one out. Both {work['trees']} trees of depth {work['depth']}, cache off unless it says on, "
+        f"{work['features']} numbers in, one out. Both {work['trees']} trees of depth {work['depth']}, the cache off unless stated, "
         f"{work['connections']} connections (8 for the batches), "
         f"a replica for each core; median of {work['repeats']} × {work['seconds']:g} s in "
         f"rotation, server and load generator on the same {machine['cores']} cores. {_made(results)}"

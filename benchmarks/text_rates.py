@@ -43,7 +43,7 @@ def ours(encoder: minilm.Encoder, texts: list[str]) -> Any:
     given = minilm.pieces(texts)
     out = np.empty((len(texts), minilm.WIDTH), np.float32)
     with torch.inference_mode():
-        for group in minilm.alike(given.offsets, emotion.GROUP):
+        for group in minilm.equal_length_groups(given.offsets, emotion.GROUP):
             mean = encoder(torch.from_numpy(given.rows(group))).mean(1)
             out[group] = (mean / mean.norm(dim=1, keepdim=True)).numpy()
     return out
@@ -65,7 +65,7 @@ def main() -> None:
 
     torch.set_num_threads(1)
     theirs = SentenceTransformer(str(minilm.model_path()), device="cpu")
-    encoder = minilm.whole_numbers(minilm.encoder(), emotion.ranges(bundles.load(_packaged())))
+    encoder = minilm.quantize(minilm.encoder(), emotion.ranges(bundles.load(_packaged())))
     texts = list(TEXTS)
     right = theirs.encode(texts)
     cosine = float((ours(encoder, texts) * right).sum(axis=1).min())

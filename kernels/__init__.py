@@ -1,1 +1,1 @@
-"""Arrays in, arrays out."""
+"""Compiled formulas over arrays: no I/O, no logging, no state."""

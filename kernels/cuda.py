@@ -1,4 +1,4 @@
-"""The launch of a row formula on CUDA. Imported at the first launch: importing numba.cuda takes a tenth of a second that few need."""
+"""Launches of row formulas on CUDA. Imported at the first launch: importing numba.cuda takes a tenth of a second."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -10,7 +10,7 @@ THREADS_PER_BLOCK = 128
 
 
 def compiled(formula: Callable[..., None]) -> Any:
-    """Return the kernel `(rows, arrays)` that runs `formula(row, *arrays)` in one thread a row; it is compiled when first launched."""
+    """Return the kernel `(rows, arrays)` that runs `formula(row, *arrays)` in one thread per row; it is compiled at its first launch."""
     return cuda.jit(fastmath=False)(source(formula))
 
 
@@ -26,7 +26,7 @@ def source(formula: Callable[..., None]) -> Callable[[int, tuple[Any, ...]], Non
 
 
 def launch(kernel: Any, rows: int, arrays: tuple[Any, ...]) -> None:
-    """Run a kernel for `rows` rows and wait for it. The last array is the result: it is copied back if it is the host's."""
+    """Run a kernel for `rows` rows and wait for it. The last array is the result: it is copied back if it is on the host."""
     there = on_device(arrays)
     blocks = -(-rows // THREADS_PER_BLOCK)
     kernel[blocks, THREADS_PER_BLOCK](rows, there)
@@ -36,7 +36,7 @@ def launch(kernel: Any, rows: int, arrays: tuple[Any, ...]) -> None:
 
 
 def on_device(arrays: Iterable[Any]) -> tuple[Any, ...]:
-    """Return the arrays on the device, copied where they are the host's; those in a NamedTuple too. What is no array stays."""
+    """Return the arrays on the device, those in a NamedTuple too; host arrays are copied, other values are returned as they are."""
     return tuple(_there(one) for one in arrays)
 
 
@@ -47,10 +47,10 @@ def _there(one: Any) -> Any:
 
 
 def empty(shape: tuple[int, ...]) -> Any:
-    """Return room for float32 [shape] on the device."""
+    """Return an uninitialised float32 array of this shape on the device."""
     return cuda.device_array(shape, np.float32)
 
 
 def empty_beside(array: Any, size: int) -> Any:
-    """Return room for `size` float32 where `array` is: on the host beside a host array, else on the device."""
+    """Return an uninitialised float32 array [size] on the same side as `array`: host or device."""
     return np.empty(size, np.float32) if isinstance(array, np.ndarray) else empty((size,))

@@ -1,13 +1,10 @@
-"""Values side by side, as a register holds them, and what Numba does not put there by itself: LANES float64, or twice as many, or WIDE
-float32.
+"""SIMD lanes as a type of Numba: LANES float64, or twice as many, or WIDE float32, in one register.
 
-The loop vectoriser leaves loops of few turns to the SLP vectoriser, which Numba switches off, having met wrong code from it (numba#8705),
-and keeps no sum in a register over a loop around it. So lanes are types here, which Numba compiles to LLVM's `<4 x double>`, `<8 x double>`
-and `<16 x float>`: `load` them, put two `beside` each other, reckon with `+`, `-`, `*` and `fma`, among themselves and with numbers of
-their own kind, each a single IEEE operation a lane, and `store` them. Machines with narrower registers give the same bits. In plain Python
-they are arrays.
-
-A change of this file does not renew what Numba has cached of its callers.
+The loop vectoriser leaves loops of few iterations to the SLP vectoriser, which Numba disables because of wrong code (numba#8705), and keeps
+no sum in a register over an enclosing loop. So lanes are types here, which Numba compiles to LLVM's `<4 x double>`, `<8 x double>` and `<16
+x float>`: `load` them, put two `beside` each other, compute with `+`, `-`, `*` and `fma`, among themselves and with numbers of their own
+kind, each a single IEEE operation per lane, and `store` them. Machines with narrower registers give the same bits. In plain Python they are
+arrays.
 """
 
 import math
@@ -36,7 +33,7 @@ def _size(dtype: Any) -> int:
 
 
 def load(array: NDArray[Any], start: int) -> Lanes:
-    """Return the values from `array[start]` on, as many as lanes of its kind. It is contiguous and they are in it: nobody checks."""
+    """Return the values from `array[start]` on, one register of them. The array must be contiguous; bounds are not checked."""
     return array[start : start + _size(array.dtype)].copy()
 
 
@@ -51,16 +48,16 @@ def beside(first: Lanes, second: Lanes) -> Lanes:
 
 
 def splat(value: Any) -> Lanes:
-    """Return the same value in every lane, of a float64 (or a float) or a float32."""
+    """Return the same value in every lane; a float64 (or a float) or a float32."""
     kind = np.asarray(value).dtype
     return np.full(_size(kind), value, kind)
 
 
 def fma(a: Any, b: Any, c: Sum) -> Sum:
-    """Return a * b + c, rounded once: of lanes, of numbers and lanes, or of numbers of one kind alone, which CUDA takes too.
+    """Return a * b + c, rounded once: of lanes, of numbers and lanes, or of numbers of one kind alone, which CUDA supports too.
 
-    A compiler for GPUs fuses what it finds and one for CPUs nothing: what is to have the same bits on both says what is to be fused. Plain
-    Python has no such operation: there float32 are reckoned in float64, which differs once in 2^29, and float64 in fractions.
+    A compiler for GPUs fuses products with sums by itself and one for CPUs does not: explicit fusing gives the same bits on both. Plain
+    Python has no such operation: there float32 is computed in float64, which differs once in 2^29, and float64 in fractions.
     """
     more: Any = c
     kind = np.result_type(a, b, more)
@@ -77,7 +74,7 @@ def _fused_exactly(a: float, b: float, c: float) -> float:
 
 
 class _LanesType(types.Type):  # type: ignore[misc]  # Numba is untyped
-    """Numba's name for lanes of one kind of number."""
+    """Numba's type of lanes of one kind of number."""
 
     def __init__(self, of: Any, llvm: Any, size: int) -> None:
         super().__init__(f"Lanes({of}, {size})")
@@ -94,7 +91,7 @@ _TWICE = _LanesType(types.float64, ir.DoubleType(), 2 * LANES)
 
 @register_model(_LanesType)
 class _LanesModel(models.PrimitiveModel):  # type: ignore[misc]  # Numba is untyped
-    """Numba's lanes are LLVM's vector."""
+    """The data model of lanes: LLVM's vector."""
 
     def __init__(self, manager: Any, numba_type: Any) -> None:
         super().__init__(manager, numba_type, numba_type.vector)
@@ -147,7 +144,7 @@ lower_builtin(splat, types.Float)(_lower_splat)
 
 
 def _operation(symbol: Callable[[Any, Any], Any], instruction: str) -> None:
-    """Teach Numba an operator between lanes, and between lanes and a number of their own kind, as one LLVM instruction."""
+    """Register an operator between lanes, and between lanes and a number of their own kind, as one LLVM instruction."""
 
     class Typing(AbstractTemplate):  # type: ignore[misc]  # Numba is untyped
         def generic(self, args: Any, kws: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The dtypes of arrays, each with one name: F64 is a float64 array of any shape. Shapes stand in the docstrings."""
+"""Dtype aliases of arrays: F64 is a float64 array of any shape. Docstrings give the shapes."""
 
 import numpy as np
 from numpy.typing import NDArray

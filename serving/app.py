@@ -8,19 +8,21 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from serving.engines import ENGINES, Engine
 from serving.errors import NotReadyError
 from serving.ingress.api import build
 from serving.ingress.http.lifecycle import State
-from serving.ingress.pool_client import Relay
+from serving.ingress.pool_client import PoolClient
 from serving.metrics.collect import Metrics
+from serving.runtime import workers
+from serving.runtime.workers import Place
 from serving.scoring.cache import redis as shared
 from serving.scoring.cache.cache import Cache
 from serving.scoring.cache.lru import LruCache
-from serving.scoring.cache.redis import Shared
-from serving.scoring.model_watcher import Prepare, Watcher
+from serving.scoring.cache.redis import SharedCache
+from serving.scoring.model_watcher import ModelWatcher, Prepare
 from serving.scoring.question import Question, score
 from serving.settings import Settings
 from serving.stores.features import Features
@@ -35,16 +37,24 @@ WARM_RUNS = 20
 class Application:
     """Everything one replica runs: questions, cache, metrics, API. Use it as `async with Application(settings) as app`."""
 
+    metrics: Metrics
+    questions: list[Question]
+    watchers: list[ModelWatcher]
+
     def __init__(
         self,
         settings: Settings,
-        elsewhere: Prepare | None = None,
+        prepare: Prepare | None = None,
         engines: Sequence[Engine] = ENGINES,
         pools: Mapping[str, Path] | None = None,
+        place: Place = "replica",
     ) -> None:
-        """`elsewhere` prepares models out of this process; `pools`: the unix sockets of processes that answer an engine's question."""
+        """`prepare` prepares models in another process; `pools`: by question, the unix sockets of the processes that answer it.
+
+        `place`: whose workers to run (`serving/runtime/workers.py`).
+        """
         self.settings = settings
-        self._elsewhere = elsewhere
+        self._prepare, self._place = prepare, place
         self._engines, self._pools = engines, {} if pools is None else pools
         self.state = State()
         self._closing = contextlib.AsyncExitStack()
@@ -61,19 +71,16 @@ class Application:
         self.sessions = self._open_sessions()
         self.registry = Registry(settings.models.registry, Path(settings.home) / "fetched")
         self.questions = [Question(engine, settings, scoring, self.cache, self.features, self.sessions) for engine in self._own()]
-        self.watchers = [Watcher(question, self.registry, settings, loading, self._elsewhere) for question in self.questions]
+        self.watchers = [ModelWatcher(question, self.registry, settings, loading, self._prepare) for question in self.questions]
         for watcher in self.watchers:
             await watcher.once()
         await self._decide_sharing()
         self.metrics.watch(self.questions, self.cache, self.watchers)
-        self._closing.callback(self.metrics.close)
         relays = [await self._relayed(engine) for engine in self._engines if engine.name in self._pools]
-        asked: dict[str, Question | Relay] = {question.engine.name: question for question in self.questions}
-        asked |= {relay.engine.name: relay for relay in relays}
-        self.api = build([asked[engine.name] for engine in self._engines], self.state, settings, self.metrics)
-        for watcher in self.watchers:
-            task = asyncio.create_task(watcher.follow(), name=f"follow {watcher.task}")
-            self._closing.push_async_callback(_stopped, task)
+        routes: dict[str, Question | PoolClient] = {question.engine.name: question for question in self.questions}
+        routes |= {relay.engine.name: relay for relay in relays}
+        self.api = build([routes[engine.name] for engine in self._engines], self.state, settings, self.metrics)
+        self._closing.push_async_callback(workers.stop, workers.start(self._place, self))
         self.state.ready = not any(question.lacking for question in self.questions)
         return self
 
@@ -94,9 +101,9 @@ class Application:
     def _own(self) -> list[Engine]:
         return [engine for engine in self._engines if engine.name not in self._pools]
 
-    async def _relayed(self, engine: Engine) -> Relay:
+    async def _relayed(self, engine: Engine) -> PoolClient:
         """Return the way to the process that answers for an engine."""
-        relay = Relay(
+        relay = PoolClient(
             engine,
             self._pools[engine.name],
             default_timeout_ms=self.settings.server.default_timeout_ms,
@@ -109,46 +116,46 @@ class Application:
         return relay
 
     def _open_cache(self) -> Cache | None:
-        wanted = self.settings.cache
-        if not wanted.enabled:
+        section = self.settings.cache
+        if not section.enabled:
             return None
-        behind = None
-        if wanted.redis_url is not None and wanted.shared != "never":
-            behind = Shared(wanted.redis_url, timeout_s=wanted.redis_timeout_ms / 1000)
+        shared_cache = None
+        if section.redis_url is not None and section.shared != "never":
+            shared_cache = SharedCache(section.redis_url, timeout_s=section.redis_timeout_ms / 1000)
         degrade = self.settings.degrade
-        memory = LruCache(wanted.max_bytes, degrade.max_stale_s if degrade.allows("stale") else 0.0)
-        cache = Cache(memory, behind, wanted.ttl_s)
+        memory = LruCache(section.max_bytes, degrade.max_stale_s if degrade.allows("stale") else 0.0)
+        cache = Cache(memory, shared_cache, section.ttl_s)
         self._closing.push_async_callback(cache.aclose)
         return cache
 
     def _open_features(self) -> Features | None:
-        wanted = self.settings.features
-        if wanted.redis_url is None:
+        section = self.settings.features
+        if section.redis_url is None:
             return None
-        features = Features(wanted.redis_url, wanted.timeout_ms / 1000, wanted.fresh_s)
+        features = Features(section.redis_url, section.timeout_ms / 1000, section.fresh_s)
         self._closing.push_async_callback(features.aclose)
         return features
 
     def _open_sessions(self) -> Sessions | None:
-        wanted = self.settings.features
-        if wanted.redis_url is None or not any(engine.memory for engine in self._own()):
+        section = self.settings.features
+        if section.redis_url is None or not any(engine.memory for engine in self._own()):
             return None
-        sessions = Sessions(wanted.redis_url, wanted.timeout_ms / 1000)
+        sessions = Sessions(section.redis_url, section.timeout_ms / 1000)
         self._closing.push_async_callback(sessions.aclose)
         return sessions
 
     async def _decide_sharing(self) -> None:
         """A shared cache must be cheaper than the answer: compare a round trip with a score, engine by engine."""
-        behind = self.cache.shared if self.cache is not None else None
-        if behind is None:
+        shared_cache = self.cache.shared if self.cache is not None else None
+        if shared_cache is None:
             return
-        round_trip_s = await shared.measure_shared(behind)
+        round_trip_s = await shared.measure_shared(shared_cache)
         for question in self.questions:
             compute_s = await asyncio.to_thread(_cost, question)
-            question.use_shared = shared.shared_pays(self.settings.cache.shared, round_trip_s, compute_s)
+            question.single_flight.use_shared = shared.shared_pays(self.settings.cache.shared, round_trip_s, compute_s)
             log.info(
                 "shared cache %s for %s: a round trip takes %.0f us, an answer %.0f us (cache.shared=%s)",
-                "on" if question.use_shared else "off",
+                "on" if question.single_flight.use_shared else "off",
                 question.engine.name,
                 round_trip_s * 1e6,
                 compute_s * 1e6,
@@ -168,9 +175,3 @@ def _cost(question: Question) -> float:
         score(scorer, [request])
         seconds.append(time.perf_counter() - began)
     return sorted(seconds)[WARM_RUNS // 2]
-
-
-async def _stopped(task: "asyncio.Task[Any]") -> None:
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task

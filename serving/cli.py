@@ -1,4 +1,4 @@
-"""The command line: the table of commands, and what happens to what they give back or raise."""
+"""The command line: the table of commands, and how their reports and errors are printed."""
 
 import contextlib
 import json
@@ -14,7 +14,8 @@ from typing import Annotated, Any
 import typer
 
 from serving.commands import batch, doctor, models, serve, simulate, train
-from serving.commands.options import Choices, Command, Json, Quiet, Report, Seed
+from serving.commands.options import PLAIN, Choices, Command, Json, Quiet, Report, Seed
+from serving.commands.tasks import TaskVerb
 from serving.errors import RevenueEngineError
 from training.errors import TrainingError
 
@@ -22,14 +23,17 @@ DEBUG = "REVENUE_ENGINE_DEBUG"
 
 COMMANDS: tuple[tuple[str, Command], ...] = (
     ("serve", serve.serve),
-    ("train", train.train),
-    ("batch", batch.batch),
     ("simulate", simulate.simulate),
     ("doctor", doctor.doctor),
 )
+TASK_VERBS: tuple[tuple[str, TaskVerb], ...] = (
+    ("train", train.TRAIN),
+    ("batch", batch.BATCH),
+)
 GROUPS = (("models", models.COMMANDS, "The registry of models: list, show, add, promote, rollback."),)
 
-_PLAIN: dict[str, Any] = {"add_completion": False, "rich_markup_mode": None, "pretty_exceptions_enable": False}
+
+_BY_TASK: dict[str, Any] = {"invoke_without_command": True, "subcommand_metavar": "TASK [OPTIONS]"}
 
 
 def _version(wanted: bool) -> None:
@@ -55,18 +59,34 @@ def _start(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Answers the questions a shop earns money with, live and in batches. Exit codes: 0 done, 1 failed, 2 wrong usage."""
+    """Score the questions that a shop earns money with, live and in batches. Exit codes: 0 done, 1 failed, 2 wrong usage."""
+    _everywhere(ctx, seed, as_json, quiet)
+
+
+def _require_task(ctx: typer.Context, seed: Seed = None, as_json: Json = False, quiet: Quiet = False) -> None:
+    if ctx.invoked_subcommand is None:
+        raise typer.BadParameter("Missing argument 'TASK'")
     _everywhere(ctx, seed, as_json, quiet)
 
 
 def _application() -> typer.Typer:
-    app = typer.Typer(callback=_start, **_PLAIN)
+    app = typer.Typer(callback=_start, **PLAIN)
     for name, command in COMMANDS:
         app.command(name)(command)
+    for name, verb in TASK_VERBS:
+        group = typer.Typer(
+            callback=_require_task,
+            help=verb.run.__doc__,
+            cls=verb.group,
+            epilog=f"Options of a task: revenue-engine {name} TASK --help",
+            **_BY_TASK,
+            **PLAIN,
+        )
+        app.add_typer(group, name=name)
     for name, commands, summary in GROUPS:
-        group = typer.Typer(callback=_everywhere, help=summary, **_PLAIN)
-        for verb, command in commands:
-            group.command(verb)(command)
+        group = typer.Typer(callback=_everywhere, help=summary, **PLAIN)
+        for word, command in commands:
+            group.command(word)(command)
         app.add_typer(group, name=name)
     return app
 
@@ -76,24 +96,24 @@ app = _application()
 
 def run(args: Sequence[str]) -> int:
     """Run one command line and return its exit code: 0 done, 1 failed, 2 wrong usage."""
-    chosen = Choices(as_json="--json" in args)
+    given = Choices(as_json="--json" in args)
     began = time.monotonic()
     try:
-        # What a library prints must not get between a machine and its JSON.
-        with contextlib.redirect_stdout(sys.stderr) if chosen.as_json else contextlib.nullcontext():
-            given = app(list(args) or ["--help"], prog_name="revenue-engine", standalone_mode=False, obj=chosen)
+        # A library's own prints must not mix with the JSON on standard output.
+        with contextlib.redirect_stdout(sys.stderr) if given.as_json else contextlib.nullcontext():
+            result = app(list(args) or ["--help"], prog_name="revenue-engine", standalone_mode=False, obj=given)
     except (RevenueEngineError, TrainingError) as error:
-        return _fail(chosen, error.code, str(error))
+        return _fail(given, error.code, str(error))
     except typer.TyperException as error:  # wrong usage
-        return _fail(chosen, "usage", f"{error.format_message()} (see revenue-engine --help)", error.exit_code)
-    except Exception as error:  # a bug, or a machine in trouble: say what is known, and how to learn more
+        return _fail(given, "usage", f"{error.format_message()} (see revenue-engine --help)", error.exit_code)
+    except Exception as error:  # a bug, or a failing machine: a short message, and how to see the traceback
         if os.environ.get(DEBUG):
             traceback.print_exc()
-        return _fail(chosen, "internal", f"{type(error).__name__}: {error} (set {DEBUG}=1 to see where)")
-    if isinstance(given, Report):
-        return _tell(chosen, given, time.monotonic() - began)
-    if given:  # typer's code for KeyboardInterrupt; --help and --version give 0
-        return _fail(chosen, "interrupted", "interrupted; nothing half-written is left")
+        return _fail(given, "internal", f"{type(error).__name__}: {error} (set {DEBUG}=1 to see where)")
+    if isinstance(result, Report):
+        return _print(given, result, time.monotonic() - began)
+    if result:  # typer's code for KeyboardInterrupt; --help and --version give 0
+        return _fail(given, "interrupted", "interrupted; nothing half-written is left")
     return 0
 
 
@@ -103,7 +123,7 @@ def main() -> None:
     try:
         code = run(sys.argv[1:])
         sys.stdout.flush()
-    except BrokenPipeError:  # `| head` has read enough; what Python flushes at exit goes nowhere
+    except BrokenPipeError:  # `| head` has closed the pipe; discard what Python flushes at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         code = 1
     sys.exit(code)
@@ -113,7 +133,7 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _tell(chosen: Choices, report: Report, seconds: float) -> int:
+def _print(chosen: Choices, report: Report, seconds: float) -> int:
     if chosen.as_json:
         print(json.dumps({**report.data, "seconds": round(seconds, 3)}, default=str))
         return report.code

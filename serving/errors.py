@@ -1,14 +1,14 @@
-"""The error tree: what can go wrong, as codes and data. Only ingress knows which HTTP status each one means."""
+"""The error tree: codes and data of what can go wrong. The HTTP status of each is defined in serving.ingress.problems only."""
 
 
 class RevenueEngineError(Exception):
-    """Base of everything this project raises on purpose; the message names the thing, the value and the fix."""
+    """Base of every error that this project raises on purpose; the message has what happened, the value and what to do."""
 
     code = "internal"
 
 
 class FieldProblem:
-    """One wrong field of a request: its path (`behaviorData.pageViews`, `interactions[3].type`) and what is wrong with it."""
+    """One wrong field of a request: its path (`behaviorData.pageViews`, `interactions[3].type`) and why it is wrong."""
 
     __slots__ = ("detail", "field")
 
@@ -27,7 +27,7 @@ class NotJSONError(RevenueEngineError):
 
 
 class InvalidRequestError(RevenueEngineError):
-    """The body is JSON, but fields of it are wrong; `problems` names every one."""
+    """The body is JSON, but has wrong fields; `problems` has one entry for each."""
 
     code = "invalid-request"
 
@@ -37,7 +37,7 @@ class InvalidRequestError(RevenueEngineError):
 
 
 class TooLargeError(RevenueEngineError):
-    """The body, the list or the interactions exceed their bound."""
+    """The body, a list or the interactions of a session exceed their limit."""
 
     code = "too-large"
 
@@ -53,7 +53,7 @@ class MalformedRequestError(RevenueEngineError):
 
 
 class HeadTooLargeError(RevenueEngineError):
-    """The request line and headers exceed their bound."""
+    """The request line and headers exceed their limit."""
 
     code = "head-too-large"
 
@@ -64,6 +64,12 @@ class UnsupportedMediaTypeError(RevenueEngineError):
     code = "unsupported-media-type"
 
 
+class ForbiddenError(RevenueEngineError):
+    """The principal of the request lacks the scope that this path requires."""
+
+    code = "forbidden"
+
+
 class NotFoundError(RevenueEngineError):
     """There is nothing at this path."""
 
@@ -71,7 +77,7 @@ class NotFoundError(RevenueEngineError):
 
 
 class MethodNotAllowedError(RevenueEngineError):
-    """The path exists, but not with this method; `allow` lists those it has."""
+    """The path exists, but not with this method; `allow` lists the methods it has."""
 
     code = "method-not-allowed"
 
@@ -87,7 +93,7 @@ class SlowRequestError(RevenueEngineError):
 
 
 class OverloadedError(RevenueEngineError):
-    """The queue is full; `retry_after_s` says when there will be room."""
+    """The queue is full; it will have room after `retry_after_s` seconds."""
 
     code = "overloaded"
 
@@ -103,13 +109,13 @@ class DeadlineExceededError(RevenueEngineError):
 
 
 class NotReadyError(RevenueEngineError):
-    """The server is starting or draining."""
+    """The server is starting or draining, or has no model yet."""
 
     code = "not-ready"
 
 
 class StoreUnavailableError(NotReadyError):
-    """A store that an answer needs does not answer in time."""
+    """A store that an answer depends on did not respond in time."""
 
 
 class SettingsError(RevenueEngineError):
@@ -119,12 +125,12 @@ class SettingsError(RevenueEngineError):
 
 
 class OutputError(RevenueEngineError):
-    """A batch's output cannot be written where it should be."""
+    """The output of a batch job cannot be written."""
 
     code = "output"
 
 
 class RayError(RevenueEngineError):
-    """Ray could not be started, or failed under a batch job."""
+    """Ray could not be started, or failed during a batch job."""
 
     code = "ray"

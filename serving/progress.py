@@ -1,4 +1,4 @@
-"""How far a long work is: a bar on a terminal, sparse lines elsewhere, nothing when nobody wants to know. Always on standard error."""
+"""The progress of long work, on standard error: a bar on a terminal, a line every few seconds elsewhere, nothing with --quiet."""
 
 import sys
 import time
@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
-Progress = Callable[[str, float], None]  # what is being done, and how much of it is: 0 to 1
+Progress = Callable[[str, float], None]  # what is being done, and how much of all is done, 0 to 1
 
 LINE_S = 5.0
 
 
 def silent(what: str, share: float) -> None:
-    """Say nothing."""
+    """Show nothing."""
 
 
 @contextmanager
@@ -32,14 +32,14 @@ def lines(out: TextIO, clock: Callable[[], float] = time.monotonic) -> Progress:
     """Return a progress that writes a line every LINE_S seconds at most, the first one only when it takes so long."""
     last = clock()
 
-    def say(what: str, share: float) -> None:
+    def report(what: str, share: float) -> None:
         nonlocal last
         now = clock()
         if now - last >= LINE_S:
             last = now
             print(f"{what}: {share:.0%}", file=out, flush=True)
 
-    return say
+    return report
 
 
 @contextmanager

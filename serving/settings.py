@@ -1,4 +1,4 @@
-"""One frozen Settings object: configs/base.yaml, the file given by --config, the environment, the command line. Read once, passed on."""
+"""One frozen Settings object, read once and passed on: configs/base.yaml, the file of --config, the environment, the command line."""
 
 import functools
 import os
@@ -13,43 +13,42 @@ from serving.errors import SettingsError
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
-
-MAX_BY_ITSELF = 4
-
-
-def cores() -> int:
-    """Return a replica for each core that this process may use, up to MAX_BY_ITSELF: each holds the models once more."""
-    return min(len(os.sched_getaffinity(0)), MAX_BY_ITSELF)
+MAX_DEFAULT_REPLICAS = 4
 
 
-class _Part(BaseModel):
+def default_replicas() -> int:
+    """Return one replica for each core that this process may use, up to MAX_DEFAULT_REPLICAS: each has its own copy of the models."""
+    return min(len(os.sched_getaffinity(0)), MAX_DEFAULT_REPLICAS)
+
+
+class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Server(_Part):
+class ServerSettings(_Section):
     """Where the server listens and what it accepts."""
 
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
-    replicas: int = Field(default_factory=cores, ge=1, le=64)  # one answers on one core
+    replicas: int = Field(default_factory=default_replicas, ge=1, le=64)  # each answers on one core
     max_body_bytes: int = Field(4 * 1024 * 1024, ge=1024)
     max_items: int = Field(1000, ge=1)
     max_connections: int = Field(10_000, ge=1)
-    default_timeout_ms: int = Field(1000, ge=1)  # of a request that states none; a list gets it anew for every 100 items
+    default_timeout_ms: int = Field(1000, ge=1)  # of a request without one; a list has so long for every 100 items
     drain_s: float = Field(10.0, gt=0, le=20)
     own_socket: bool = True  # False: only Ray's own HTTP proxy and handles reach the replicas
     ray_http_port: int | None = Field(None, ge=1, le=65535)
 
 
-class Batcher(_Part):
+class BatcherSettings(_Section):
     """How many rows may wait, and how many are scored in one call."""
 
     max_queued: int = Field(4096, ge=1)
     max_batch: int = Field(64, ge=1)
 
 
-class Cache(_Part):
-    """Answers kept in process, and behind them in Redis. `redis_url` None: an embedded Valkey where one can be started."""
+class CacheSettings(_Section):
+    """Cached answers, in process and behind that in Redis. `redis_url` None: an embedded Valkey where one can be started."""
 
     enabled: bool = True
     ttl_s: float = Field(5.0, gt=0)
@@ -59,32 +58,30 @@ class Cache(_Part):
     redis_timeout_ms: float = Field(5.0, gt=0)
 
 
-class Features(_Part):
-    """What is known of customers, in Redis. `redis_url` None: an embedded Valkey that keeps it under `home`, where one can be started."""
+class FeatureSettings(_Section):
+    """The feature store, in Redis. `redis_url` None: an embedded Valkey with its data under `home`, where one can be started."""
 
     redis_url: str | None = None
     timeout_ms: float = Field(50.0, gt=0)
-    fresh_s: float = Field(
-        1.0, ge=0
-    )  # for how long a replica answers from what it has read: one page asks several times; 0 reads each time
+    fresh_s: float = Field(1.0, ge=0)  # for how long a replica uses what it has read: one page sends several requests; 0 reads each time
     keep_days: float = Field(90.0, gt=0)  # after a publication
 
 
-class Degrade(_Part):
-    """What an answer may do without when there is no time for a full one, in the order in which it is given up."""
+class DegradeSettings(_Section):
+    """What an answer may lack when there is no time for a full one, in the order in which it is left out."""
 
     enabled: bool = True
     degradations: tuple[Literal["no-explanation", "stale", "base-rate"], ...] = ("no-explanation", "stale", "base-rate")
     max_stale_s: float = Field(300.0, ge=0)  # how long after its time to live a cached answer may still be given
-    base_rate_share: float = Field(0.03, ge=0, le=1)  # of a replica's time that base rates may take: what they take is lost to real scores
+    base_rate_share: float = Field(0.03, ge=0, le=1)  # of a replica's time that base rates may take: it is lost to scores
 
     def allows(self, degradation: str) -> bool:
-        """Return whether answers may be of this degradation."""
+        """Return whether answers may have this degradation."""
         return self.enabled and degradation in self.degradations
 
 
-class Models(_Part):
-    """Where the models are: any fsspec URL. `poll_s`: how often a replica looks for a promotion."""
+class ModelSettings(_Section):
+    """Where the models are: any fsspec URL. `poll_s`: seconds between two looks for a promotion."""
 
     registry: str = ".revenue-engine/models"
     alias: str = "champion"
@@ -94,29 +91,29 @@ class Models(_Part):
 Placement = Literal["replica", "pooled"]
 
 
-class Pool(_Part):
-    """The processes of those questions that are placed there. `low_priority`: they use what processors the replicas leave."""
+class PoolSettings(_Section):
+    """The processes of pooled questions. `low_priority`: they run only on processors that the replicas leave idle."""
 
     low_priority: bool = True
 
 
-class Settings(_Part):
+class Settings(_Section):
     """Everything that can be set. Environment: REVENUE_ENGINE_SERVER__PORT=9000 sets server.port."""
 
     home: Path = Path(".revenue-engine")
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    server: Server = Server()
-    batcher: Batcher = Batcher()
-    cache: Cache = Cache()
-    features: Features = Features()
-    degrade: Degrade = Degrade()
-    models: Models = Models()
-    placement: dict[str, Placement] = Field(default_factory=dict)  # by question; where nothing is said, as it is best (ENGINES)
-    pool: Pool = Pool()
+    server: ServerSettings = ServerSettings()
+    batcher: BatcherSettings = BatcherSettings()
+    cache: CacheSettings = CacheSettings()
+    features: FeatureSettings = FeatureSettings()
+    degrade: DegradeSettings = DegradeSettings()
+    models: ModelSettings = ModelSettings()
+    placement: dict[str, Placement] = Field(default_factory=dict)  # by question; by default as its engine declares
+    pool: PoolSettings = PoolSettings()
 
 
 class _Environment(BaseSettings, Settings):
-    """The same fields, as variables of the environment."""
+    """The same fields, as environment variables."""
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", env_prefix="REVENUE_ENGINE_", env_nested_delimiter="__")
 
@@ -132,7 +129,7 @@ def _read(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise SettingsError(f"cannot read settings from {path}: {error}") from error
     if not isinstance(found, dict):
-        raise SettingsError(f"cannot read settings from {path}: it holds {type(found).__name__}, not names with values")
+        raise SettingsError(f"cannot read settings from {path}: it contains a {type(found).__name__}, not names with values")
     return found
 
 

@@ -1,4 +1,4 @@
-"""The device: what `device: auto` means on this machine, and the precision that networks are trained in on it."""
+"""The device of `device: auto` on this machine, and the precision in which networks are trained on it."""
 
 from typing import TYPE_CHECKING, Literal
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def resolve(wanted: Literal["auto", "cpu", "cuda"]) -> Literal["cpu", "cuda"]:
-    """Return the device that `wanted` means here. Raises DeviceError when cuda is asked for and there is none."""
+    """Return the device for `wanted` on this machine. Raises DeviceError for cuda where there is none."""
     if wanted == "cpu":
         return "cpu"
     from numba import cuda
@@ -17,7 +17,7 @@ def resolve(wanted: Literal["auto", "cpu", "cuda"]) -> Literal["cpu", "cuda"]:
     if cuda.is_available():
         return "cuda"
     if wanted == "cuda":
-        raise DeviceError("device: cuda is set, and no CUDA device is found here; set device: auto, or install NVIDIA's driver")
+        raise DeviceError("device: cuda is set, and no CUDA device was found; set device: auto, or install NVIDIA's driver")
     return "cpu"
 
 

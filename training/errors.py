@@ -1,20 +1,20 @@
-"""What can go wrong below serving: tables, bundles and the registry. Messages name the thing, the value and the fix."""
+"""Errors of training: tables, fits, bundles and the registry. Messages name the thing, the value and the fix."""
 
 
 class TrainingError(Exception):
-    """Base of everything training raises on purpose."""
+    """Base of the errors that training raises."""
 
     code = "training"
 
 
 class TableError(TrainingError):
-    """A table cannot be read as asked: it names the file, the line, the column and the fix."""
+    """A table cannot be read; the message names the file, the line, the column and the fix."""
 
     code = "table"
 
 
 class CellError(TableError):
-    """A cell does not hold what its column needs. `row` counts from 0 in the table that was read; `at` tells where that is in the file."""
+    """A cell has a wrong value. row: counted from 0 in the table that was read; `at` adds the place in the file."""
 
     def __init__(self, row: int, column: str, value: object, fix: str, place: str = "") -> None:
         self.row, self.column, self.value, self.fix = row, column, value, fix
@@ -26,7 +26,7 @@ class CellError(TableError):
 
 
 class FitError(TrainingError):
-    """A model cannot be fitted to what it is given: it says what is missing in it and what to do."""
+    """A model cannot be fitted to the data; the message names what is missing and the fix."""
 
     code = "fit"
 
@@ -38,12 +38,12 @@ class BundleError(TrainingError):
 
 
 class RegistryError(TrainingError):
-    """The registry has no such model, or refuses what was asked."""
+    """The registry has no such model, or rejects a change."""
 
     code = "registry"
 
 
 class DeviceError(TrainingError):
-    """The device that a setting names is not there."""
+    """The device of a setting does not exist on this machine."""
 
     code = "device"

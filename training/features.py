@@ -1,7 +1,7 @@
-"""Every feature's name, order, unit, source and what missing means; and the one function that makes the feature matrix.
+"""The features: names, order, units and sources; and the one function that computes the feature matrix.
 
-A row of the matrix is one session as of one moment. Whatever a caller states (a published table's column, a request's `aggregates` or
-`contextData`) is *given*; what is not given is counted from the session's events; what neither says is NaN: missing, never zero.
+A row of the matrix is one session at one time. A value in the input (a column of a table, a request's `aggregates` or `contextData`) is
+*given*; otherwise it is counted from the session's events; without either it is NaN, for missing, never zero.
 """
 
 from collections.abc import Mapping, Sequence
@@ -45,13 +45,13 @@ PAGE_CODES = {name: code for code, name in enumerate(PAGE_KINDS)}
 
 @dataclass(frozen=True, slots=True)
 class Feature:
-    """One column of the matrix. `source` is where a request carries it; `counted` says that events fill it when it is not given."""
+    """One column of the matrix. source: its field in a request; counted: whether it is counted from events when not given."""
 
     name: str
     unit: str
     source: str
     low: float = 0.0
-    high: float = 1e9  # far beyond any shop, and far within float32
+    high: float = 1e9  # beyond any shop, and well within float32
     kind: Literal["number", "category"] = "number"
     counted: bool = False
 
@@ -83,7 +83,7 @@ FEATURES: tuple[Feature, ...] = (
     _counted("checkoutCount", "events"),
     _counted("rageClickCount", "events"),
     _counted("waitSeconds", "s"),
-    # Only ever given.
+    # Never counted from events.
     Feature("bounceRate", "fraction", "behaviorData.aggregates", high=1),
     Feature("exitRate", "fraction", "behaviorData.aggregates", high=1),
     Feature("pageValue", "money a page", "behaviorData.aggregates", high=1e12),
@@ -105,24 +105,24 @@ NAMES: tuple[str, ...] = tuple(feature.name for feature in FEATURES)
 INDEX: dict[str, int] = {name: i for i, name in enumerate(NAMES)}
 CATEGORIES: tuple[str, ...] = tuple(feature.name for feature in FEATURES if feature.kind == "category")
 
-# The page statistics of a web analytics tool; a caller who has none still gets an answer from the same model.
+# Page statistics of a web analytics tool; the model also predicts without them.
 PAGE_STATISTICS = ("bounceRate", "exitRate", "pageValue")
 
 
 def category_key(value: object) -> str:
-    """Return the form in which a category value is looked up: text, without case or surrounding space, `_visitor` dropped."""
+    """Return the form in which a category value is looked up: lower-case text, without surrounding space and the suffix `_visitor`."""
     return str(value).strip().lower().removesuffix("_visitor")
 
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """Category values seen in training: `codes[feature][key]` is the value's number in the matrix; unseen values are missing."""
+    """Category values of the training table: `codes[feature][key]` is the value's code in the matrix; other values are missing."""
 
     codes: Mapping[str, Mapping[str, float]]
 
     @classmethod
-    def learn(cls, values: Mapping[str, Sequence[object]]) -> "Vocabulary":
-        """Number the distinct values of each category; whole numbers keep their numeric order, text is in alphabetic order."""
+    def fit(cls, values: Mapping[str, Sequence[object]]) -> "Vocabulary":
+        """Return codes for the distinct values of each category; whole numbers in numeric order, then text in alphabetic order."""
         codes = {}
         for feature, column in values.items():
             keys = {category_key(value) for value in column if value is not None}
@@ -131,7 +131,7 @@ class Vocabulary:
         return cls(codes)
 
     def code(self, feature: str, value: object) -> float:
-        """Return the code of `value`, NaN if it is None or was never seen in training."""
+        """Return the code of `value`, NaN if it is None or not in the training table."""
         if value is None:
             return np.nan
         return self.codes.get(feature, {}).get(category_key(value), np.nan)
@@ -139,7 +139,7 @@ class Vocabulary:
 
 @dataclass(frozen=True, slots=True)
 class Events:
-    """Events of many sessions in flat columns; session `i` owns `offsets[i]:offsets[i + 1]`, in order of time.
+    """Events of many sessions in flat columns; those of session `i` are at `offsets[i]:offsets[i + 1]`, in order of time.
 
     offsets int64 [sessions + 1]; kind, page int8 codes; time_ms int64 epoch milliseconds; x, y float32 pixels; wait_ms float32.
     """
@@ -154,20 +154,20 @@ class Events:
 
     @classmethod
     def none(cls, sessions: int) -> "Events":
-        """Return `sessions` sessions of which no event is known."""
+        """Return the columns of `sessions` sessions without events."""
         code, pixel = np.empty(0, np.int8), np.empty(0, np.float32)
         return cls(np.zeros(sessions + 1, np.int64), code, code, np.empty(0, np.int64), pixel, pixel, pixel)
 
 
 def given(rows: int) -> F64:
-    """Return a float64 [rows, features] matrix of which nothing is given yet: all NaN."""
+    """Return a float64 [rows, features] matrix of NaN, to be filled with given values."""
     return np.full((rows, len(FEATURES)), np.nan)
 
 
 def matrix(given: F64, events: Events) -> F32:
-    """Return the float32 [sessions, features] matrix: what is given, else what the events count, else NaN.
+    """Return the float32 [sessions, features] matrix: the given value, else the count from events, else NaN.
 
-    The same compiled function makes it for one live session and for a hundred million stored ones.
+    Training, batch and online scoring call the same compiled function.
     """
     out = np.empty(given.shape, np.float32)
     sessions.session_features(

@@ -19,7 +19,7 @@ from benchmarks.servers import Target, features, module, running
 from serving.ingress.http.headers import Headers
 from serving.ingress.http.listener import Listener
 from serving.ingress.http.response import Response
-from serving.ingress.http.routes import Begin, Cancel, Hot, Reply, Route
+from serving.ingress.http.routes import Begin, Cancel, Reply, Route, RouteTable
 
 LABEL = "our HTTP stack, no-op"
 QUESTION = "model"
@@ -55,7 +55,7 @@ async def answer_forever(begin: Begin, port: int) -> None:
     """Answer with `begin` on a loopback port until SIGTERM."""
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    hot = Hot({PATH.encode(): Route(begin)}, max_requests=MAX_REQUESTS, max_body_bytes=MAX_BODY_BYTES)
+    hot = RouteTable({PATH.encode(): Route(begin)}, max_requests=MAX_REQUESTS, max_body_bytes=MAX_BODY_BYTES)
     listener = Listener(PlainTextResponse("nothing here", 404), hot.state, hot)
     with socket.create_server(("127.0.0.1", port), backlog=1024) as sock:
         gc.collect()

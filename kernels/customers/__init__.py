@@ -1,1 +1,1 @@
-"""Counting purchases: how often customers buy again, whether they still do, and what they spend."""
+"""Customer value: repeat purchases, churn and spend, by models that are fitted to purchase histories."""

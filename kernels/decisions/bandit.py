@@ -1,6 +1,6 @@
-"""Thompson sampling without a draw: the exact chance with which each arm would be the best draw (Thompson 1933).
+"""Thompson sampling without a draw: the exact probability that each arm's draw is the best (Thompson 1933).
 
-A decision can then be made by one number and its propensity is known, which a draw from every arm's posterior leaves to be simulated.
+A decision then takes one random number and its propensity is known; with a draw from every arm's posterior it would have to be simulated.
 """
 
 import math
@@ -10,14 +10,14 @@ import numpy as np
 from kernels.compile import on_cpu
 from kernels.types import F64, Bool
 
-POINTS, TAIL = 33, 6.0  # of an arm's own grid, and the standard deviations on each side that it spans: beyond are 2e-9
+POINTS, TAIL = 33, 6.0  # of an arm's grid, and the standard deviations that it spans on each side: 2e-9 are beyond
 
 _SQRT_HALF = math.sqrt(0.5)
 
 
 @on_cpu
 def _share(mean: float, spread: float, at: float) -> float:
-    """Return the share of a normal distribution below `at`."""
+    """Return the probability that a normal variable is below `at`."""
     return 0.5 * math.erfc((mean - at) / spread * _SQRT_HALF)
 
 
@@ -30,7 +30,7 @@ def _below(
     at: float,
     out: F64,
 ) -> float:
-    """Write the chance of each arm to be below `at`, 1 of one that is known or not allowed, and return the chance that all are."""
+    """Write the probability that each arm is below `at`, 1 for a known arm and one that is not allowed; return their product."""
     every = 1.0
     for arm in range(len(out)):
         out[arm] = 1.0
@@ -42,7 +42,7 @@ def _below(
 
 @on_cpu
 def _floored(allowed: Bool, floor: float, out: F64) -> None:
-    """Make the chances of a row add up to 1, and give every allowed arm its part of the floor."""
+    """Normalise the probabilities of a row to 1, and give every allowed arm its part of the floor."""
     arms, total = 0, 0.0
     for arm in range(len(out)):
         arms += int(allowed[arm])
@@ -54,11 +54,11 @@ def _floored(allowed: Bool, floor: float, out: F64) -> None:
 
 
 @on_cpu
-def best_chances(mean: F64, spread: F64, allowed: Bool, floor: float, out: F64) -> None:
-    """Write the chance of each arm to be the best, float64 [n, arms], 0 for one that is not allowed; the chances of a row add up to 1.
+def best_arm_probabilities(mean: F64, spread: F64, allowed: Bool, floor: float, out: F64) -> None:
+    """Write the probability that each arm is the best, float64 [n, arms], 0 for one that is not allowed; a row adds up to 1.
 
-    mean, spread: float64 [n, arms], of independent normal posteriors; an arm of spread 0 is known, and the first of equals is the best.
-    allowed: bool [n, arms], at least one of them in a row. floor: what every allowed arm has at least, as a share of all, in [0, 1].
+    mean, spread: float64 [n, arms], mean and sd of independent normal posteriors; an arm with sd 0 is known, and the first of equal ones
+    wins. allowed: bool [n, arms], at least one per row. floor: the total of the minimum probabilities of the allowed arms, in [0, 1].
     """
     arms = mean.shape[1]
     grid, below = np.empty(arms * POINTS), np.empty(arms)

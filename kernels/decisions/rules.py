@@ -1,4 +1,4 @@
-"""Which rules of a small table fire in each row."""
+"""Rules of a small table, and the rows in which they fire."""
 
 from kernels.compile import on_cpu
 from kernels.types import F32, F64, I64, Bool
@@ -14,10 +14,10 @@ def fired(
     starts: I64,
     out: Bool,
 ) -> None:
-    """Write whether each rule fires in each row: all of its conditions hold, low <= fact < high; what is NaN holds nothing.
+    """Write whether each rule fires in each row: all of its conditions hold, low <= fact < high; NaN fails every condition.
 
-    X: float32 [rows, features]; probability: float64 [rows], the fact after the last feature; facts, low, high: [conditions]; rule r's are
-    `starts[r]:starts[r + 1]`; out: bool [rows, rules].
+    X: float32 [rows, features]; probability: float64 [rows], the fact after the last feature; facts int64, low and high float64, all
+    [conditions]; starts: int64 [rules + 1], rule r has the conditions `starts[r]:starts[r + 1]`; out: bool [rows, rules].
     """
     features = X.shape[1]
     for row in range(X.shape[0]):

@@ -1,8 +1,8 @@
-"""A session as the state of a recurrent network, event by event: a gated recurrent unit (Cho et al. 2014), and heads over its state.
+"""A gated recurrent unit over the events of a session (Cho et al. 2014), and output layers over its state.
 
-`journey_margins` runs whole sessions; `journey_advance` takes one more event into a state of fixed size. One row's numbers do not depend on
-the rows beside it: sums are taken in one order, and no product is left to a library. Where a product goes into a sum it is fused (`fma`),
-and said so: a compiler for GPUs would fuse what it finds, one for CPUs nothing, and so both have the same bits.
+`journey_margins` computes whole sessions; `journey_advance` adds one more event to a state of fixed size. A row's result does not depend on
+the rows beside it: sums are taken in one order, and no product is left to a library. A product that is added to a sum is fused (`fma`)
+explicitly: a compiler for GPUs would fuse some products by itself and one for CPUs none, and this way both have the same bits.
 """
 
 import math
@@ -16,15 +16,15 @@ from kernels.types import F32, I64
 
 Single = np.float32
 
-BATCH, MIN_BATCH = 64, 5  # sessions that are walked together, and below how many one after the other is faster
-TIMES = 6  # what the network knows of an event's time
+BATCH, MIN_BATCH = 64, 5  # sessions computed together, and the number below which one after the other is faster
+TIMES = 6  # features of an event's time
 GPU_BATCH = 65_536  # sessions at once on a GPU
 
 
 class Network(NamedTuple):
     """Weights, float32, of a network with `width` units. Matrices are [in, out].
 
-    pages: [pages, width], what each page adds to the input; times: [TIMES, width]; given: [attributes, width]; bias: [width]. input,
+    pages: [pages, width], each page's part of the input; times: [TIMES, width]; given: [attributes, width]; bias: [width]. input,
     recurrent: [width, 3 width], for reset, update and candidate; input_bias, recurrent_bias: [3 width]. hidden: [width + attributes,
     width], hidden_bias: [width]; out: [width, outputs], out_bias: [outputs].
     """
@@ -44,7 +44,7 @@ class Network(NamedTuple):
 
 
 class Workspace(NamedTuple):
-    """Where one session is computed: state, x [width], times [TIMES], gates [2, 3 width]. Of several: [.., sessions] each."""
+    """Arrays to compute one session in: state, x [width], times [TIMES], gates [2, 3 width]. For several sessions: [..., sessions] each."""
 
     state: F32
     x: F32
@@ -54,18 +54,18 @@ class Workspace(NamedTuple):
 
 @formula
 def tanh(x: Single) -> Single:
-    """Return the hyperbolic tangent within 3e-7: the ratio of polynomials that Eigen has, which a compiler takes lanes at a time."""
+    """Return the hyperbolic tangent within 3e-7: Eigen's ratio of polynomials, which a compiler vectorizes."""
     x = min(max(x, Single(-7.9053111)), Single(7.9053111))
     y = x * x
-    above = fma(Single(-2.76076847742355e-16), y, Single(2.00018790482477e-13))
-    above = fma(above, y, Single(-8.60467152213735e-11))
-    above = fma(above, y, Single(5.12229709037114e-08))
-    above = fma(above, y, Single(1.48572235717979e-05))
-    above = fma(above, y, Single(6.37261928875436e-04))
-    above = fma(above, y, Single(4.89352455891786e-03)) * x
-    below = fma(Single(1.19825839466702e-06), y, Single(1.18534705686654e-04))
-    below = fma(below, y, Single(2.26843463243900e-03))
-    return above / fma(below, y, Single(4.89352518554385e-03))
+    numerator = fma(Single(-2.76076847742355e-16), y, Single(2.00018790482477e-13))
+    numerator = fma(numerator, y, Single(-8.60467152213735e-11))
+    numerator = fma(numerator, y, Single(5.12229709037114e-08))
+    numerator = fma(numerator, y, Single(1.48572235717979e-05))
+    numerator = fma(numerator, y, Single(6.37261928875436e-04))
+    numerator = fma(numerator, y, Single(4.89352455891786e-03)) * x
+    denominator = fma(Single(1.19825839466702e-06), y, Single(1.18534705686654e-04))
+    denominator = fma(denominator, y, Single(2.26843463243900e-03))
+    return numerator / fma(denominator, y, Single(4.89352518554385e-03))
 
 
 @formula
@@ -76,14 +76,14 @@ def sigmoid(x: Single) -> Single:
 
 @formula
 def gelu(x: Single) -> Single:
-    """Return x times about the share of a normal distribution below it (Hendrycks & Gimpel 2016, with tanh)."""
+    """Return the Gaussian error linear unit, in its approximation by tanh (Hendrycks & Gimpel 2016)."""
     half = Single(0.5) * x
     return fma(half, tanh(Single(0.7978845608) * fma(Single(0.044715) * x * x, x, x)), half)
 
 
 @formula
 def add_product(x: F32, size: int, matrix: F32, out: F32) -> None:
-    """Add x[:size] @ matrix[:size] to out: eight inputs at once, in their order, for which a sum is loaded and stored once."""
+    """Add x[:size] @ matrix[:size] to out: eight inputs at a time, in order, so that a sum is loaded and stored once for eight."""
     eights = size // 8 * 8
     for one in range(0, eights, 8):
         a, b, c, d, e, f, g, h = x[one], x[one + 1], x[one + 2], x[one + 3], x[one + 4], x[one + 5], x[one + 6], x[one + 7]
@@ -98,8 +98,8 @@ def add_product(x: F32, size: int, matrix: F32, out: F32) -> None:
 
 
 @formula
-def clock(gap: Single, elapsed: Single, index: int) -> tuple[Single, Single, Single, Single, Single, Single]:
-    """Return what the network knows of an event's time. Logarithms have more places than are kept: libraries differ in the last."""
+def time_features(gap: Single, elapsed: Single, index: int) -> tuple[Single, Single, Single, Single, Single, Single]:
+    """Return the time features of an event. Logarithms are computed in float64 and rounded: libraries differ in their last digit."""
     return (
         Single(math.log1p(np.float64(gap)) / 4),
         Single(1.0 if gap > 0 else 0.0),
@@ -111,14 +111,14 @@ def clock(gap: Single, elapsed: Single, index: int) -> tuple[Single, Single, Sin
 
 
 @formula
-def renewed(reset: Single, update: Single, candidate: Single, kept: Single, before: Single) -> Single:
-    """Return a unit's new state; reset and update before their sigmoids, candidate and kept of the input and of the state before."""
+def new_state(reset: Single, update: Single, candidate: Single, kept: Single, before: Single) -> Single:
+    """Return a unit's new state; reset and update before their sigmoids, candidate and kept of the input and of the previous state."""
     new = tanh(fma(sigmoid(reset), kept, candidate))
     return fma(sigmoid(update), before - new, new)
 
 
 @formula
-def enter(
+def gru_step(
     page: int,
     gap: Single,
     elapsed: Single,
@@ -130,9 +130,9 @@ def enter(
     gates: F32,
     state: F32,
 ) -> None:
-    """Take one event into the state [width]; times [TIMES], x [width] and gates [2, 3 width] are workspace to compute in."""
+    """Add one event to the state [width]; times [TIMES], x [width] and gates [2, 3 width] are workspace."""
     width = len(state)
-    times[0], times[1], times[2], times[3], times[4], times[5] = clock(gap, elapsed, index)
+    times[0], times[1], times[2], times[3], times[4], times[5] = time_features(gap, elapsed, index)
     for place in range(width):
         x[place] = net.bias[place] + net.pages[page, place]
     add_product(times, TIMES, net.times, x)
@@ -145,12 +145,12 @@ def enter(
     add_product(state, width, net.recurrent, gates[1])
     for place in range(width):
         reset, update = gates[0, place] + gates[1, place], gates[0, width + place] + gates[1, width + place]
-        state[place] = renewed(reset, update, gates[0, 2 * width + place], gates[1, 2 * width + place], state[place])
+        state[place] = new_state(reset, update, gates[0, 2 * width + place], gates[1, 2 * width + place], state[place])
 
 
 @formula
 def heads(state: F32, attributes: F32, net: Network, x: F32, out: F32) -> None:
-    """Write the outputs of a state; x [width] is workspace to compute in."""
+    """Write the outputs of a state; x [width] is workspace."""
     width = len(state)
     for place in range(width):
         x[place] = net.hidden_bias[place]
@@ -165,7 +165,7 @@ def heads(state: F32, attributes: F32, net: Network, x: F32, out: F32) -> None:
 
 @formula
 def add_wide(x: F32, size: int, matrix: F32, place: int, at: int, stride: int, total: Lanes) -> Lanes:
-    """Return `total` with what `add_product` adds to out[place], for WIDE sessions side by side, from `at` on in x: [size * stride]."""
+    """Return `total` plus the terms that `add_product` adds to out[place], for WIDE sessions from `at` on in x: [size * stride]."""
     for one in range(size):
         total = fma(load(x, one * stride + at), matrix[one, place], total)
     return total
@@ -173,7 +173,7 @@ def add_wide(x: F32, size: int, matrix: F32, place: int, at: int, stride: int, t
 
 @formula
 def input_wide(page: I64, attributes: F32, net: Network, times: F32, x: F32) -> None:
-    """Write what goes into the gates for many sessions at once: x [width * sessions]; page: [sessions]; the others as for `enter_wide`."""
+    """Write the input of the gates for many sessions: x [width * sessions]; page: [sessions]; the others as for `gru_step_wide`."""
     stride, width = len(page), len(net.bias)
     for place in range(width):
         for one in range(stride):
@@ -187,11 +187,11 @@ def input_wide(page: I64, attributes: F32, net: Network, times: F32, x: F32) -> 
 
 
 @formula
-def enter_wide(x: F32, net: Network, inputs: F32, recurrents: F32, gates: F32, stride: int, state: F32) -> None:
-    """Do what `enter` does for many sessions at once, their numbers side by side. The same bits.
+def gru_step_wide(x: F32, net: Network, inputs: F32, recurrents: F32, gates: F32, stride: int, state: F32) -> None:
+    """Do what `gru_step` does for many sessions at once, their numbers side by side, with the same bits.
 
     x, state: [width * stride]; gates: [4, width * stride], workspace; inputs, recurrents: the network's, transposed. Six sums stay in
-    registers, and a weight is read once for WIDE sessions: the matrices are larger than the nearest cache.
+    registers, and a weight is read once for WIDE sessions: the matrices are larger than the first-level cache.
     """
     width = len(net.bias)
     first, second, third, last = gates[0], gates[1], gates[2], gates[3]
@@ -216,11 +216,13 @@ def enter_wide(x: F32, net: Network, inputs: F32, recurrents: F32, gates: F32, s
             store(third, here, candidate)
             store(last, here, kept)
     for one in range(width * stride):
-        state[one] = renewed(first[one], second[one], third[one], last[one], state[one])
+        state[one] = new_state(first[one], second[one], third[one], last[one], state[one])
 
 
 @formula
-def walk(row: int, begins: I64, ends: I64, page: I64, seconds: F32, attributes: F32, net: Network, workspace: Workspace, out: F32) -> None:
+def run_session(
+    row: int, begins: I64, ends: I64, page: I64, seconds: F32, attributes: F32, net: Network, workspace: Workspace, out: F32
+) -> None:
     """Write the outputs of one session; the arrays are those of `journey_margins`."""
     begin = begins[row]
     for place in range(len(workspace.state)):
@@ -228,14 +230,14 @@ def walk(row: int, begins: I64, ends: I64, page: I64, seconds: F32, attributes: 
     for place in range(begin, ends[row]):
         gap = seconds[place] - seconds[place - 1] if place > begin else Single(0.0)
         elapsed = seconds[place] - seconds[begin]
-        enter(
+        gru_step(
             page[place], gap, elapsed, place - begin, attributes[row], net, workspace.times, workspace.x, workspace.gates, workspace.state
         )
     heads(workspace.state, attributes[row], net, workspace.x, out[row])
 
 
 @formula
-def walk_lane(
+def run_lane(
     lane: int,
     order: I64,
     begins: I64,
@@ -247,14 +249,14 @@ def walk_lane(
     workspaces: Workspace,
     out: F32,
 ) -> None:
-    """Write the outputs of every session that falls to a lane; workspaces: of all lanes, whose numbers are side by side."""
+    """Write the outputs of every session of a lane; workspaces: of all lanes, whose numbers are side by side."""
     workspace = Workspace(workspaces.state[:, lane], workspaces.x[:, lane], workspaces.times[:, lane], workspaces.gates[:, :, lane])
     for place in range(lane, len(order), workspaces.state.shape[1]):
-        walk(order[place], begins, ends, page, seconds, attributes, net, workspace, out)
+        run_session(order[place], begins, ends, page, seconds, attributes, net, workspace, out)
 
 
 @on_cpu
-def _walk_together(
+def _run_batch(
     rows: I64, begins: I64, ends: I64, page: I64, seconds: F32, attributes: F32, net: Network, workspace: Workspace, out: F32
 ) -> None:
     """Write the outputs of several sessions: each event of all of them at once, until the longest has ended."""
@@ -279,20 +281,20 @@ def _walk_together(
             elif place < end:
                 here[lane] = page[place]
                 gap = seconds[place] - seconds[place - 1] if index > 0 else Single(0.0)
-                told = clock(gap, seconds[place] - seconds[begin], index)
+                encoded = time_features(gap, seconds[place] - seconds[begin], index)
                 for one in range(TIMES):
-                    times[one * stride + lane] = told[one]
+                    times[one * stride + lane] = encoded[one]
         if index < longest:
             input_wide(here, known, net, times, x)
-            enter_wide(x, net, inputs, recurrents, gates, stride, state)
+            gru_step_wide(x, net, inputs, recurrents, gates, stride, state)
 
 
 @on_cpu
 def journey_margins(begins: I64, ends: I64, page: I64, seconds: F32, attributes: F32, net: Network, order: I64, out: F32) -> None:
     """Write the network's outputs of sessions after some of their events: float32 [rows, outputs].
 
-    The arrays are those of `journey_features`; attributes: standardised, 0 where missing. order: int64 [rows], the rows by how many events
-    they have: those that are walked together should end together.
+    begins, ends, page, seconds: as for `kernels.sessions.journey.journey_features`; attributes: float32 [rows, attributes], standardised, 0
+    where missing. order: int64 [rows], the rows by number of events: sessions of a batch should have about as many.
     """
     width = len(net.bias)
     workspace = Workspace(
@@ -301,13 +303,13 @@ def journey_margins(begins: I64, ends: I64, page: I64, seconds: F32, attributes:
     for first in range(0, len(order), BATCH):
         rows = order[first : first + BATCH]
         if len(rows) >= MIN_BATCH:
-            _walk_together(rows, begins, ends, page, seconds, attributes, net, workspace, out)
+            _run_batch(rows, begins, ends, page, seconds, attributes, net, workspace, out)
         else:
             for row in rows:
-                walk(row, begins, ends, page, seconds, attributes, net, workspace, out)
+                run_session(row, begins, ends, page, seconds, attributes, net, workspace, out)
 
 
-_walk_lanes = on_cuda(walk_lane)
+_run_lanes = on_cuda(run_lane)
 
 
 def journey_margins_cuda(begins: I64, ends: I64, page: I64, seconds: F32, attributes: F32, net: Network, order: I64, out: F32) -> None:
@@ -316,23 +318,23 @@ def journey_margins_cuda(begins: I64, ends: I64, page: I64, seconds: F32, attrib
 
     width, lanes = len(net.bias), min(len(order), GPU_BATCH)
     workspaces = Workspace(*(cuda.empty((*shape, lanes)) for shape in ((width,), (width,), (TIMES,), (2, 3 * width))))
-    _walk_lanes(lanes, order, begins, ends, page, seconds, attributes, net, workspaces, out)
+    _run_lanes(lanes, order, begins, ends, page, seconds, attributes, net, workspaces, out)
 
 
 @on_cpu
 def journey_advance(page: int, gap: float, elapsed: float, index: int, attributes: F32, net: Network, state: F32, out: F32) -> None:
-    """Take one event into the state of its session, float32 [width], zero at its beginning, and write the outputs [outputs] after it.
+    """Add one event to the state of its session, float32 [width], zero at its beginning, and write the outputs [outputs] after it.
 
-    gap: seconds since the event before, 0 for the first; elapsed: since the first; index: how many events came before. The same numbers, to
-    the bit, as `journey_margins` has of the whole session.
+    gap: seconds since the event before, 0 for the first; elapsed: since the first; index: the number of events before. The bits are those
+    that `journey_margins` has for the whole session.
     """
     width = len(net.bias)
     x, times, gates = np.empty(width, np.float32), np.empty(TIMES, np.float32), np.empty((2, 3 * width), np.float32)
-    enter(page, Single(gap), Single(elapsed), index, attributes, net, times, x, gates, state)
+    gru_step(page, Single(gap), Single(elapsed), index, attributes, net, times, x, gates, state)
     heads(state, attributes, net, x, out)
 
 
 @on_cpu
-def journey_said(attributes: F32, net: Network, state: F32, out: F32) -> None:
-    """Write the outputs [outputs] of a state as `journey_advance` has left it."""
+def journey_outputs(attributes: F32, net: Network, state: F32, out: F32) -> None:
+    """Write the outputs float32 [outputs] of a state that `journey_advance` has updated."""
     heads(state, attributes, net, np.empty(len(state), np.float32), out)

@@ -1,11 +1,11 @@
-"""Expected demand at a price whose elasticity is known only so well: a mean over draws of it, without going through the draws each time.
+"""Expected demand at a price of uncertain elasticity: the mean over draws of the elasticity, without a loop over the draws.
 
 Demand at price p is q (p / p0)^e, the elasticity e one of DRAWS values m + s z, with the same z for every product: evenly spaced quantiles
-of a normal, standardised. With l = ln(p / p0) the mean over the draws is q exp(m l) M(s l), where
+of a normal distribution, standardised. With l = ln(p / p0) the mean over the draws is q exp(m l) M(s l), where
 
     M(a) = mean over z of exp(a z) = sum over k of mean(z^k) / k! a^k
 
-is one series for all products and prices. Its terms fall faster than those of exp(|a| max|z|); as many are added as that needs.
+is one series for all products and prices. Its terms fall faster than those of exp(|a| max|z|); only the significant ones are added.
 """
 
 import math
@@ -18,8 +18,8 @@ from kernels.types import F64
 
 DRAWS = 64
 TERMS = 64
-LARGEST = 12.0  # of |a| max|z|: up to it TERMS terms are exact; beyond, the draws are gone through
-_MIN = 1e-17  # what a term must add to be worth adding
+MAX_REACH = 12.0  # of |a| max|z|: up to it TERMS terms are exact; beyond it the mean is taken over the draws
+_MIN_TERM = 1e-17  # terms below this do not change a float64
 
 
 def _draws(number: int) -> F64:
@@ -34,18 +34,18 @@ def _series(z: F64) -> F64:
 
 Z = _draws(DRAWS)
 SERIES = _series(Z)
-WIDEST = float(np.abs(Z).max())
+MAX_ABS_Z = float(np.abs(Z).max())
 
 
 @formula
 def terms(reach: float) -> int:
-    """Return how many terms of the series are needed for |a| up to `reach`; 0 where it is better to go through the draws."""
-    most = reach * WIDEST
-    if most > LARGEST:
+    """Return the number of terms of the series for |a| up to `reach`; 0 where a loop over the draws is needed."""
+    max_exponent = reach * MAX_ABS_Z
+    if max_exponent > MAX_REACH:
         return 0
     number, size = 1, 1.0
-    while number < TERMS and size > _MIN:
-        size *= most / number
+    while number < TERMS and size > _MIN_TERM:
+        size *= max_exponent / number
         number += 1
     return number
 

@@ -36,13 +36,13 @@ COUNTS, SECONDS = (0, 2, 4), (1, 3, 5)
 EVENT_FEATURES = 17
 
 RAGE_CLICKS = 3
-RAGE_PIXELS = 30.0  # each consecutive pair closer than this, |dx| + |dy| (PostHog rageclick)
-RAGE_MS = 1000  # and sooner than this
+RAGE_PIXELS = 30.0  # |dx| + |dy| of two consecutive clicks is less than this (PostHog rageclick)
+RAGE_MS = 1000  # and the time between them
 
 
 @formula
 def page_group(kind: int, page: int, groups: I8) -> int:
-    """Return the group that a visit is counted in; a product view of no known page is one of a product, an unknown page is in none."""
+    """Return the group that a visit is counted in: product for a product view of an unknown page, none for any other unknown page."""
     known = UNKNOWN_PAGE < page < groups.size
     if known:
         return int(groups[page])
@@ -58,7 +58,7 @@ def visits(
     time_ms: I64,
     groups: I8,
 ) -> tuple[int, int, int, int, int, int]:
-    """Return visits and their milliseconds in the events `first:last`: administrative, informational, product; count before time.
+    """Return the visits and their milliseconds in the events `first:last`: administrative, informational, product; count before time.
 
     A visit (page or product view) lasts until the next visit, the last one until the last event.
     """
@@ -109,7 +109,7 @@ def rage_clicks(
     x: F32,
     y: F32,
 ) -> int:
-    """Return how many runs of clicks, each near the one before in place and time, reach RAGE_CLICKS; an unknown place is near none."""
+    """Return the number of runs of RAGE_CLICKS clicks, each near the one before in place and time; an unknown place is near none."""
     rages = 0
     run = 0
     previous = -1
@@ -126,10 +126,10 @@ def rage_clicks(
 
 @formula
 def waited(first: int, last: int, wait_ms: F32) -> float:
-    """Return the milliseconds waited in the events `first:last`, those unknown (NaN) left out."""
+    """Return the milliseconds waited in the events `first:last`, without the unknown ones (NaN)."""
     total = 0.0
     for i in range(first, last):
-        total += 0.0 if math.isnan(wait_ms[i]) else float(wait_ms[i])  # a choice costs less than a branch
+        total += 0.0 if math.isnan(wait_ms[i]) else float(wait_ms[i])  # without a branch
     return total
 
 
@@ -184,7 +184,7 @@ def session_row(
     given: F64,
     out: F32,
 ) -> None:
-    """Write the features of session `row` into `out[row]`: what is given stands, the rest is counted from the events, else NaN.
+    """Write the features of session `row` into `out[row]`: the given value, else the one counted from the events, else NaN.
 
     offsets: int64 [rows + 1]; kind, page: int8 codes; time_ms: int64 milliseconds; x, y: float32 pixels, NaN unknown; wait_ms: float32
     milliseconds, NaN unknown (all [events]); groups: PAGE_GROUPS; given: float64 [rows, features], NaN where absent; out: float32 alike.

@@ -1,6 +1,6 @@
-"""A session as a journey: what is known of it after each of its events, counted as features for trees.
+"""A session as a journey: features for trees after each of its events.
 
-The columns are those that the network reads (`kernels.networks.gru`): the page of each event and the seconds since the session began.
+The columns are the inputs of the network (`kernels.networks.gru`): the page of each event and the seconds since the session began.
 """
 
 import math
@@ -9,17 +9,17 @@ from kernels.compile import formula, on_cpu, on_cuda
 from kernels.types import F32, I64
 
 LAST_PAGES, LAST_GAPS, SUMMARY = 4, 3, 8
-QUICK_S, SLOW_S = 2.0, 60.0  # a gap below is a click through, one above a rest
+QUICK_S, SLOW_S = 2.0, 60.0  # shorter gaps are quick, longer ones slow
 
 
 def columns(pages: int, attributes: int) -> int:
-    """Return how many features there are of a session, with so many pages (the unknown among them) and attributes."""
+    """Return the number of features of a session; pages: with the unknown one."""
     return 4 * pages + LAST_PAGES + LAST_GAPS + SUMMARY + attributes + 1 + pages * pages
 
 
 @formula
 def counted(begin: int, end: int, page: I64, seconds: F32, pages: int, out: F32) -> None:
-    """Write what is counted for each page, the share of events, the seconds spent there and how many events ago, and between pages."""
+    """Write the numbers of each page: events, share of events, seconds, events since the last; and the transitions between pages."""
     between = len(out) - pages * pages
     for place in range(begin, end):
         here = page[place]
@@ -35,7 +35,7 @@ def counted(begin: int, end: int, page: I64, seconds: F32, pages: int, out: F32)
 
 @formula
 def summary(begin: int, end: int, page: I64, seconds: F32, pages: int, out: F32) -> None:
-    """Write the latest pages and gaps, and what they come to over the session."""
+    """Write the latest pages and gaps, and summaries of the session."""
     at = 4 * pages
     for back in range(LAST_PAGES):
         out[at + back] = page[end - 1 - back] if end - 1 - back >= begin else -1
@@ -76,10 +76,10 @@ def features_of(row: int, begins: I64, ends: I64, page: I64, seconds: F32, ended
 
 @on_cpu
 def journey_features(begins: I64, ends: I64, page: I64, seconds: F32, ended: F32, attributes: F32, pages: int, out: F32) -> None:
-    """Write the features of sessions as they are after some of their events: float32 [rows, columns(pages, attributes)].
+    """Write the features of sessions after some of their events: float32 [rows, columns(pages, attributes)].
 
     begins, ends: int64 [rows]; the events of row i are begins[i]:ends[i], and rows may share events. page: int64 [events], below `pages`, 0
-    unknown; seconds: float32 [events], since the session began, never falling. ended: float32 [rows], 1 where the session is known to have
+    unknown; seconds: float32 [events], since the session began, ascending. ended: float32 [rows], 1 where the session is known to have
     ended. attributes: float32 [rows, attributes], NaN missing.
     """
     for row in range(len(begins)):

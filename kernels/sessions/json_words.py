@@ -1,7 +1,7 @@
-"""Eight bytes at a time: what one register holds, and what Numba does not read at once by itself.
+"""Text compared eight bytes at a time, which Numba does not do by itself.
 
-`load` reads eight bytes of an array of bytes as one uint64, the first byte lowest, wherever they begin. In plain Python it makes the number
-byte by byte. A change of this file does not renew what Numba has cached of its callers.
+`load` reads eight bytes of an array as one uint64, the first byte lowest, at any alignment. In plain Python it composes the number byte by
+byte.
 """
 
 from typing import Any
@@ -17,7 +17,7 @@ BYTES = 8
 
 
 def load(data: U8, start: int) -> np.uint64:
-    """Return the eight bytes from `data[start]` on. The array is contiguous and the eight are in it: nobody checks."""
+    """Return the eight bytes from `data[start]` on. The array must be contiguous and hold all eight: bounds are not checked."""
     return np.uint64(int.from_bytes(data[start : start + BYTES].tobytes(), "little"))
 
 
@@ -34,7 +34,7 @@ lower_builtin(load, types.Array, types.Integer)(_lower_load)
 
 
 def table(texts: tuple[bytes, ...]) -> tuple[U64, U64]:
-    """Return texts as uint64 [texts, words], filled up with zeros, and masks: a text begins where `load & mask == word` for all of it."""
+    """Return texts as uint64 [texts, words], padded with zeros, and masks: a text matches where `load & mask == word` for all its words."""
     width = BYTES * -(-max(map(len, texts)) // BYTES)
     rows = np.frombuffer(b"".join(text.ljust(width, b"\0") for text in texts), "<u8").reshape(len(texts), -1)
     masks = np.frombuffer(b"".join((b"\xff" * len(text)).ljust(width, b"\0") for text in texts), "<u8").reshape(len(texts), -1)

@@ -1,4 +1,4 @@
-"""Events of live sessions as rows of one table, in whatever order they came, into the columns that `kernels.sessions.features` counts."""
+"""Events of live sessions as rows of one table, in any order, sorted into the columns that `kernels.sessions.features` counts."""
 
 import math
 
@@ -7,7 +7,7 @@ import numpy as np
 from kernels.compile import formula, on_cpu
 from kernels.types import F32, F64, I8, I64
 
-# The columns of the table, float64: when it was, in milliseconds since 1970, codes of type and page, pixels, milliseconds; NaN: unknown.
+# The columns of the table, float64: milliseconds since 1970, codes of type and page, pixels, milliseconds waited; NaN: unknown.
 MOMENT, KIND, PAGE, X, Y, WAIT = range(6)
 WIDTH = 6
 IGNORED = -1  # a kind that is not counted
@@ -15,8 +15,9 @@ IGNORED = -1  # a kind that is not counted
 
 @formula
 def sort(table: F64, order: I64, begin: int, end: int) -> None:
-    """Put `order[begin:end]`, rows of the table, into the order of their moments, equal ones as they were: runs are merged, twice as long
-    each time. Numba's own sorting takes seconds to compile. The part of `order` after the rows of the table is to work in.
+    """Sort `order[begin:end]`, rows of the table, by time, stably: a bottom-up merge sort.
+
+    Numba's own sort takes seconds to compile. `order` has twice the length of the table; its second half is workspace.
     """
     size, work = 1, len(table) - begin
     while size < end - begin:
@@ -49,11 +50,11 @@ def columns(
     wait_ms: F32,
     latest_ms: F64,
 ) -> None:
-    """Write the events that count, session by session, in order of time, equal times in the order given, and when each session's last was.
+    """Write the events that count, session by session, in order of time, equal times in the order given, and each session's last time.
 
-    table: float64 [events, WIDTH]; session i owns its rows `offsets[i]:offsets[i + 1]` and is seen as of `until_ms[i]` (NaN: all of it), so
-    what is later is left out, as are the IGNORED. Of the outputs, as long as the table, session i owns `kept[i]:kept[i + 1]`. latest_ms:
-    [sessions], NaN without events.
+    table: float64 [events, WIDTH]; session i owns its rows `offsets[i]:offsets[i + 1]` and is scored as of `until_ms[i]` (NaN: all of it):
+    later events are left out, as are the IGNORED. Of the outputs, as long as the table, session i owns `kept[i]:kept[i + 1]`. latest_ms:
+    float64 [sessions], NaN without events.
     """
     order = np.empty(2 * len(table), np.int64)
     end = 0

@@ -1,4 +1,4 @@
-"""From margins to what is said of a session, in one call: log-odds, probability, what is known, and so how sure that is."""
+"""Calibrated scores from margins, in one call: log-odds, probability and confidence."""
 
 import math
 
@@ -7,7 +7,7 @@ import numpy as np
 from kernels.compile import formula, on_cpu
 from kernels.types import F32, F64
 
-ENOUGH = np.float32(0.999)  # the weight of what is known at which a block counts as known: 1, but for rounding
+MIN_KNOWN_WEIGHT = np.float32(0.999)  # of a block that counts as known: 1, less rounding
 
 
 @formula
@@ -19,13 +19,13 @@ def probability_of(log_odds: float) -> float:
 
 @formula
 def level_of(row: int, X: F32, weights: F32) -> int:
-    """Return which blocks row `row` knows, bit by bit: those of which the known features weigh enough."""
+    """Return the blocks of features that are known in row `row`, as bits: those whose known features have enough weight."""
     level = 0
     for block in range(weights.shape[1]):
         known = np.float32(0)
         for column in range(weights.shape[0]):
             known += weights[column, block] if X[row, column] == X[row, column] else np.float32(0)
-        level |= int(known >= ENOUGH) << block
+        level |= int(known >= MIN_KNOWN_WEIGHT) << block
     return level
 
 
@@ -51,8 +51,8 @@ def scores(
 ) -> None:
     """Write the log-odds, the probability and the confidence of each row into `out`, float64 [3, rows].
 
-    margins: float32 [rows]; X: float32 [rows, features], NaN missing; slope and intercept make log-odds of a margin; weights: float32
-    [features, blocks], edges: float64 [bands - 1], table: float64 [levels, bands], as `training.models.purchase.confidence` has them.
+    margins: float32 [rows]; X: float32 [rows, features], NaN missing; log-odds are slope x margin + intercept; weights: float32 [features,
+    blocks], edges: float64 [bands - 1], table: float64 [levels, bands], as in `training.models.purchase.confidence`.
     """
     for row in range(margins.size):
         log_odds = slope * float(margins[row]) + intercept

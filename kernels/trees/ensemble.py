@@ -1,4 +1,4 @@
-"""A tree ensemble as flat arrays: what XGBoost has learned, without XGBoost."""
+"""Tree ensembles as flat arrays: an XGBoost model without XGBoost."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -37,7 +37,7 @@ class Trees(NamedTuple):
     missing_left: bool [nodes]        whether a missing value goes left
     left:         int32 [nodes]       the left child, the right one is left + 1; a leaf's own index
     value:        float32 [nodes]     a leaf's margin, 0 for a split
-    cover:        float32 [nodes]     the sum of second derivatives of the training rows that came here
+    cover:        float32 [nodes]     the sum of second derivatives of the training rows that reached the node
     group:        int32 [trees]       the class that a tree adds to, 0 where there is one margin
     base:         float32 [groups]    the margin before the first tree
     columns:      the number of columns of a row
@@ -58,7 +58,7 @@ class Trees(NamedTuple):
 def read(booster: Any) -> Trees:
     """Return the trees of an `xgboost.Booster`: gbtree or dart, whose weights are multiplied into the leaves.
 
-    Raises ValueError, with the fix, for what flat arrays do not hold: linear boosters, no trees, splits by category, vectors in leaves.
+    Raises ValueError for linear boosters, boosters without trees, splits by category and vectors in leaves, with what to train instead.
     """
     if not hasattr(booster, "save_raw"):
         raise ValueError(f"{type(booster).__name__} is not an xgboost.Booster: pass model.get_booster()")
@@ -105,20 +105,20 @@ def _model(boosted: dict[str, Any]) -> dict[str, Any]:
 
 
 def _nodes(trees: ubjson.Table) -> dict[str, NDArray[Any]]:
-    """Return the fields of all nodes, one tree after the other in the booster's own order, and `root`: where each node's tree begins.
+    """Return the fields of all nodes, one tree after the other in the booster's own order, and `root`: the index of each node's root.
 
     Raises ValueError as `read` does.
     """
     if not len(trees):
         raise ValueError("the booster has no trees: train it for at least one round")
-    if int(trees.row(0)["tree_param"]["size_leaf_vector"]) > 1:  # all of a booster's have them, or none
+    if int(trees.row(0)["tree_param"]["size_leaf_vector"]) > 1:  # all trees of a booster have them, or none
         raise ValueError("the trees have vectors in their leaves: train with multi_strategy='one_output_per_tree'")
     nodes: dict[str, NDArray[Any]] = {}
     sizes = np.zeros(0, np.int64)
     for name, dtype in _FIELDS.items():
         column, lengths = trees.column(name)
         if sizes.size and not np.array_equal(sizes, lengths):
-            raise ValueError(f"{name} has another number of nodes than {', '.join(nodes)}: the booster contradicts itself, train it again")
+            raise ValueError(f"{name} has another number of nodes than {', '.join(nodes)}: the booster is corrupt, train it again")
         nodes[name], sizes = column.astype(dtype, copy=False), lengths
     nodes["root"] = np.repeat(np.cumsum(sizes) - sizes, sizes)
     for name, (wrong, why) in _REFUSED.items():
@@ -128,17 +128,17 @@ def _nodes(trees: ubjson.Table) -> dict[str, NDArray[Any]]:
 
 
 def _breadth_first(nodes: Mapping[str, NDArray[Any]]) -> tuple[I32, I64, I32]:
-    """Return `roots` and `left` of `Trees`, and in between which of the nodes stands where; those that were pruned stand nowhere."""
+    """Return `roots` of `Trees`, the order of the nodes that are reachable from a root, and `left` of `Trees`; pruned nodes are dropped."""
     root = nodes["root"]
     first = np.append(np.flatnonzero(np.diff(root, prepend=-1)), len(root))
     roots, order, left = np.zeros(len(first), np.int32), np.zeros(len(root), np.int64), np.zeros(len(root), np.int32)
-    if not _walk(first, nodes["left_children"], nodes["right_children"], roots, order, left):
-        raise ValueError("the trees have a node below itself, or children elsewhere: the booster contradicts itself, train it again")
+    if not _order_nodes(first, nodes["left_children"], nodes["right_children"], roots, order, left):
+        raise ValueError("the trees have a cycle, or children outside their tree: the booster is corrupt, train it again")
     return roots, order[: roots[-1]], left[: roots[-1]]
 
 
 @on_cpu
-def _walk(
+def _order_nodes(
     first: I64,
     lefts: I32,
     rights: I32,
@@ -146,7 +146,7 @@ def _walk(
     order: I64,
     left: I32,
 ) -> bool:
-    """Write roots, order and left, and return whether each tree is one: no more nodes than it has, no child outside it."""
+    """Write roots, order and left; return False where a tree has a cycle, a shared node, or a child outside it."""
     end = 0
     for tree in range(len(first) - 1):
         size, begin = first[tree + 1] - first[tree], end
@@ -161,8 +161,8 @@ def _walk(
                 if end + 2 > begin + size or min(children) < 0 or max(children) >= size:
                     return False
                 left[at] = end
-                for kid in children:
-                    order[end] = first[tree] + kid
+                for child in children:
+                    order[end] = first[tree] + child
                     end += 1
             at += 1
     roots[-1] = end
@@ -170,9 +170,9 @@ def _walk(
 
 
 def _base(booster: Any, document: dict[str, Any], columns: int) -> F32:
-    """Return the margin before the first tree: what the same booster answers with one tree, of one leaf, of 0.
+    """Return the margin before the first tree: the answer of the same booster with one tree, of one leaf, of 0.
 
-    The document states it in the space of predictions; how that becomes a margin is each objective's and each version's own affair.
+    The document has it in the space of predictions; its conversion to a margin differs by objective and by version of XGBoost.
     """
     boosted = document["learner"]["gradient_booster"]
     model = _model(boosted)

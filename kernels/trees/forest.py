@@ -1,4 +1,4 @@
-"""An XGBoost model without XGBoost: the same margins, bit for bit, in microseconds."""
+"""XGBoost models evaluated without XGBoost: the same margins, bit for bit, in microseconds."""
 
 import time
 from collections.abc import Sequence
@@ -17,14 +17,14 @@ from kernels.trees.objectives import RESPONSES
 from kernels.types import F32
 
 FLOAT32 = np.dtype(np.float32)
-FEW = 16  # rows that are taken one at a time, until `tune` has measured
-WAYS = {"row": 1 << 40, "block": 1}  # the number of rows below which they are taken one at a time
+MIN_BLOCK_ROWS = 16  # fewer rows are computed one at a time, until `tune` has measured
+WAYS = {"row": 1 << 40, "block": 1}  # the min_block_rows that forces each way
 CHECKED_VALUES = 1 << 20
 SPECIAL = np.array([np.nan, np.nan, np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -3e38, 3e38], np.float32)
 
 
 class Timing(NamedTuple):
-    """What a call with so many rows takes: the faster way of `row` (one at a time) and `block`, or `walk` for deep trees."""
+    """The time of a call with so many rows, the faster of `row` (one at a time) and `block`; `walk` for deep trees."""
 
     rows: int
     way: str
@@ -32,27 +32,27 @@ class Timing(NamedTuple):
 
 
 class Layouts(NamedTuple):
-    """Trees as they are walked, and as blocks of rows take them, where that can be."""
+    """The trees in the layout that is walked node by node, and in the one for blocks of rows, None where they are too deep for it."""
 
     links: Links
     heap: Heap | None
 
 
 class Forest:
-    """The trees of a booster in the layouts that are fast: single rows, blocks of rows, CUDA. Margins are XGBoost's own, bit for bit.
+    """The trees of a booster in fast layouts: for single rows, blocks of rows, CUDA. Margins are XGBoost's own, bit for bit.
 
-    A row's answer does not depend on the rows beside it. Threads may share a forest: it changes in `tune` alone.
+    A row's result does not depend on the rows beside it. Threads may share a forest: it changes in `tune` and `tune_like` alone.
     """
 
     def __init__(self, trees: Trees, objective: str = "reg:squarederror", layouts: Layouts | None = None) -> None:
-        """`layouts`: those of these trees, where they are there already."""
+        """`layouts`: those of these trees, where they exist already."""
         if objective not in RESPONSES:
-            raise ValueError(f"objective {objective!r} has no known response: train with one of {', '.join(RESPONSES)}")
+            raise ValueError(f"objective {objective!r} is not supported: train with one of {', '.join(RESPONSES)}")
         self.trees = trees
         self.objective = objective
         self.columns = trees.columns
         self.groups = len(trees.base)
-        self.few = FEW
+        self.min_block_rows = MIN_BLOCK_ROWS
         self._links, self._heap = layouts or Layouts(node_walk.links(trees), heap_walk.heap(trees))
         self._response = RESPONSES[objective]
 
@@ -60,7 +60,7 @@ class Forest:
     def from_booster(cls, booster: Any) -> "Forest":
         """Return the forest of an `xgboost.Booster`, gbtree or dart, all its rounds, after comparing it with the booster on generated rows.
 
-        Raises ValueError, with the fix, for what is not supported (see `trees.read` and RESPONSES) and for answers that are not equal.
+        Raises ValueError, with the fix, for unsupported boosters (see `ensemble.read` and RESPONSES) and for margins that differ.
         """
         forest = cls(read(booster), objective(booster))
         forest.check(booster)
@@ -74,7 +74,7 @@ class Forest:
 
     @classmethod
     def of_parts(cls, parts: Arrays) -> "Forest":
-        """Return the forest that `parts` are of: nothing is laid out or checked again."""
+        """Return the forest whose `parts` these are, without laying it out or checking it again."""
         heap = unflatten("heap", Heap, parts) if "heap.nodes" in parts else None
         layouts = Layouts(unflatten("links", Links, parts), heap)
         return cls(unflatten("trees", Trees, parts), parts["objective"].tobytes().decode(), layouts)
@@ -82,13 +82,13 @@ class Forest:
     def margin(self, X: ArrayLike) -> F32:
         """Return the margins, float32 [rows] or [rows, groups], of X, float32 [rows, columns], NaN missing.
 
-        Other numbers and layouts are converted first. Raises ValueError for what is not rows of `columns` numbers.
+        Other dtypes and layouts are converted first. Raises ValueError unless X is rows of `columns` numbers.
         """
-        flat = self._flat(self._rows(X), self.few)
+        flat = self._flat(self._rows(X), self.min_block_rows)
         return flat if self.groups == 1 else flat.reshape(-1, self.groups)
 
     def predict(self, X: ArrayLike) -> F32:
-        """Return what `Booster.predict` does, within 1 ulp: probabilities, expected values, classes; X and errors as in `margin`."""
+        """Return `Booster.predict`, within 1 ulp: probabilities, expected values, classes; X and errors as in `margin`."""
         return self._response(self.margin(X))
 
     def margin_cuda(self, X: Any) -> Any:
@@ -106,35 +106,35 @@ class Forest:
         return out if self.groups == 1 else out.reshape(rows.shape[0], self.groups)
 
     def tune(self, sizes: Sequence[int] = (1, 4, 8, 12, 16, 24, 32, 64, 128, 256), repeats: int = 20) -> list[Timing]:
-        """Return what each batch size takes on this machine, and let `margin` choose by it from now on. Takes some tens of milliseconds."""
+        """Measure each batch size on this machine and set `min_block_rows` by it; return the timings. Takes some tens of milliseconds."""
         if self._heap is None:
-            return [Timing(size, "walk", self._us(size, FEW, repeats) / size) for size in sizes]
+            return [Timing(size, "walk", self._us(size, MIN_BLOCK_ROWS, repeats) / size) for size in sizes]
         timings = [self._fastest(size, repeats) for size in sizes]
-        self.few = max((timing.rows + 1 for timing in timings if timing.way == "row"), default=1)
+        self.min_block_rows = max((timing.rows + 1 for timing in timings if timing.way == "row"), default=1)
         return timings
 
     def tune_like(self, other: "Forest") -> bool:
-        """Take over what `other` has measured if it is of the same shape, for which alone that holds; return whether it is."""
+        """Copy the setting that `other` has measured if it has the same shape; return whether it has."""
         alike = self._shape == other._shape
         if alike:
-            self.few = other.few
+            self.min_block_rows = other.min_block_rows
         return alike
 
     @property
     def _shape(self) -> tuple[Any, ...]:
-        """What decides how long a row takes: the numbers of columns, groups, trees and nodes, as padded."""
+        """The numbers that the time of a row depends on: columns, groups, trees, and nodes with padding."""
         return self.columns, self.groups, len(self.trees.roots), None if self._heap is None else self._heap.nodes.shape
 
     def check(self, booster: Any) -> None:
-        """Raise ValueError unless every layout gives the booster's margins on generated rows, and `predict` its answers within 1 ulp."""
+        """Raise ValueError unless every layout gives the booster's margins on generated rows, and `predict` its own within 1 ulp."""
         rows = probes(self.trees, 1 + min(1000, CHECKED_VALUES // self.columns), infinite=not is_dart(booster))
         margins, answers = _expected(booster, rows)
-        for way, few in WAYS.items():
-            _demand_equal(f"margin ({way})", self._flat(rows, few), margins, ulps=0)
+        for way, min_block_rows in WAYS.items():
+            _require_equal(f"margin ({way})", self._flat(rows, min_block_rows), margins, ulps=0)
         walked = np.empty(margins.size, FLOAT32)
         node_walk.margins(rows, *self._links, walked)
-        _demand_equal("margin (walk)", walked, margins, ulps=0)
-        _demand_equal("prediction", self.predict(rows), answers, ulps=1)
+        _require_equal("margin (walk)", walked, margins, ulps=0)
+        _require_equal("prediction", self.predict(rows), answers, ulps=1)
 
     @cached_property
     def _on_device(self) -> tuple[Any, ...]:
@@ -143,38 +143,38 @@ class Forest:
         return cuda.on_device(self._links)
 
     def _rows(self, X: ArrayLike) -> F32:
-        """Return X as the kernels are compiled for: any other layout would have them compiled again, in the middle of a request."""
+        """Return X in the layout that the kernels are compiled for: another one would be compiled for during a request."""
         rows = X if isinstance(X, np.ndarray) and X.dtype == FLOAT32 and X.flags.carray else _converted(X)
         if rows.ndim != 2 or rows.shape[1] != self.columns:
             raise ValueError(f"X has shape {rows.shape}: pass [rows, {self.columns}], one column for each of the model's")
         return rows
 
-    def _flat(self, rows: F32, few: int) -> F32:
-        """Return the margins of rows, float32 [rows * groups], fewer than `few` rows one at a time."""
+    def _flat(self, rows: F32, min_block_rows: int) -> F32:
+        """Return the margins of rows, float32 [rows * groups]; fewer than `min_block_rows` rows one at a time."""
         out = np.empty(rows.shape[0] * self.groups, FLOAT32)
         if self._heap is None:
             node_walk.margins(rows, *self._links, out)
         else:
-            heap_walk.margins(rows, *self._heap, few, out)
+            heap_walk.margins(rows, *self._heap, min_block_rows, out)
         return out
 
     def _fastest(self, size: int, repeats: int) -> Timing:
-        us, way = min((self._us(size, few, repeats), way) for way, few in WAYS.items())
+        us, way = min((self._us(size, min_block_rows, repeats), way) for way, min_block_rows in WAYS.items())
         return Timing(size, way, us / size)
 
-    def _us(self, size: int, few: int, repeats: int) -> float:
-        """Return the least microseconds that a call of `size` rows took."""
+    def _us(self, size: int, min_block_rows: int, repeats: int) -> float:
+        """Return the minimum time of a call with `size` rows, in microseconds."""
         rows = probes(self.trees, size)
         times = []
         for _ in range(repeats):
             start = time.perf_counter_ns()
-            self._flat(rows, few)
+            self._flat(rows, min_block_rows)
             times.append(time.perf_counter_ns() - start)
         return min(times) / 1000
 
 
 def probes(trees: Trees, rows: int, infinite: bool = True) -> F32:
-    """Return rows that tell trees apart, float32 [rows, columns]: at thresholds, next to them, missing, huge, infinite; always the same."""
+    """Return generated rows, float32 [rows, columns], always the same: thresholds, their neighbours, missing, huge and infinite values."""
     random = np.random.default_rng(rows)
     special = random.choice(SPECIAL if infinite else SPECIAL[np.isfinite(SPECIAL) | np.isnan(SPECIAL)], (rows, trees.columns))
     for column in np.unique(trees.feature[trees.feature != LEAF]):
@@ -197,7 +197,7 @@ def _converted(X: ArrayLike) -> F32:
 
 
 def _expected(booster: Any, rows: F32) -> tuple[F32, F32]:
-    """Return the booster's own margins and answers, flat; dart's from `predict`: its `inplace_predict` rounds in another order."""
+    """Return the booster's own margins and predictions, flat; dart's from `predict`: its `inplace_predict` rounds in another order."""
     if not is_dart(booster):
         margins, answers = (booster.inplace_predict(rows, predict_type=kind, validate_features=False) for kind in ("margin", "value"))
     else:
@@ -208,7 +208,7 @@ def _expected(booster: Any, rows: F32) -> tuple[F32, F32]:
     return margins.astype(FLOAT32).ravel(), answers.astype(FLOAT32).ravel()
 
 
-def _demand_equal(what: str, ours: F32, theirs: F32, ulps: int) -> None:
+def _require_equal(what: str, ours: F32, theirs: F32, ulps: int) -> None:
     ours = ours.ravel()
     with np.errstate(invalid="ignore"):
         near = np.abs(ours - theirs) <= ulps * np.spacing(np.abs(theirs))

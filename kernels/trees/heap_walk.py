@@ -1,12 +1,13 @@
-"""The margins of a forest of complete trees whose thresholds are ranks: bytes to compare, without a branch, a row or a block at a time.
+"""Margins of a forest of complete trees with thresholds as ranks: bytes are compared without a branch, by row or by block of rows.
 
 A value's rank in its column is the number of the column's thresholds that are not above it; it goes right at the k-th threshold (from 0)
-when its rank exceeds k. So a float is searched for once a row and every split compares small integers. A missing value has two ranks, one
-for each way that a split may send it, below and above all others: each column has two *views*, and a split names the one that it looks at.
+when its rank exceeds k. So a float is searched for once per row, and every split compares small integers. A missing value has two ranks,
+one for each direction that a split may send it, below and above all others: each column has two *views*, and a split names the one it
+reads.
 
-- A row alone walks down tree after tree. Nothing depends on a branch, so the processor works on several trees at once.
-- A block of rows takes every split of a tree, for 32 rows in one instruction, and chooses from the leaves up to the root which leaf each
-  row comes to. It costs ten times the comparisons and a tenth of the instructions.
+- A single row walks down tree after tree. No branch depends on the data, so the processor overlaps several trees.
+- A block of rows evaluates every split of a tree, for 32 rows in one instruction, and selects each row's leaf from the leaves up to the
+  root. It takes ten times the comparisons and a tenth of the instructions.
 
 Both add as XGBoost does, the base first and then tree by tree, in float32: the same bits either way, whatever rows are beside a row.
 """
@@ -21,20 +22,20 @@ from kernels.trees.ensemble import LEAF, Trees
 from kernels.types import F32, I32, U8
 
 MIN_DEPTH = 3  # the depth of a tile
-MAX_DEPTH = 8  # a block numbers a tree's leaves in one byte
+MAX_DEPTH = 8  # a block stores the number of a leaf in one byte
 BLOCK = 256  # rows whose views and leaves stay in the first-level cache
 LANES = 32  # rows in a vector register
 
-ZERO, ONE = np.uint64(0), np.uint64(1)  # an unsigned index is not tested for being counted from the end
+ZERO, ONE = np.uint64(0), np.uint64(1)  # Numba tests signed indices for being negative, unsigned ones not
 
 
 class Heap(NamedTuple):
     """Trees padded to complete ones of one depth.
 
-    banks:      int32 [2, used columns]             a column that splits look at, and the bits of its ranks
+    banks:      int32 [2, used columns]             a column that splits read, and the bits of its ranks
     thresholds: float32 [used columns, 2 ** bits]   ascending, then NaN
-    nodes:      uint8 or uint16 [2, trees, 2 ** depth]  the view that a split looks at (2 * bank, + 1 if a missing value goes right) and its
-                                                    threshold's rank; the root is node 1, node i's children are 2 i and 2 i + 1
+    nodes:      uint8 or uint16 [2, trees, 2 ** depth]  a split's view (2 * bank, + 1 if a missing value goes right) and its threshold's
+                                                    rank; the root is node 1, node i's children are 2 i and 2 i + 1
     leaves:     float32 [trees, 2 ** depth]         from left to right
     group:      int32 [trees], base: float32 [groups] as in `Trees`
     """
@@ -51,21 +52,21 @@ def heap(trees: Trees) -> Heap | None:
     """Return the trees as a heap, or None where one is too deep, or columns or thresholds are too many for 16 bits."""
     used = np.unique(trees.feature[trees.feature != LEAF])
     known = [np.unique(trees.threshold[trees.feature == column]) for column in used]
-    most = max([len(used) * 2, *(len(ascending) for ascending in known)])
-    if most > np.iinfo(np.uint16).max:
+    max_rank = max([len(used) * 2, *(len(ascending) for ascending in known)])
+    if max_rank > np.iinfo(np.uint16).max:
         return None
-    ranks: type[np.unsignedinteger[Any]] = np.uint8 if most <= np.iinfo(np.uint8).max else np.uint16
+    ranks: type[np.unsignedinteger[Any]] = np.uint8 if max_rank <= np.iinfo(np.uint8).max else np.uint16
     bits = [len(ascending).bit_length() for ascending in known]
     thresholds = np.full((len(used), 1 << max(bits, default=0)), np.nan, np.float32)
     view = np.zeros(len(trees.feature), ranks)
-    rank = np.full(len(trees.feature), np.iinfo(ranks).max, ranks)  # of a leaf: nothing exceeds it
+    rank = np.full(len(trees.feature), np.iinfo(ranks).max, ranks)  # of a leaf: no rank exceeds it
     for bank, (column, ascending) in enumerate(zip(used, known, strict=True)):
         thresholds[bank, : len(ascending)] = ascending
         here = trees.feature == column
         view[here] = 2 * bank + ~trees.missing_left[here]
         rank[here] = np.searchsorted(ascending, trees.threshold[here])
-    laid = _complete(trees, view, rank)
-    return laid and Heap(np.array([used, bits], np.int32), thresholds, *laid, trees.group, trees.base)
+    padded = _complete(trees, view, rank)
+    return padded and Heap(np.array([used, bits], np.int32), thresholds, *padded, trees.group, trees.base)
 
 
 def _complete(trees: Trees, view: NDArray[Any], rank: NDArray[Any]) -> tuple[NDArray[Any], F32] | None:
@@ -106,7 +107,7 @@ def margins_of_row(
     ranks: U8,
     out: F32,
 ) -> None:
-    """Write the margins of row `row`. X, out: as in `margins`; banks to base: as in `Heap`; ranks: [views] to work in."""
+    """Write the margins of row `row`. X, out: as in `margins`; banks to base: as in `Heap`; ranks: [views], workspace."""
     missing_right = (1 << 8 * nodes.itemsize) - 1
     for bank in range(banks.shape[1]):
         x = X[row, banks[0, bank]]
@@ -125,7 +126,7 @@ def margins_of_row(
             node = node + node + np.uint64(cut[node] < ranks[view[node]])
         value = leaves[tree, node - first_leaf]
         if group[tree] == 0:
-            margin += value  # in a register: most forests have one group
+            margin += value  # in a register, as most forests have one group
         else:
             out[row * groups + group[tree]] += value
     out[row * groups] = margin
@@ -133,7 +134,7 @@ def margins_of_row(
 
 @formula
 def choose_tile(tree: int, top: int, views: U8, nodes: U8, names: U8, width: int, chosen: U8) -> None:
-    """Write which leaf each row comes to into chosen [:width], of the eight three levels under the split `top`, called names [:8]."""
+    """Write each row's leaf into chosen [:width], of the eight leaves three levels below the split `top`, numbered names [:8]."""
     view, cut = nodes[0, tree], nodes[1, tree]
     low, lowest = 2 * top, 4 * top
     x0, x1, x2 = views[view[top]], views[view[low]], views[view[low + 1]]
@@ -142,7 +143,7 @@ def choose_tile(tree: int, top: int, views: U8, nodes: U8, names: U8, width: int
     c3, c4, c5, c6 = cut[lowest], cut[lowest + 1], cut[lowest + 2], cut[lowest + 3]
     n0, n1, n2, n3, n4, n5, n6, n7 = names[0], names[1], names[2], names[3], names[4], names[5], names[6], names[7]
     for i in range(width):
-        # All is loaded before anything is chosen, else the compiler makes branches of it and no vectors.
+        # All values are loaded before one is selected: otherwise the compiler makes branches instead of vectors.
         right, right_1, right_2 = c0 < x0[i], c1 < x1[i], c2 < x2[i]
         right_3, right_4, right_5, right_6 = c3 < x3[i], c4 < x4[i], c5 < x5[i], c6 < x6[i]
         a = n1 if right_3 else n0
@@ -156,9 +157,9 @@ def choose_tile(tree: int, top: int, views: U8, nodes: U8, names: U8, width: int
 
 @formula
 def choose_leaves(tree: int, views: U8, nodes: U8, names: U8, width: int, chosen: U8) -> None:
-    """Write the number of the leaf that each row comes to into chosen [0, :width], from the last three levels up.
+    """Write the number of each row's leaf into chosen [0, :width], from the last three levels up.
 
-    views: [views, BLOCK]; names: uint8 0, 1, 2... [256]; chosen: uint8 [tiles, BLOCK] to work in.
+    views: [views, BLOCK]; names: uint8 0, 1, 2... [256]; chosen: uint8 [tiles, BLOCK], workspace.
     """
     tiles = nodes.shape[2] >> 3
     for tile in range(tiles):
@@ -194,8 +195,8 @@ def margins_of_block(
 ) -> None:
     """Write the margins of the rows first:last, at most BLOCK.
 
-    X, out: as in `margins`; banks to base: as in `Heap`; views: [views, BLOCK], names and chosen: as in `choose_leaves`, sums: float32
-    [groups, BLOCK] to work in.
+    X, out: as in `margins`; banks to base: as in `Heap`; workspace: views [views, BLOCK], names and chosen as in `choose_leaves`, sums
+    float32 [groups, BLOCK].
     """
     missing_right = (1 << 8 * nodes.itemsize) - 1
     rows = last - first
@@ -228,24 +229,24 @@ def margins(
     leaves: F32,
     group: I32,
     base: F32,
-    few: int,
+    min_block_rows: int,
     out: F32,
 ) -> None:
-    """Write the margins of every row into `out`: in blocks, but fewer than `few` rows, of the batch or of its last block, each on its own.
+    """Write the margins of every row: in blocks, but single rows where a batch, or its last block, has fewer than `min_block_rows`.
 
     X: float32 [rows, columns], NaN missing; banks to base: as in `Heap`; out: float32 [rows * groups].
     """
     rows = X.shape[0]
-    seen = max(2 * banks.shape[1], 1)  # a leaf looks at view 0, also where no tree has a split
+    seen = max(2 * banks.shape[1], 1)  # a leaf reads view 0, even where no tree has a split
     rest = rows % BLOCK
-    alone = rows if rows < few else rest if rest < few else 0
+    alone = rows if rows < min_block_rows else rest if rest < min_block_rows else 0
     if alone > 0:
         ranks = np.empty(seen, nodes.dtype)
         for row in range(rows - alone, rows):
             margins_of_row(row, X, banks, thresholds, nodes, leaves, group, base, ranks, out)
     if alone < rows:
         views = np.zeros((seen, BLOCK), nodes.dtype)
-        names = np.arange(1 << MAX_DEPTH).astype(np.uint8)  # constants to us, not to the compiler, which would widen them
+        names = np.arange(1 << MAX_DEPTH).astype(np.uint8)  # an argument: the compiler would widen constants
         chosen = np.zeros((nodes.shape[2] >> 3, BLOCK), np.uint8)
         sums = np.zeros((base.size, BLOCK), np.float32)
         for first in range(0, rows - alone, BLOCK):

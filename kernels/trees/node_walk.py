@@ -1,4 +1,4 @@
-"""The margins of any forest, row by row, each tree from root to leaf: the formula of CUDA, and of trees too deep for heaps."""
+"""Margins of any forest, row by row, each tree from root to leaf: for CUDA, and for trees too deep for heaps."""
 
 from typing import NamedTuple
 
@@ -15,10 +15,10 @@ COLUMN_MASK = (1 << COLUMN_BITS) - 1
 
 
 class Links(NamedTuple):
-    """The nodes of `Trees` in two arrays, so that a step of a walk reads two places and not five.
+    """The nodes of `Trees` in two arrays, so that each step reads two places instead of five.
 
     split: float32 [nodes]   a split's threshold, a leaf's margin
-    link:  int64 [nodes]     left child, column and way of a missing value in one number; LEAF for a leaf
+    link:  int64 [nodes]     left child, column and direction of a missing value in one number; LEAF for a leaf
     roots: int32 [trees + 1], group: int32 [trees], base: float32 [groups] as in `Trees`
     """
 
@@ -30,7 +30,7 @@ class Links(NamedTuple):
 
 
 def links(trees: Trees) -> Links:
-    """Return the trees as links. Raises ValueError where a row has more columns than a link can name."""
+    """Return the trees as links. Raises ValueError for more columns than COLUMN_BITS can number."""
     if trees.columns > COLUMN_MASK:
         raise ValueError(f"{trees.columns:,} columns exceed {COLUMN_MASK:,}: train on fewer")
     leaf = trees.feature == LEAF
@@ -41,7 +41,7 @@ def links(trees: Trees) -> Links:
 
 @formula
 def leaf_value(row: int, root: int, X: F32, split: F32, link: I64) -> float:
-    """Return the margin of the leaf that row `row` comes to in the tree of node `root`."""
+    """Return the margin of the leaf that row `row` reaches in the tree with root `root`."""
     node = root
     way = link[node]
     while way >= 0:

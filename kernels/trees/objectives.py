@@ -1,4 +1,4 @@
-"""What XGBoost answers for a margin, objective by objective: its own formulas in its own precision (src/common/math.h, src/objective)."""
+"""XGBoost's predictions from margins, by objective: its own formulas in its own precision (src/common/math.h, src/objective)."""
 
 import math
 from collections.abc import Callable
@@ -9,14 +9,14 @@ from kernels.compile import formula, on_cpu
 from kernels.types import F32, Intp
 
 ONE = np.float32(1)
-LARGEST_EXPONENT = np.float32(88.7)
-NEVER_ZERO = 1e-16  # float64, which makes the division one of float64
+MAX_EXPONENT = np.float32(88.7)
+MIN_DENOMINATOR = 1e-16  # float64, which makes the division one of float64
 
 
 @formula
 def logistic(margin: np.float32) -> float:
     """Return the probability of a margin."""
-    return 1.0 / (np.float64(np.float32(math.exp(min(-margin, LARGEST_EXPONENT))) + ONE) + NEVER_ZERO)
+    return 1.0 / (np.float64(np.float32(math.exp(min(-margin, MAX_EXPONENT))) + ONE) + MIN_DENOMINATOR)
 
 
 @on_cpu
@@ -55,8 +55,8 @@ def softmax(margins: F32) -> F32:
     return out
 
 
-def same(margins: F32) -> F32:
-    """Return the margins: what they predict is themselves."""
+def identity(margins: F32) -> F32:
+    """Return the margins: for these objectives they are the predictions."""
     return margins
 
 
@@ -74,20 +74,20 @@ def likeliest(margins: F32) -> F32:
 RESPONSES: dict[str, Callable[[F32], F32]] = {
     "binary:hinge": positive,
     "binary:logistic": sigmoid,
-    "binary:logitraw": same,
+    "binary:logitraw": identity,
     "count:poisson": exponential,
     "multi:softmax": likeliest,
     "multi:softprob": softmax,
-    "rank:map": same,
-    "rank:ndcg": same,
-    "rank:pairwise": same,
-    "reg:absoluteerror": same,
+    "rank:map": identity,
+    "rank:ndcg": identity,
+    "rank:pairwise": identity,
+    "reg:absoluteerror": identity,
     "reg:gamma": exponential,
     "reg:logistic": sigmoid,
-    "reg:pseudohubererror": same,
-    "reg:quantileerror": same,
-    "reg:squarederror": same,
-    "reg:squaredlogerror": same,
+    "reg:pseudohubererror": identity,
+    "reg:quantileerror": identity,
+    "reg:squarederror": identity,
+    "reg:squaredlogerror": identity,
     "reg:tweedie": exponential,
     "survival:aft": exponential,
     "survival:cox": exponential,

@@ -1,4 +1,4 @@
-"""What lies between the root of a tree and each of its nodes: the shares of cover and the features that were split on."""
+"""Paths from the root of a tree to its nodes: the shares of cover, and the features that are split on."""
 
 from typing import Any, NamedTuple
 
@@ -12,13 +12,13 @@ NONE = -1
 
 
 class Paths(NamedTuple):
-    """By node, as the arrays of `Trees`. The edge into a node, from its parent, goes by the node's index.
+    """By node, in the order of `Trees`. An edge has the index of the node that it leads to.
 
     parent:   int64    NONE for a root
-    share:    float64  the part of the parent's cover that comes here, 1 for a root; siblings add up to 1
+    share:    float64  the part of the parent's cover at this node, 1 for a root; siblings add up to 1
     ancestor: int64    of a split, the nearest edge above it whose parent splits on the same feature, NONE where there is none
     merged:   float64  the product of the shares of this edge and of all above it whose parents split on the same feature as its parent
-    features: int64    how many different features are split on between the root and here
+    features: int64    the number of different features that are split on between the root and this node
     mean:     float64  the mean of the leaves below, weighted by cover
     """
 
@@ -30,8 +30,8 @@ class Paths(NamedTuple):
     mean: F64
 
 
-def walk(trees: Trees) -> Paths:
-    """Return what lies between the roots and the nodes."""
+def paths_of(trees: Trees) -> Paths:
+    """Return the paths from the roots to the nodes."""
     parent = _parent(trees)
     share = _share(trees)
     ancestor = _ancestor(trees, parent)
@@ -63,7 +63,7 @@ def _parent(trees: Trees) -> I64:
 
 
 def _share(trees: Trees) -> F64:
-    """A split that no training row reached has no shares: XGBoost answers NaN or fails there, here it halves."""
+    """Return the shares. A split that no training row reached has none: XGBoost answers NaN or fails there, here it halves."""
     splits = _splits(trees)
     left = trees.left[splits]
     cover = trees.cover.astype(np.float64)
@@ -75,7 +75,7 @@ def _share(trees: Trees) -> F64:
 
 
 def _ancestor(trees: Trees, parent: I64) -> I64:
-    """All splits climb together until each has met its feature or the root."""
+    """Return the ancestors: all splits climb at once until each has reached its feature or the root."""
     ancestor = np.full(len(parent), NONE)
     climbing = edge = _splits(trees)
     while climbing.size:

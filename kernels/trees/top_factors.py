@@ -1,4 +1,4 @@
-"""The few largest of many shares: what a response lists of the contributions of all columns."""
+"""The largest SHAP values of each row: the factors that an answer lists."""
 
 import math
 
@@ -7,14 +7,14 @@ import numpy as np
 from kernels.compile import formula, on_cpu
 from kernels.types import F32, F64, I64
 
-REST = -1  # instead of a column: the sum of all that are not listed
-DIGITS = 7  # all that a float32 knows
+REST = -1  # instead of a column: the sum of the shares that are not listed
+DIGITS = 7  # the precision of a float32
 _POWERS = np.power(10.0, np.arange(23))  # each exact in float64
 
 
 @formula
 def by_weight(shares: F64, order: I64) -> None:
-    """Write the columns by the size of their shares into `order`, the largest first, equal ones in order. Both are [columns]."""
+    """Write the columns by the absolute value of their shares into `order`, the largest first, equal ones in order. Both are [columns]."""
     for column in range(shares.size):
         weight, at = abs(shares[column]), column
         while at > 0 and abs(shares[order[at - 1]]) < weight:
@@ -25,9 +25,9 @@ def by_weight(shares: F64, order: I64) -> None:
 
 @formula
 def rounded(value: np.float32) -> float:
-    """Return a value as the float64 next to its DIGITS significant digits, so that 0.2 is no 0.20000000298.
+    """Return a value as the float64 nearest to its DIGITS significant digits: 0.2 instead of 0.20000000298.
 
-    Whole numbers and what is nearer to zero than 1e-15 are returned as they are.
+    Whole numbers and values nearer to zero than 1e-15 are returned unchanged.
     """
     exact = float(value)
     size = abs(exact)
@@ -43,12 +43,12 @@ def rounded(value: np.float32) -> float:
 
 
 @on_cpu
-def shortlist(X: F32, shares: F64, most: I64, totals: F64) -> tuple[I64, I64, F64, F64]:
-    """Return of each row its `most[row]` largest shares, the largest first, and the sum of the others; nothing that is zero.
+def shortlist(X: F32, shares: F64, max_factors: I64, totals: F64) -> tuple[I64, I64, F64, F64]:
+    """Return of each row its `max_factors[row]` largest shares, the largest first, and the sum of the others, without zeros.
 
-    X: float32 [rows, columns], NaN is missing; shares: float64 [rows, columns]; most: int64 [rows]; totals: float64 [rows], the sum that is
-    listed of a row whose `most` is 0. Returns ends int64 [rows], columns int64 [entries], or REST, values float64 [entries], `rounded`, and
-    shares float64 [entries]: row `i` has the entries from ends[i - 1] to ends[i].
+    X: float32 [rows, columns], NaN is missing; shares: float64 [rows, columns]; max_factors: int64 [rows]; totals: float64 [rows], the sum
+    to list for a row with max_factors 0. Returns ends int64 [rows], columns int64 [entries], or REST, values float64 [entries], `rounded`,
+    and shares float64 [entries]: row `i` has the entries from ends[i - 1] to ends[i].
     """
     rows, width = shares.shape
     ends = np.empty(rows, np.int64)
@@ -57,7 +57,7 @@ def shortlist(X: F32, shares: F64, most: I64, totals: F64) -> tuple[I64, I64, F6
     order = np.empty(width, np.int64)
     at = 0
     for row in range(rows):
-        limit = min(most[row], width)
+        limit = min(max_factors[row], width)
         rest = totals[row] if limit <= 0 else 0.0
         if limit > 0:
             by_weight(shares[row], order)

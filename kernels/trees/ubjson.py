@@ -1,8 +1,8 @@
-"""Universal Binary JSON (draft 12, ubjson.org), as XGBoost writes it: arrays of numbers become numpy arrays without a look at each.
+"""Universal Binary JSON (draft 12, ubjson.org), as XGBoost writes it: typed arrays become numpy arrays without a loop over their items.
 
-Reading text would hold the interpreter for tens of milliseconds, in which a server answers nobody, and so would a look at each value of
-thousands of trees in Python. So compiled code goes through the document once and writes a *tape*, a row for each value in the order of the
-document. What is wanted is read from there; a list of many like objects is a `Table`, whose columns are copied together by compiled code.
+A JSON parser would hold the GIL for tens of milliseconds, in which a server answers no request, and so would a loop in Python over
+thousands of trees. So compiled code scans the document once and writes a *tape*, a row for each value in the order of the document. Values
+are then read from the tape; a list of many objects of one kind is a `Table`, whose columns are copied by compiled code.
 """
 
 import struct
@@ -21,7 +21,7 @@ _NUMBERS = {
 }
 _CONSTANTS = {ord("T"): True, ord("F"): False, ord("Z"): None}
 
-# By mark, for compiled code: the bytes of a number, and whether a mark stands for a whole number or a constant.
+# By marker, for compiled code: the bytes of a number, and whether it is a whole number or a constant.
 _WIDTH = np.zeros(256, np.int64)
 _WIDTH[list(_NUMBERS)] = [form.size for form in _NUMBERS.values()]
 _WHOLE = np.zeros(256, np.bool_)
@@ -29,19 +29,19 @@ _WHOLE[[ord(mark) for mark in "iUIlL"]] = True
 _CONSTANT = np.zeros(256, np.bool_)
 _CONSTANT[list(_CONSTANTS)] = True
 
-# The columns of the tape. ITEMS: the mark of the numbers in an array of them, 0 in every other value; LENGTH: the bytes of a text, the
-# numbers of an array; NEXT: the row of what follows the value. A field of an object is two rows, its name and its value.
+# The columns of the tape. ITEMS: the marker of the numbers in a typed array, 0 for every other value; LENGTH: the bytes of a text, the
+# numbers of an array; NEXT: the row after the value. A field of an object is two rows, its name and its value.
 MARK, ITEMS, START, LENGTH, NEXT = range(5)
 
 MAX_DEPTH = 64
-MAX_SIGNED = 127  # the first byte of a number that is not negative
-OPEN, FIELDS = -1, -2  # instead of how many items are to come: a list that ends with its bracket, an object
+MAX_SIGNED = 127  # the largest first byte of a number that is not negative
+OPEN, FIELDS = -1, -2  # instead of the number of remaining items: a list that ends with its bracket, an object
 
 CUT, MARKED, NO_LENGTH, DEEP = range(1, 5)
 _FAULTS = {
     CUT: "it ends in the middle of a value",
-    MARKED: "{byte!r} is no kind of value",
-    NO_LENGTH: "{byte!r} is no length",
+    MARKED: "{byte!r} is not a type marker",
+    NO_LENGTH: "{byte!r} is not a length",
     DEEP: f"values are nested deeper than {MAX_DEPTH}",
 }
 
@@ -49,7 +49,7 @@ _FAULTS = {
 def read(data: bytes, tables: Container[str] = ()) -> Any:
     """Return the one value in `data`: dicts, lists, str, numbers, numpy arrays where the document has typed arrays.
 
-    A list in a field named in `tables` becomes a `Table`. Raises ValueError for what is not UBJSON, naming the byte.
+    A list in a field named in `tables` becomes a `Table`. Raises ValueError with the byte's position where `data` is not UBJSON.
     """
     flat = np.frombuffer(data, np.uint8)
     rows, end, fault = _scan(flat, np.empty((0, 5), np.int64))  # how many there are
@@ -63,7 +63,7 @@ def read(data: bytes, tables: Container[str] = ()) -> Any:
 
 
 class Table:
-    """A list of objects that have the same fields. Raises ValueError for a column that is not in each of them, of the same kind."""
+    """A list of objects with the same fields. Raises ValueError for a column that is missing in an object, or of another kind there."""
 
     def __init__(self, reader: "_Reader", at: int) -> None:
         self._reader = reader
@@ -77,7 +77,7 @@ class Table:
         return self._reader.value(int(self._places[number]))
 
     def column(self, name: str) -> tuple[NDArray[Any], I64]:
-        """Return the arrays of numbers of a field, one object's after the other's, and how long each is: int64 [objects]."""
+        """Return the arrays of a numeric field, one object's after the other's, and the length of each: int64 [objects]."""
         data, tape = self._reader.data, self._reader.tape
         places = np.empty(len(self._places), np.int64)
         _find(data, tape, self._places, np.frombuffer(name.encode(), np.uint8), places)
@@ -92,7 +92,7 @@ class Table:
 
 
 class _Reader:
-    """What the tape says, as Python's values."""
+    """The values on the tape, as Python objects."""
 
     def __init__(self, data: U8, tape: I64, tables: Container[str]) -> None:
         self.data, self.tape, self._tables = data, tape, tables
@@ -105,7 +105,7 @@ class _Reader:
         return _READERS[mark](self, at)
 
     def items(self, at: int) -> list[int]:
-        """Return the rows of what is in the list or the object in row `at`."""
+        """Return the tape's rows of the items of the list or the object in row `at`."""
         found, one, end = [], at + 1, int(self.tape[at, NEXT])
         while one < end:
             found.append(one)
@@ -143,7 +143,7 @@ _READERS: dict[int, Callable[[_Reader, int], Any]] = {
 
 @on_cpu
 def _length(data: U8, at: int) -> tuple[int, int, int]:
-    """Return the length whose mark is at `at`, where it ends, and what is wrong there."""
+    """Return the length at `at`, the index after it, and the fault, 0 for none."""
     if at >= data.size:
         return 0, data.size, CUT
     mark = data[at]
@@ -162,7 +162,7 @@ def _length(data: U8, at: int) -> tuple[int, int, int]:
 
 @on_cpu
 def _text(data: U8, at: int) -> tuple[int, int, int]:
-    """Return the length of the text that begins with it at `at`, where its letters begin, and what is wrong there."""
+    """Return the length of the text at `at`, the index of its first byte, and the fault, 0 for none."""
     length, start, fault = _length(data, at)
     if fault == 0 and length > data.size - start:
         return 0, data.size, CUT
@@ -170,17 +170,15 @@ def _text(data: U8, at: int) -> tuple[int, int, int]:
 
 
 @on_cpu
-def _head(data: U8, at: int) -> tuple[int, int, int, int]:
-    """Return the mark and the number of the items of the list after whose mark `at` is, 0 and OPEN where it does not say, and where it
-    goes on, and what is wrong there.
-    """
+def _list_head(data: U8, at: int) -> tuple[int, int, int, int]:
+    """Return the type and the number of items of the list that begins at `at`, 0 and OPEN where not given; the index after; the fault."""
     items, count, fault = 0, OPEN, 0
     if at < data.size and data[at] == ord("$"):
         if at + 2 >= data.size:
             return items, count, data.size, CUT
         items = data[at + 1]
         at += 2
-        if data[at] != ord("#") or _CONSTANT[items]:  # constants take no bytes: a few would stand for any number of them
+        if data[at] != ord("#") or _CONSTANT[items]:  # constants take no bytes, so a short document could announce any number of them
             return items, count, at - 1, MARKED
     if at < data.size and data[at] == ord("#"):
         count, at, fault = _length(data, at + 1)
@@ -190,8 +188,8 @@ def _head(data: U8, at: int) -> tuple[int, int, int, int]:
 
 
 @on_cpu
-def _note(tape: I64, row: int, mark: int, items: int, start: int, length: int) -> int:
-    """Write a row, if the tape is so long, and return the next one's number."""
+def _append(tape: I64, row: int, mark: int, items: int, start: int, length: int) -> int:
+    """Write a row where the tape has room, and return the number of the next one."""
     if row < len(tape):
         tape[row, MARK], tape[row, ITEMS], tape[row, START], tape[row, LENGTH], tape[row, NEXT] = mark, items, start, length, row + 1
     return row + 1
@@ -199,11 +197,11 @@ def _note(tape: I64, row: int, mark: int, items: int, start: int, length: int) -
 
 @on_cpu
 def _scan(data: U8, tape: I64) -> tuple[int, int, int]:
-    """Write the tape, as far as it is long enough; return its number of rows, where the value ends, and what is wrong there, 0 if nothing.
+    """Write the tape as far as it has room; return its number of rows, the index after the value, and the fault, 0 for none.
 
     data: uint8 [bytes]; tape: int64 [rows, 5].
     """
-    within = np.empty((MAX_DEPTH, 3), np.int64)  # by depth: a list's or an object's row, how many items are to come, their mark
+    within = np.empty((MAX_DEPTH, 3), np.int64)  # by depth: the row of a list or an object, its remaining items, their marker
     depth, row, at, fault = 0, 0, 0, 0
     while row == 0 or depth > 0:
         mark = 0
@@ -221,7 +219,7 @@ def _scan(data: U8, tape: I64) -> tuple[int, int, int]:
                 length, at, fault = _text(data, at)
                 if fault:
                     return row, at, fault
-                row = _note(tape, row, ord("S"), 0, at, length)
+                row = _append(tape, row, ord("S"), 0, at, length)
                 at += length
             within[depth - 1, 1] -= left > 0
             mark = within[depth - 1, 2]
@@ -231,7 +229,7 @@ def _scan(data: U8, tape: I64) -> tuple[int, int, int]:
             mark, at = int(np.int64(data[at])), at + 1
         items, count, length = 0, FIELDS, 0
         if mark == ord("["):
-            items, count, at, fault = _head(data, at)
+            items, count, at, fault = _list_head(data, at)
             length = count if _WIDTH[items] else 0
         elif mark == ord("S"):
             length, at, fault = _text(data, at)
@@ -246,7 +244,7 @@ def _scan(data: U8, tape: I64) -> tuple[int, int, int]:
                 return row, at, DEEP
             within[depth, 0], within[depth, 1], within[depth, 2] = row, count, items
             depth += 1
-        row = _note(tape, row, mark, items if _WIDTH[items] else 0, at, length)
+        row = _append(tape, row, mark, items if _WIDTH[items] else 0, at, length)
         if mark == ord("["):
             at += length * _WIDTH[items]
         elif mark == ord("S"):
@@ -258,7 +256,7 @@ def _scan(data: U8, tape: I64) -> tuple[int, int, int]:
 
 @on_cpu
 def _find(data: U8, tape: I64, objects: I64, name: U8, out: I64) -> None:
-    """Write the rows of the values of the field `name` of each of the objects, or -1 where there is none."""
+    """Write the tape's row of the field `name` of each object, or -1 where it is absent."""
     for number in range(len(objects)):
         out[number] = -1
         row = objects[number]
@@ -275,7 +273,7 @@ def _find(data: U8, tape: I64, objects: I64, name: U8, out: I64) -> None:
 
 @on_cpu
 def _join(data: U8, starts: I64, sizes: I64, out: U8) -> None:
-    """Write the pieces of `data` that begin at `starts` into `out`, one after the other."""
+    """Write the pieces of `data` that begin at `starts`, with these sizes, into `out`, one after the other."""
     end = 0
     for piece in range(len(starts)):
         for one in range(sizes[piece]):

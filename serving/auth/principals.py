@@ -1,10 +1,13 @@
 """The principal: on whose behalf a request is answered."""
 
+import functools
 from typing import Final
+from urllib.parse import quote
 
 import msgspec
 
 ALL_SCOPES: Final = frozenset({"*"})
+DEFAULT_TENANT: Final = "default"
 
 
 class Principal(msgspec.Struct, frozen=True):
@@ -14,7 +17,7 @@ class Principal(msgspec.Struct, frozen=True):
     scopes: what the principal may do; "*" is everything.
     """
 
-    tenant: str = "default"
+    tenant: str = DEFAULT_TENANT
     subject: str | None = None
     scopes: frozenset[str] = ALL_SCOPES
 
@@ -32,3 +35,9 @@ def authenticate(authorization: bytes | None) -> Principal:
     Nobody is authenticated yet, so every request has the same principal: tenant `default`, no subject, all scopes.
     """
     return ANONYMOUS
+
+
+@functools.lru_cache(maxsize=4096)
+def tenant_key(tenant: str) -> bytes:
+    """Return the tenant as it begins the keys of stores and caches: percent-encoded, so that it contains no separator."""
+    return quote(tenant, safe="").encode()

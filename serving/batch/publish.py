@@ -1,4 +1,4 @@
-"""A scored base on its way into the feature store: collected while it is scored, stored when the output is whole."""
+"""Publish a scored base to the feature store: collected while it is scored, stored when the output is complete."""
 
 import os
 from collections.abc import Iterator
@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import numpy as np
 import polars as pl
 
+from serving.auth.principals import DEFAULT_TENANT
 from serving.engines import Engine
 from serving.errors import StoreUnavailableError
 from serving.progress import Progress
@@ -20,19 +21,19 @@ _DAY_S = 86_400.0
 
 
 class Publication:
-    """What is to be stored of the rows of a batch's output."""
+    """The rows of a batch's output that are published."""
 
     def __init__(self, engine: Engine, version: str) -> None:
-        assert engine.lookup is not None, f"{engine.name} looks nothing up; this is a bug"
+        assert engine.lookup is not None, f"{engine.name} has no lookup: this is a bug"
         self._lookup, self._version = engine.lookup, version
         self._parts: list[pl.DataFrame] = []
 
     def add(self, answers: pl.DataFrame) -> None:
-        """Take note of answers."""
+        """Collect answers."""
         self._parts.append(answers.select(self._lookup.entity, self._lookup.as_of, *self._lookup.names))
 
     def store(self, settings: Settings, progress: Progress) -> int:
-        """Store all, and return how many there were. Raises StoreUnavailableError; each entity then has its old vector or the new one."""
+        """Store the answers and return their number. Raises StoreUnavailableError; each entity then has its old vector or the new."""
         rows = pl.concat(self._parts) if self._parts else pl.DataFrame()
         with _url(settings) as url:
             publisher = Publisher(url, settings.features.keep_days * _DAY_S)
@@ -47,12 +48,12 @@ class Publication:
     def _put(self, publisher: Publisher, rows: pl.DataFrame) -> None:
         as_of_s = [datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp() for day in rows[self._lookup.as_of].to_list()]
         vectors = rows.select(self._lookup.names).fill_null(np.nan).to_numpy().astype(np.float64)
-        publisher.put(self._lookup, self._version, rows[self._lookup.entity].to_list(), as_of_s, vectors)
+        publisher.put(DEFAULT_TENANT, self._lookup, self._version, rows[self._lookup.entity].to_list(), as_of_s, vectors)
 
 
 @contextmanager
 def _url(settings: Settings) -> Iterator[str]:
-    """The feature store's address: that of the settings, of a server that runs, or of one that runs for as long as this."""
+    """Yield the feature store's URL: from the settings, of a running server, or of one started for the length of the `with`."""
     if settings.features.redis_url is not None:
         yield settings.features.redis_url
         return
@@ -62,4 +63,4 @@ def _url(settings: Settings) -> Iterator[str]:
             raise StoreUnavailableError(str(store.reason))
         yield store.url
     finally:
-        store.close()
+        store.stop()

@@ -1,7 +1,7 @@
 """The Ray Data job of a batch: one reader streams chunks to a pool of actors that each hold the model; answers come back in order.
 
-What goes wrong with a chunk travels as data in the chunk's place, so that the first wrong line of the input is the one that is named,
-whichever actor meets its own first.
+The error of a chunk is returned as data in the chunk's place, so that the error that is raised is that of the first wrong line of the
+input, whichever actor finds an error first.
 """
 
 from collections.abc import Generator, Iterator, Sequence
@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from serving.batch import sources
+from serving.batch.frames import packed, unpacked
+from serving.batch.scorer import ChunkScorer, ScoredChunk
 from serving.batch.sources import Chunk
-from serving.batch.task import Scored, Scoring, Task, packed, unpacked
+from serving.batch.task import Task
 from serving.errors import RayError
 from serving.runtime import ray_cluster
 from training.errors import TableError
@@ -18,13 +20,13 @@ from training.errors import TableError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_BROKEN = "broken"  # the kind of a chunk that could not be read; its payload says why
+_BROKEN = "broken"  # the kind of a chunk that could not be read; its payload is the message
 
 
-def scored(task: Task, paths: Sequence[Path], address: str | None) -> Generator[Scored, None, None]:
-    """Return the answers to the files' records in order, scored by a Ray of its own, or by the one at `address`.
+def scored(task: Task, paths: Sequence[Path], address: str | None) -> Generator[ScoredChunk, None, None]:
+    """Return the answers to the files' records in order, scored by a Ray started for this job, or by the one at `address`.
 
-    Raises TableError for the first record that is wrong, RayError when Ray fails.
+    Raises TableError for the first wrong record, RayError when Ray fails.
     """
     with ray_cluster.connected(Path(task.settings.home).resolve(), address) as cores:
         from ray.exceptions import RayError as Failed
@@ -33,8 +35,8 @@ def scored(task: Task, paths: Sequence[Path], address: str | None) -> Generator[
             for table in _dataset(task, paths, cores).iter_batches(batch_size=None, batch_format="pyarrow"):
                 yield from map(answer, table.to_pylist())
         except Failed as error:
-            said = str(error).strip().splitlines()
-            raise RayError(f"Ray failed while scoring: {said[-1] if said else type(error).__name__}") from error
+            message = str(error).strip().splitlines()
+            raise RayError(f"Ray failed while scoring: {message[-1] if message else type(error).__name__}") from error
 
 
 def _dataset(task: Task, paths: Sequence[Path], cores: int) -> Any:
@@ -48,17 +50,19 @@ def _dataset(task: Task, paths: Sequence[Path], cores: int) -> Any:
     # The reader takes no core from the actors; other resources than theirs also keep Ray from making one task of both.
     inputs = ray.data.from_items([{"files": [str(path) for path in paths]}], override_num_blocks=1)
     records = inputs.map_batches(read, batch_format="pyarrow", num_cpus=0)
-    return records.map_batches(Worker, fn_constructor_args=(task,), batch_size=1, batch_format="pyarrow", concurrency=cores, num_cpus=1)
+    return records.map_batches(
+        ScoringActor, fn_constructor_args=(task,), batch_size=1, batch_format="pyarrow", concurrency=cores, num_cpus=1
+    )
 
 
-class Worker:
+class ScoringActor:
     """One actor of the pool: loads the model once, then scores chunk after chunk."""
 
     def __init__(self, task: Task) -> None:
-        self._score = Scoring(task)
+        self._score = ChunkScorer(task)
 
     def __call__(self, table: "pa.Table") -> "pa.Table":
-        """Return the answers to the one chunk in `table`, or what is wrong with it."""
+        """Return the answers to the one chunk in `table`, or the message of its error."""
         chunk = Chunk(**{name: table[name][0].as_py() for name in Chunk._fields})
         try:
             if chunk.kind == _BROKEN:
@@ -96,8 +100,8 @@ def _row(answers: bytes, share: float, problem: str) -> "pa.Table":
     return pa.Table.from_pylist([{"answers": answers, "share": share, "problem": problem}], schema)
 
 
-def answer(row: dict[str, Any]) -> Scored:
-    """Return what a worker's row says; raise TableError if that is what is wrong with its chunk."""
+def answer(row: dict[str, Any]) -> ScoredChunk:
+    """Return the answers in a worker's row. Raises TableError where it holds the error of its chunk."""
     if row["problem"]:
         raise TableError(row["problem"])
-    return Scored(unpacked(row["answers"]), row["share"])
+    return ScoredChunk(unpacked(row["answers"]), row["share"])

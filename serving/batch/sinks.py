@@ -1,4 +1,4 @@
-"""Where a batch job's answers go: one file or a folder of parts, written beside the output and moved there when it is whole."""
+"""Write a batch job's answers: one file or a folder of parts, written beside the output and moved there when it is complete."""
 
 import gzip
 import os
@@ -21,10 +21,10 @@ _GZIP_LEVEL = 6
 
 @contextmanager
 def opened(path: Path) -> Iterator[Write]:
-    """Return what writes frames of the same columns, in order, for the length of a `with`; then the output is there, whole.
+    """Return a function that writes frames of the same columns, in order, within a `with`; after it the complete output is there.
 
-    A name with a suffix is one file, which is replaced only now; one without is a folder of Parquet parts. If the `with` is left by an
-    error, nothing is left. Raises OutputError for a suffix that is not known, a folder that is not empty, and a disk that is full.
+    A name with a suffix is one file, which is replaced only now; one without is a folder of Parquet parts. After an error
+    nothing is left of it. Raises OutputError for a suffix that is not known, a folder that is not empty, and a disk that is full.
     """
     suffix = accepted(path)
     part = path.parent / f".{path.name}.{secrets.token_hex(4)}.partial"
@@ -51,7 +51,7 @@ def accepted(path: Path) -> str:
 
 
 def known_suffix(path: Path) -> str | None:
-    """Return the suffix that says what is written, "" for a folder, None for one that says nothing."""
+    """Return the known suffix of an output, "" for a folder, None for an unknown one."""
     found = max((suffix for suffix in _SINKS if path.name.lower().endswith(suffix)), key=len)
     return None if path.suffix and not found else found
 
@@ -124,7 +124,7 @@ def _stream(part: Path, unzipped: bool) -> Iterator[IO[bytes]]:
     with part.open("xb") as file:
         if unzipped:
             yield file
-        else:  # without a name and a time in it, so that equal answers are equal files
+        else:  # without name and time in the header, so that equal answers are equal files
             with gzip.GzipFile("", "wb", _GZIP_LEVEL, file, mtime=0) as zipped:
                 yield cast(IO[bytes], zipped)
 
@@ -140,7 +140,7 @@ _SINKS: dict[str, Callable[[Path], AbstractContextManager[Write]]] = {
 
 
 def _flush(part: Path) -> None:
-    """Have the files on the disk before the output bears its name."""
+    """Flush the files to disk before the output gets its name."""
     for path in sorted(part.iterdir()) if part.is_dir() else [part]:
         with path.open("rb") as file:
             os.fsync(file.fileno())

@@ -1,13 +1,16 @@
-"""The input of a batch job as a stream of chunks: whole records of a file, small enough to hold, that know where they come from."""
+"""The input of a batch job as a stream of chunks: whole records of a file, small enough to hold in memory, with their file and line."""
 
 import gzip
 import io
 import zlib
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 
 from training.errors import TableError
+from training.tables import csv_text
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
 CHUNK_BYTES = 1024 * 1024  # of text; a chunk ends where a record ends
 CHUNK_ROWS = 16_384  # of Parquet
 MAX_RECORD_BYTES = 16 * 1024 * 1024  # one record of text
+HEAD_ROWS = 20_000  # an input of more rows is worth a Ray
 
 
 class Chunk(NamedTuple):
@@ -32,8 +36,44 @@ class Chunk(NamedTuple):
     payload: bytes
 
 
+class InputHead(NamedTuple):
+    """The beginning of an input. chunks: the first, up to more than HEAD_ROWS rows; complete: there are no others."""
+
+    chunks: list[Chunk]
+    complete: bool
+
+
+class Source:
+    """The input at a path: its files, and its beginning, which is read once. Raises TableError for an input that cannot be read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @cached_property
+    def files(self) -> list[Path]:
+        """Return the files in order."""
+        return files(self.path)
+
+    @cached_property
+    def head(self) -> InputHead:
+        """Return the first chunks."""
+        chunks, rows = list[Chunk](), 0
+        with closing(read(self.files)) as chunk_stream:
+            for chunk in chunk_stream:
+                chunks.append(chunk)
+                rows += chunk.rows
+                if rows > HEAD_ROWS:
+                    return InputHead(chunks, complete=False)
+        return InputHead(chunks, complete=True)
+
+    @cached_property
+    def columns(self) -> tuple[str, ...]:
+        """Return the columns of the first file of a table, () of requests."""
+        return columns_of(self.head.chunks[0])
+
+
 class Format(NamedTuple):
-    """What a suffix means: the kind of records, and how its bytes become text."""
+    """The format of a suffix: the kind of records, and whether its bytes are gzip."""
 
     kind: str
     unzip: bool = False
@@ -66,11 +106,16 @@ def files(path: Path) -> list[Path]:
         raise TableError(f"{path}: the folder holds no file; put {', '.join(FORMATS)} files of one kind into it")
     for file in found:
         if not suffix(file):
-            raise TableError(f"{file}: the suffix says nothing; known: {', '.join(FORMATS)}")
+            raise TableError(f"{file}: the suffix is unknown; use {', '.join(FORMATS)}")
     kinds = {FORMATS[suffix(file)].kind: file.name for file in found}
     if len(kinds) > 1:
         raise TableError(f"{path}: the folder holds {' and '.join(sorted(kinds))} ({', '.join(kinds.values())}); name one file")
     return found
+
+
+def columns_of(chunk: Chunk) -> tuple[str, ...]:
+    """Return the columns of a chunk of a table, () of requests. Raises TableError for a header that cannot be one."""
+    return _COLUMNS[chunk.kind](chunk)
 
 
 def read(paths: Sequence[Path]) -> Generator[Chunk, None, None]:
@@ -145,6 +190,25 @@ def _parquet(path: Path, _size: int) -> Iterator[Chunk]:
 
 
 _READERS: dict[str, Callable[[Path, int], Iterator[Chunk]]] = {"csv": _csv, "ndjson": _ndjson, "tsv": _tsv, "parquet": _parquet}
+
+
+def _parquet_columns(chunk: Chunk) -> tuple[str, ...]:
+    import pyarrow as pa
+
+    return tuple(pa.ipc.open_stream(chunk.payload).schema.names)
+
+
+def _tsv_columns(chunk: Chunk) -> tuple[str, ...]:
+    first = chunk.payload.partition(b"\n")[0]
+    return tuple(f"column{place}" for place in range(1, first.count(b"\t") + 2))
+
+
+_COLUMNS: dict[str, Callable[[Chunk], tuple[str, ...]]] = {
+    "csv": lambda chunk: csv_text.columns(chunk.payload, chunk.file),
+    "ndjson": lambda chunk: (),
+    "tsv": _tsv_columns,
+    "parquet": _parquet_columns,
+}
 
 
 def _ipc(schema: "pa.Schema", batches: "Sequence[pa.RecordBatch]") -> bytes:

@@ -16,9 +16,9 @@ def doctor(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> Report:
-    """Say what is here and what is missing.
+    """Report what is here, what is missing, and the command that fixes it.
 
-    And the command that fixes it. Exit code 0 if the server could start, else 1.
+    Exit code 0 if the server could start, else 1.
     """
     choices(ctx, seed, as_json, quiet)
     from serving import settings
@@ -28,6 +28,6 @@ def doctor(
     stops = [finding.name for finding in findings if finding.needed and not finding.ok]
     width = max(len(finding.name) for finding in findings)
     lines = [f"{_MARKS[f.ok]:7}  {f.name:{width}}  {f.found}" + ("" if f.ok else f"\n{'':{width + 9}}  fix: {f.fix}") for f in findings]
-    said = f"the server cannot start without {', '.join(stops)}; looked" if stops else "the server can start; looked"
+    result = f"the server cannot start without {', '.join(stops)}; checked" if stops else "the server can start; checked"
     data = {"ready": not stops, "findings": [asdict(finding) for finding in findings]}
-    return Report(said, lines=lines, data=data, code=1 if stops else 0)
+    return Report(result, lines=lines, data=data, code=1 if stops else 0)

@@ -8,7 +8,7 @@ import typer
 from serving.commands.options import Command, Json, Quiet, RegistryUrl, Report, Seed, Task, aligned, choices, headline, one_of, registry
 
 if TYPE_CHECKING:
-    from training.registry.registry import Entry
+    from training.registry.registry import RegistryEntry
 
 CHAMPION = "champion"
 Ref = Annotated[str, typer.Argument(metavar="MODEL", help="TASK/NAME, TASK@ALIAS, or a NAME that is unique.", show_default=False)]
@@ -101,7 +101,7 @@ def rollback(
 COMMANDS: tuple[tuple[str, Command], ...] = (("list", list_), ("show", show), ("add", add), ("promote", promote), ("rollback", rollback))
 
 
-def _data(entry: "Entry") -> dict[str, Any]:
+def _data(entry: "RegistryEntry") -> dict[str, Any]:
     return {
         "task": entry.task,
         "name": entry.name,

@@ -1,4 +1,4 @@
-"""What several commands accept, and what a command gives back."""
+"""The options that several commands share, and the report that a command returns."""
 
 import difflib
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -19,6 +19,8 @@ Seed = Annotated[int | None, typer.Option("--seed", min=0, help="The same seed g
 Config = Annotated[Path | None, typer.Option("--config", help="Settings that differ from configs/base.yaml.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object to standard output, and nothing else there.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, no report: only results and errors.")]
+PLAIN: dict[str, Any] = {"add_completion": False, "rich_markup_mode": None, "pretty_exceptions_enable": False}  # of every Typer
+
 Task = Annotated[str, typer.Argument(metavar="TASK", help="The question, such as purchase.", show_default=False)]
 Maps = Annotated[
     list[str] | None,
@@ -30,21 +32,21 @@ RegistryUrl = Annotated[str | None, typer.Option("--registry", help="Folder or f
 
 @dataclass(slots=True)
 class Choices:
-    """What every command accepts, before its name or after it."""
+    """The options of every command, given before its name or after it."""
 
     seed: int | None = None
     as_json: bool = False
     quiet: bool = False
 
     def add(self, seed: int | None, as_json: bool, quiet: bool) -> None:
-        """Take what was given at one more place of the command line."""
+        """Merge the options given at one more place of the command line."""
         self.seed = self.seed if seed is None else seed
         self.as_json |= as_json
         self.quiet |= quiet
 
 
 def choices(ctx: typer.Context, seed: int | None, as_json: bool, quiet: bool) -> Choices:
-    """Return what was chosen before the command's name and after it."""
+    """Return the options given before the command's name and after it."""
     chosen = ctx.ensure_object(Choices)
     chosen.add(seed, as_json, quiet)
     return chosen
@@ -52,10 +54,7 @@ def choices(ctx: typer.Context, seed: int | None, as_json: bool, quiet: bool) ->
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a command gives back: `did` says what it did, `notes` what else to know.
-
-    `lines` are a result to read, `data` is all of it for machines.
-    """
+    """What a command returns. did: what was done, in a line; notes: lines below it; lines: the result for people; data: for machines."""
 
     did: str = ""
     notes: Sequence[str] = ()
@@ -68,13 +67,13 @@ Command = Callable[..., Report]
 
 
 def like(name: str, known: Sequence[str]) -> str:
-    """Return what to put behind a name that is not known, "" when none is near."""
+    """Return a suggestion to append to the message about an unknown name, "" when no known name is similar."""
     near = difflib.get_close_matches(name, known, 1)
     return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 def one_of(name: str, known: Sequence[str], what: str) -> str:
-    """Return `name` if it is known. Raises BadParameter (exit code 2) that lists what is."""
+    """Return `name` if it is known. Raises BadParameter (exit code 2), listing the known names, if it is not."""
     if name not in known:
         raise typer.BadParameter(f"unknown {what} {name!r}{like(name, known)}; known: {', '.join(known)}")
     return name
@@ -83,7 +82,7 @@ def one_of(name: str, known: Sequence[str], what: str) -> str:
 def mapped(words: Sequence[str] | None, fields: Sequence[str], several: Collection[str] = ()) -> dict[str, Any]:
     """Return {field: column} of the --map words, {field: columns} of the fields in `several`.
 
-    Raises BadParameter for one that is not FIELD=COLUMN with a known field, or names a field twice that is one column.
+    Raises BadParameter for a word that is not FIELD=COLUMN with a known field, and for two columns of a field that has one.
     """
     found: dict[str, Any] = {}
     for word in words or ():
@@ -100,7 +99,7 @@ def mapped(words: Sequence[str] | None, fields: Sequence[str], several: Collecti
 
 
 def require(value: T | None, option: str) -> T:
-    """Return `value`. Raises BadParameter (exit code 2) when it was not given, which only --column-help allows."""
+    """Return `value`. Raises BadParameter (exit code 2) when the option was not given; only --column-help works without it."""
     if value is None:
         raise typer.BadParameter(f"missing option {option}")
     return value

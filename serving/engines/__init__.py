@@ -1,4 +1,4 @@
-"""The questions that can be asked. A new one is a file beside this one and a line in ENGINES."""
+"""The questions that the API can answer. A new one is a folder here (see `engine`) and a line in ENGINES."""
 
 from serving.engines.churn.scorer import CHURN
 from serving.engines.emotion.scorer import EMOTION
@@ -10,9 +10,16 @@ from serving.engines.value.scorer import VALUE
 
 __all__ = ["ENGINES", "Engine", "Scorer", "named"]
 
-ENGINES: tuple[Engine, ...] = (PURCHASE, PRICING, VALUE, CHURN, JOURNEY, EMOTION)
+ENGINES: tuple[Engine, ...] = (
+    PURCHASE,
+    PRICING,
+    VALUE,
+    CHURN,
+    JOURNEY,
+    EMOTION,
+)
 
 
 def named(name: str) -> Engine:
-    """Return the engine of this name, which is one of ENGINES."""
+    """Return the engine of this name, which must be one of ENGINES."""
     return next(engine for engine in ENGINES if engine.name == name)

@@ -20,7 +20,7 @@ from training.features import Feature
 PROBABILITY = "probability"
 
 
-class Range(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+class ValueRange(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     """Values from `at_least` to just below `below`; None: no bound on that side."""
 
     at_least: float | None = None
@@ -32,25 +32,25 @@ class Range(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=T
         return -math.inf if self.at_least is None else self.at_least, math.inf if self.below is None else self.below
 
 
-class Rule(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
-    """One rule of the table: `action` is recommended when every fact in `when` lies in its range."""
+class ActionRule(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+    """One rule of the table: `action` is recommended when every fact in `when` is within its range."""
 
     id: Annotated[str, Meta(pattern=r"^[a-z0-9-]{1,64}$")]
-    when: Annotated[dict[str, Range], Meta(min_length=1)]
+    when: Annotated[dict[str, ValueRange], Meta(min_length=1)]
     action: ActionCode
     sentence: Annotated[str, Meta(min_length=1, max_length=300)]
     priority: Annotated[int, Meta(ge=1, le=100)]
     basis: Literal["rule"] = "rule"
 
 
-class Rules:
-    """Rules over the columns of one model, in the order of priority."""
+class ActionRules:
+    """Rules over the columns of one model, in order of priority."""
 
-    def __init__(self, rules: Sequence[Rule], features: Sequence[Feature]) -> None:
+    def __init__(self, rules: Sequence[ActionRule], features: Sequence[Feature]) -> None:
         """`features`: the columns of the matrix. Raises SettingsError for a rule that could never be evaluated."""
         self._rules = sorted(rules, key=lambda rule: rule.priority)
         self._actions = [_action(rule) for rule in self._rules]
-        _refuse_twins(self._rules)
+        _refuse_duplicates(self._rules)
         conditions = [_condition(rule, fact, features) for rule in self._rules for fact in rule.when]
         self._facts = np.array([column for column, _, _ in conditions], np.int64)
         self._low = np.array([low for _, low, _ in conditions], np.float64)
@@ -68,10 +68,10 @@ class Rules:
         return [list(compress(self._actions, row)) for row in fired.tolist()]
 
 
-def load(path: Path, engine: str, features: Sequence[Feature]) -> Rules:
-    """Return the rules that `path` has for `engine`. Raises SettingsError naming the file, the rule and what is wrong with it."""
+def load(path: Path, engine: str, features: Sequence[Feature]) -> ActionRules:
+    """Return the rules that `path` has for `engine`. Raises SettingsError with the file, the rule and what is wrong with it."""
     try:
-        return Rules(_rules(path.read_bytes())[engine], features)
+        return ActionRules(_rules(path.read_bytes())[engine], features)
     except OSError as error:
         raise SettingsError(f"cannot read the rules from {path}: {error.strerror}") from error
     except KeyError as error:
@@ -81,29 +81,31 @@ def load(path: Path, engine: str, features: Sequence[Feature]) -> Rules:
 
 
 @functools.lru_cache(1)
-def _rules(content: bytes) -> dict[str, list[Rule]]:
-    """Return the rules of a file by engine; each promotion asks again, and the file seldom changes."""
-    return msgspec.yaml.decode(content, type=dict[str, list[Rule]])
+def _rules(content: bytes) -> dict[str, list[ActionRule]]:
+    """Return the rules of a file by engine; each promotion reads the file again, and it seldom changes."""
+    return msgspec.yaml.decode(content, type=dict[str, list[ActionRule]])
 
 
-def _action(rule: Rule) -> RecommendedAction:
+def _action(rule: ActionRule) -> RecommendedAction:
     return RecommendedAction(rule=rule.id, action=rule.action, description=rule.sentence, priority=rule.priority, basis=rule.basis)
 
 
-def _refuse_twins(rules: Sequence[Rule]) -> None:
+def _refuse_duplicates(rules: Sequence[ActionRule]) -> None:
     ids = [rule.id for rule in rules]
-    twins = sorted({name for name in ids if ids.count(name) > 1})
-    if twins:
-        raise SettingsError(f"rules {', '.join(twins)}: the id is taken; every rule needs its own")
+    duplicates = sorted({name for name in ids if ids.count(name) > 1})
+    if duplicates:
+        raise SettingsError(f"rules {', '.join(duplicates)}: the id is used twice; give every rule its own")
 
 
-def _condition(rule: Rule, fact: str, features: Sequence[Feature]) -> tuple[int, float, float]:
+def _condition(rule: ActionRule, fact: str, features: Sequence[Feature]) -> tuple[int, float, float]:
     """Return (column, low, high) of one condition; the column after the last feature is the probability."""
     low, high = rule.when[fact].bounds
     if math.isnan(low) or not low < high or (low, high) == (-math.inf, math.inf):
-        raise SettingsError(f"rule {rule.id}, {fact}: the range {low} to {high} is empty or says nothing; give atLeast < below, or one")
+        raise SettingsError(
+            f"rule {rule.id}, {fact}: the range {low} to {high} is empty or has no bound; give atLeast < below, or one of them"
+        )
     if fact == PROBABILITY:
-        return len(features), *_within(rule, low, high)
+        return len(features), *_within_probability(rule, low, high)
     column = next((i for i, feature in enumerate(features) if feature.name == fact), None)
     if column is None:
         names = ", ".join(feature.name for feature in features if feature.kind == "number")
@@ -114,7 +116,7 @@ def _condition(rule: Rule, fact: str, features: Sequence[Feature]) -> tuple[int,
     return column, float(np.float32(low)), float(np.float32(high))
 
 
-def _within(rule: Rule, low: float, high: float) -> tuple[float, float]:
+def _within_probability(rule: ActionRule, low: float, high: float) -> tuple[float, float]:
     if (low != -math.inf and not 0 <= low <= 1) or (high != math.inf and not 0 <= high <= 1):
-        raise SettingsError(f"rule {rule.id}: {PROBABILITY} lies between 0 and 1, got {low} to {high}")
+        raise SettingsError(f"rule {rule.id}: {PROBABILITY} must be between 0 and 1, got {low} to {high}")
     return low, high

@@ -1,17 +1,17 @@
-"""Fields that are read without an object for each of their items."""
+"""Request fields that compiled code reads from the JSON bytes, without a Python object for each item."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import msgspec
 
-QUICK = "quick"
+COMPILED = "compiled"
 
 
-class Quick(NamedTuple):
-    """How a field becomes what its engine reckons with: `Annotated[T, Meta(extra={QUICK: Quick(read, convert)})]`.
+class CompiledField(NamedTuple):
+    """How a field becomes what its engine computes with: `Annotated[T, Meta(extra={COMPILED: CompiledField(read, convert)})]`.
 
-    `read(raw)` makes it from the field's JSON, or returns None where msgspec has to look; `convert(value)` makes it from a T.
+    `read(raw)` returns it from the field's JSON, or None for JSON that msgspec must decode; `convert(value)` returns it from a T.
     """
 
     read: Callable[[msgspec.Raw], Any | None]

@@ -1,4 +1,4 @@
-"""What a customer must have agreed to before something may be said of them: the purposes of a request, and the one that profiling needs."""
+"""Consent: the purposes that a customer has agreed to, and the check that profiling is one of them."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -11,14 +11,15 @@ from serving.errors import FieldProblem
 PROFILING = "profiling"
 MAX_PURPOSES = 32
 
+Purposes = Annotated[list[Name], Meta(max_length=MAX_PURPOSES)]
 Consent = Annotated[
-    Annotated[list[Name], Meta(max_length=MAX_PURPOSES)] | None,
+    Purposes | None,
     Meta(description=f"The purposes that the customer has consented to: with customerId, {PROFILING} must be one of them."),
 ]
 
 
-def lacking(customer_id: str | None, consent: Sequence[str] | None) -> list[FieldProblem]:
-    """Return what is wrong where a known customer has not consented to profiling; nothing of one who is not known."""
+def profiling_problems(customer_id: str | None, consent: Sequence[str] | None) -> list[FieldProblem]:
+    """Return a problem where a known customer has not consented to profiling; none for an unknown customer."""
     if customer_id is None or PROFILING in (consent or ()):
         return []
-    return [FieldProblem("consent", f"must hold {PROFILING!r} for a known customer: ask for it, or leave customerId out")]
+    return [FieldProblem("consent", f"must contain {PROFILING!r} for a known customer: obtain it, or leave customerId out")]

@@ -1,4 +1,4 @@
-"""What a request need not say because it is stored: whose it is, what is stored of it, and how the request looks with that."""
+"""Lookup of stored features: how a request that leaves something out is completed from the feature store."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,10 @@ from kernels.types import F64
 
 
 class Stored(NamedTuple):
-    """What a feature store has of an entity: who wrote it, the moment it is of (seconds since 1970, UTC), float64 [features]."""
+    """The stored features of one entity.
+
+    version: of the model that wrote them; as_of_s: the moment they describe (seconds since 1970, UTC); vector: float64 [features].
+    """
 
     version: str
     as_of_s: float
@@ -17,17 +20,19 @@ class Stored(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Lookup:
-    """What an engine looks up before it answers.
+    """What an engine reads from the feature store before it answers.
 
-    kind: of entity, the space of its names in the store; names: of the features, in their order: a vector of others is as good as none.
-    key: returns the entity that a request leaves to be looked up, None where it says all itself. filled: returns the request with what is
-    stored, or what is to be said where nothing is (None); it raises NotFoundError where there is nothing to say. entity, as_of: the columns
-    of a batch's output that hold whose and of when a row is (an ISO day), as `batch --publish` stores it.
+    kind: the kind of entity, the namespace of its keys in the store.
+    names: the features in the order of the vector; a stored vector with other names is treated as not found.
+    key: returns the entity whose features a request needs, None where the request is complete.
+    fill: returns the request with the stored features, or, given None, with what to use where nothing is stored. Raises NotFoundError where
+        the request cannot be answered without.
+    entity, as_of: the output columns of a batch job that hold the entity and the day (ISO 8601) of a row; `batch --publish` stores by them.
     """
 
     kind: str
     names: Sequence[str]
     key: Callable[[Any], str | None]
-    filled: Callable[[Any, Stored | None], Any]
+    fill: Callable[[Any, Stored | None], Any]
     entity: str
     as_of: str

@@ -1,4 +1,4 @@
-"""What a request may leave to what was remembered of the requests before it, and what is to be remembered of this one."""
+"""Session memory: the state that a question keeps from one request to the next, so that a request needs only what is new."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,23 +9,27 @@ from serving.errors import FieldProblem, InvalidRequestError
 
 @dataclass(frozen=True, slots=True)
 class SessionMemory:
-    """What an engine remembers from one request to the next.
+    """What an engine keeps from one request to the next.
 
-    kind: of entity, the space of its names in the store. key: returns the entity that a request is about, None where nothing is to be
-    remembered or known of it. reads: whether what is remembered is needed. filled: returns the request with that (None: nothing is
-    remembered); it raises InvalidRequestError where the two do not fit. kept: of a scorer, requests and its answers returns what is to be
-    remembered of each, None where nothing is. keep_s: for how long, after the last request. field: of the request, that asks for it.
+    kind: the kind of entity, the namespace of its keys in the store.
+    key: returns the entity that a request is about, None where nothing is to be read or written for it.
+    continues: returns whether a request needs the stored state.
+    resume: returns the request combined with the stored state (bytes; None where nothing is stored). Raises InvalidRequestError where they
+        do not fit together.
+    snapshots: given a scorer, requests and their predictions, returns the state to store for each request, None where none is.
+    keep_s: seconds for which a state is kept after the last request.
+    field: the request field that turns the memory on, for the error message where there is no store.
     """
 
     kind: str
     key: Callable[[Any], str | None]
-    reads: Callable[[Any], bool]
-    filled: Callable[[Any, bytes | None], Any]
-    kept: Callable[[Any, Sequence[Any], Any], Sequence[bytes | None]]
+    continues: Callable[[Any], bool]
+    resume: Callable[[Any, bytes | None], Any]
+    snapshots: Callable[[Any, Sequence[Any], Any], Sequence[bytes | None]]
     keep_s: float
     field: str
 
     def refusal(self) -> InvalidRequestError:
-        """Return what to say where there is no store to remember anything in."""
-        told = "this server has no store to remember anything in (features.redis_url): leave it out, and send the whole"
-        return InvalidRequestError([FieldProblem(self.field, told)])
+        """Return the error for a request that needs a store where the server has none."""
+        fix = f"this server has no store for sessions (features.redis_url): leave {self.field} out, and send the whole session"
+        return InvalidRequestError([FieldProblem(self.field, fix)])

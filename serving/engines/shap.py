@@ -1,4 +1,4 @@
-"""Contributions of features to a margin, as the few factors that a response lists."""
+"""SHAP values as the few factors that an answer lists."""
 
 from collections.abc import Mapping, Sequence
 from itertools import compress, pairwise
@@ -13,21 +13,21 @@ OTHER = "otherFeatures"
 
 
 class FactorList:
-    """Names, units and category values of a model's columns, and the one way to list what moved a score."""
+    """Lists the factors of scores, with the names, units and category values of one model's features."""
 
     def __init__(self, names: Sequence[str], units: Sequence[str], labels: Mapping[str, Mapping[float, str]]) -> None:
-        """`labels[feature][code]`: the category value behind a code in the matrix."""
+        """`labels[feature][code]`: the category value of a code in the matrix."""
         assert REST == -1, "the rest is named by the last of the names"
         self._names, self._units = (*names, OTHER), (*units, "")
         self._labels = (*(labels.get(name) for name in names), None)
 
-    def rows(self, X: F32, shares: F64, most: Sequence[int], totals: F64) -> list[list[PredictionFactor]]:
-        """Return for each row its `most[row]` largest contributions, largest first, and the sum of the others as the last one.
+    def rows(self, X: F32, shap: F64, max_factors: Sequence[int], totals: F64) -> list[list[PredictionFactor]]:
+        """Return for each row its `max_factors[row]` largest contributions, largest first, and the sum of the others as the last one.
 
-        X, shares: [rows, features]; totals: margin less bias, which stands for all of them where most is 0 and no share is known.
-        A contribution of exactly zero is not listed.
+        X float32, shap float64: [rows, features]; totals float64 [rows]: margin minus bias, the one entry of a row with max_factors 0, of
+        which no SHAP values are computed. A contribution of exactly zero is not listed.
         """
-        ends, columns, values, parts = shortlist(X, shares, np.array(most, np.int64), totals)
+        ends, columns, values, parts = shortlist(X, shap, np.array(max_factors, np.int64), totals)
         names, units, labels = self._names, self._units, self._labels
         listed = [
             PredictionFactor(
@@ -41,6 +41,6 @@ class FactorList:
         ]
         return [listed[begin:end] for begin, end in pairwise([0, *ends.tolist()])]
 
-    def missing(self, X: F32) -> list[list[str]]:
+    def missing_features(self, X: F32) -> list[list[str]]:
         """Return for each row of X the names of the features that are NaN."""
         return [list(compress(self._names, row)) for row in np.isnan(X).tolist()]

@@ -1,14 +1,16 @@
-"""ApiModel types that several engines share: what a number, a text, a moment, a place, an event, an action and a factor look like in JSON.
+"""JSON types that several questions share: numbers, texts, times, places, events, actions, factors.
 
-Constraints live in the types, so that decoder and JSON Schema cannot differ. JSON `null` equals absent in every optional field.
+Constraints are part of the types, so that the decoder and the JSON Schema cannot differ. JSON `null` equals absent in every optional field.
 Numbers have upper bounds far beyond any shop's, so that none overflows the float32 feature matrix.
 """
 
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 
+import numpy as np
 from msgspec import Meta, Struct
 
+from kernels.types import F64
 from serving.errors import FieldProblem
 
 
@@ -20,6 +22,7 @@ Count = Annotated[float, Meta(ge=0, le=1e9)]
 Seconds = Annotated[float, Meta(ge=0, le=1e9)]
 Milliseconds = Annotated[float, Meta(ge=0, le=1e9)]
 Money = Annotated[float, Meta(ge=0, le=1e12)]
+Currency = Annotated[str, Meta(pattern="^[A-Z]{3}$")]
 Fraction = Annotated[float, Meta(ge=0, le=1)]
 Pixel = Annotated[float, Meta(ge=-1e6, le=1e6)]
 Id = Annotated[str, Meta(min_length=1, max_length=256)]
@@ -30,24 +33,26 @@ DayOfWeek = Annotated[float, Meta(ge=0, le=6, multiple_of=1)]
 Month = Annotated[float, Meta(ge=1, le=12, multiple_of=1)]
 Category = Name | Annotated[float, Meta(ge=-(2**53), le=2**53, multiple_of=1)]
 
+UNKNOWN_CURRENCY = "XXX"  # ISO 4217: no currency
+
 FIRST_YEAR, LAST_YEAR = 2000, 2099
 _FIRST_MS = datetime(FIRST_YEAR, 1, 1, tzinfo=UTC).timestamp() * 1000
 _END_MS = datetime(LAST_YEAR + 1, 1, 1, tzinfo=UTC).timestamp() * 1000
 Moment = Annotated[datetime, Meta(tz=True)] | Annotated[float, Meta(ge=_FIRST_MS, lt=_END_MS)]
 
 
-def is_sane(moment: datetime | float) -> bool:
-    """Return whether the moment lies in the years 2000 to 2099, which no type says of a datetime."""
+def is_valid_moment(moment: datetime | float) -> bool:
+    """Return whether the moment is in the years 2000 to 2099: of a number the type has checked it, of a datetime no type can."""
     return not isinstance(moment, datetime) or FIRST_YEAR <= moment.year <= LAST_YEAR
 
 
-def not_sane(field: str) -> FieldProblem:
-    """Return what to say of a field whose moment is not sane."""
+def invalid_moment(field: str) -> FieldProblem:
+    """Return the problem of a field whose moment is not valid."""
     return FieldProblem(field, f"expected a moment in the years {FIRST_YEAR} to {LAST_YEAR}")
 
 
-def odd(moments: list[datetime | float]) -> bool:
-    """Return whether some of the moments are not sane: a quick look at all of them; numbers have been checked with their type."""
+def any_invalid_moment(moments: list[datetime | float]) -> bool:
+    """Return whether some of the moments are not valid; faster than `is_valid_moment` of each."""
     years = [moment.year for moment in moments if type(moment) is datetime]
     return bool(years) and (min(years) < FIRST_YEAR or max(years) > LAST_YEAR)
 
@@ -57,13 +62,13 @@ def epoch_ms(moment: datetime | float) -> float:
     return moment.timestamp() * 1000.0 if isinstance(moment, datetime) else moment
 
 
-def moment(epoch_ms: float) -> datetime:
-    """Return milliseconds since 1970-01-01 UTC as a moment."""
+def from_epoch_ms(epoch_ms: float) -> datetime:
+    """Return milliseconds since 1970-01-01 UTC as a datetime in UTC."""
     return datetime.fromtimestamp(epoch_ms / 1000, UTC)
 
 
 class InteractionEvent(ApiModel, frozen=True, kw_only=True):
-    """One thing that happened in a session. Only `type` and `timestamp` are needed; unknown types and page kinds count as unknown."""
+    """One event of a session. Only `type` and `timestamp` are required; unknown types and page kinds count as unknown."""
 
     type: Annotated[
         Name,
@@ -90,16 +95,16 @@ class InteractionEvent(ApiModel, frozen=True, kw_only=True):
 
 
 class GeoLocation(ApiModel, frozen=True, kw_only=True):
-    """Where the shopper is, as far as it is known. Only `region` is used for the score."""
+    """The location of the shopper, as far as it is known. Only `region` is used for the score."""
 
     country: Annotated[Name | None, Meta(description="ISO 3166-1 alpha-2, such as NL.")] = None
-    region: Annotated[Category | None, Meta(description="As it was named in the training data.")] = None
+    region: Annotated[Category | None, Meta(description="As it is named in the training data.")] = None
     city: Name | None = None
     latitude: Annotated[Annotated[float, Meta(ge=-90, le=90)] | None, Meta(description="Degrees, north positive.")] = None
     longitude: Annotated[Annotated[float, Meta(ge=-180, le=180)] | None, Meta(description="Degrees, east positive.")] = None
 
 
-# What a shop can do about a session or a customer. Closed, so that a caller can map every code to what it does.
+# What a shop can do about a session or a customer. Closed, so that a caller can map every code to an implementation.
 ActionCode = Literal[
     "offer_help",
     "protect_checkout",
@@ -119,12 +124,21 @@ ActionCode = Literal[
 ]
 
 
-# What there was time for: everything; a score without factors; an answer of a while ago; how often such sessions buy.
+# What an answer does without because time is short: nothing; factors; freshness (a cached answer past its time); the model itself.
 Degradation = Literal["none", "no-explanation", "stale", "base-rate"]
+
+RiskBand = Literal["low", "medium", "high"]
+RISK_BANDS: tuple[RiskBand, ...] = ("low", "medium", "high")
+LOW_RISK, HIGH_RISK = 0.33, 0.66  # low: below LOW_RISK; high: above HIGH_RISK
+
+
+def risk_bands(risk: F64) -> list[RiskBand]:
+    """Return the band of each risk [n]."""
+    return [RISK_BANDS[place] for place in ((risk >= LOW_RISK).astype(np.int64) + (risk > HIGH_RISK)).tolist()]
 
 
 class RecommendedAction(ApiModel, frozen=True, kw_only=True):
-    """Something worth doing now. `basis` says why it is believed: a rule is a person's judgement, not a measured effect."""
+    """An action that is worth taking now. `basis` is the kind of evidence: a rule is a person's judgement, not a measured effect."""
 
     rule: Annotated[str, Meta(description="The rule of configs/actions.yaml that fired.")]
     action: ActionCode

@@ -1,4 +1,4 @@
-"""One question's route without an HTTP framework: headers and bytes in, a whole Response out."""
+"""The route of one question without an HTTP framework: headers and bytes in, a whole Response out."""
 
 import asyncio
 import time
@@ -7,28 +7,28 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
+from serving.auth.principals import Principal, authenticate
 from serving.engines import Engine
 from serving.errors import OverloadedError, TooLargeError
 from serving.ingress import problems
 from serving.ingress.decoding.decoder import REFUSED, Decoder, is_list
 from serving.ingress.http import routes
-from serving.ingress.http.headers import Headers, fresh, priority, require_json, states_timeout, timeout_ms
-from serving.ingress.http.headers import request_id as identity
+from serving.ingress.http.headers import AUTHORIZATION, Headers, fresh, priority, request_id, require_json, states_timeout, timeout_ms
 from serving.ingress.http.response import Response
 from serving.metrics.collect import Metrics
+from serving.scoring.answer import Answer, Cancel, Done
 from serving.scoring.batcher import NORMAL
-from serving.scoring.futures import outcome
-from serving.scoring.question import Answer, Cancel, Done
-from serving.settings import Server
+from serving.scoring.futures import outcome as outcome_of
+from serving.settings import ServerSettings
 
 T = TypeVar("T")
 
-# What needs more than a plain decode of a larger body is done in a thread, so that nobody else waits for it.
+# A larger body that needs more than one plain decode is read in a thread, so that other requests do not wait for it.
 INLINE_BYTES = 64 * 1024
-ITEMS_A_TIMEOUT = 100
-LARGE = 2
-AGED = ("hit", "hit-shared", "stale", "mixed")
-AFTER_SINGLE = NORMAL + 1  # the priority of a list that states none
+ITEMS_PER_TIMEOUT = 100
+MAX_THREADS = 2
+CACHED_STATES = ("hit", "hit-shared", "stale", "mixed")
+LIST_PRIORITY = NORMAL + 1  # of a list without a Priority header: single requests go first
 
 _encode = msgspec.json.Encoder().encode
 _HEAD = (
@@ -38,12 +38,12 @@ _HEAD = (
 )
 
 
-class Question(Protocol):
-    """The seam to serving.scoring.question.Question."""
+class ServedQuestion(Protocol):
+    """The question that an endpoint answers: serving.scoring.question.Question outside of tests."""
 
     @property
     def engine(self) -> Engine:
-        """Return the engine that is asked."""
+        """Return the engine that answers."""
 
     @property
     def ready(self) -> bool:
@@ -51,11 +51,11 @@ class Question(Protocol):
 
     @property
     def lacking(self) -> bool:
-        """Return whether a model is needed that is not there."""
+        """Return whether a required model is not live."""
 
     @property
     def version(self) -> str | None:
-        """Return the live model's version."""
+        """Return the version of the live model."""
 
     @property
     def choices(self) -> Sequence[str]:
@@ -63,20 +63,31 @@ class Question(Protocol):
 
     @property
     def pressed(self) -> bool:
-        """Return whether somebody was refused of late."""
+        """Return whether a request was refused recently."""
 
     def refusal(self, deadline: float, priority: int = NORMAL) -> OverloadedError | None:
-        """Return why nothing asked now will be answered in time."""
+        """Return why no request would be answered by `deadline`, None where one may be."""
 
-    def begin(self, request: msgspec.Struct, done: Done, *, deadline: float, fresh: bool = False, priority: int = NORMAL) -> Cancel | None:
-        """Begin to answer by `deadline` (time.monotonic()): `done` gets the answer or why there is none, maybe at once."""
+    def begin(
+        self,
+        request: msgspec.Struct,
+        done: Done,
+        *,
+        principal: Principal,
+        deadline: float,
+        fresh: bool = False,
+        priority: int = NORMAL,
+    ) -> Cancel | None:
+        """Begin to answer by `deadline` (time.monotonic()); `done` gets the answer or the error, perhaps at once."""
 
-    def ask(self, request: msgspec.Struct, *, deadline: float, fresh: bool = False, priority: int = NORMAL) -> "asyncio.Future[Answer]":
+    def ask(
+        self, request: msgspec.Struct, *, principal: Principal, deadline: float, fresh: bool = False, priority: int = NORMAL
+    ) -> "asyncio.Future[Answer]":
         """Return the answer to come."""
 
 
-class _Call:
-    """One request that is being answered."""
+class _PendingReply:
+    """A request that is being answered: its id, its times, and where its response goes."""
 
     __slots__ = ("began", "endpoint", "parse_s", "reply", "request_id")
 
@@ -86,7 +97,7 @@ class _Call:
         self.parse_s = 0.0
 
     def done(self, outcome: Answer | Exception) -> None:
-        """Reply with what the question said."""
+        """Reply with the question's answer or error."""
         if isinstance(outcome, Exception):
             self.refuse(outcome)
             return
@@ -94,143 +105,153 @@ class _Call:
         self.end(Response(200, _headers(self.parse_s, outcome, outcome.state, self.request_id), outcome.body))
 
     def refuse(self, error: Exception) -> None:
-        """Reply with the problem that an error is."""
+        """Reply with an error as a problem."""
         self.endpoint.meter.refused(problems.kind(error)[0])
-        self.end(problems.answer(error, self.request_id))
+        self.end(problems.response(error, self.request_id))
 
-    def end(self, answer: Response) -> None:
+    def end(self, response: Response) -> None:
         """Reply."""
-        self.endpoint.meter.request(answer.status, time.perf_counter() - self.began)
-        self.reply(answer)
+        self.endpoint.meter.request(response.status, time.perf_counter() - self.began)
+        self.reply(response)
 
 
 class Endpoint:
-    """Answers the requests of one question, whatever they are: nothing but cancellation leaves `answer` as an exception."""
+    """Answers the requests of one question. It establishes the principal of each request, once, from its `Authorization` header.
 
-    def __init__(self, question: Question, server: Server, metrics: Metrics) -> None:
+    Every error becomes a problem response; only cancellation leaves `answer` as an exception.
+    """
+
+    def __init__(self, question: ServedQuestion, server: ServerSettings, metrics: Metrics) -> None:
         engine = question.engine
         self.question = question
         self._server = server
         self._decoder: Decoder[msgspec.Struct] = Decoder(engine.request, engine.check, server.max_items)
-        self._decoder.read(_encode(engine.example))  # whatever is compiled at its first call is so before anybody asks
+        self._decoder.read(_encode(engine.example))  # compile now what is compiled at the first call
         self.meter = metrics.meter(engine.name)
-        self._large = asyncio.Semaphore(LARGE)
+        self._threads = asyncio.Semaphore(MAX_THREADS)
 
     def begin(self, headers: Headers, body: bytes, reply: Callable[[Response], None], unread_s: float = 0.0) -> Cancel:
-        """Begin to answer; `reply` gets the whole Response, once, maybe at once. Call what it returns when the caller has gone.
+        """Begin to answer. `reply` gets the whole Response, once, perhaps at once; the function returned cancels the request.
 
-        `unread_s`: for how long the request has lain unread, which its caller has waited already.
+        `unread_s`: how long the request has waited in the socket, which counts towards its timeout.
         """
-        call = _Call(self, identity(headers), reply)
+        pending = _PendingReply(self, request_id(headers), reply)
         try:
             deadline = self._admit(headers, body) - unread_s
+            principal = authenticate(headers.get(AUTHORIZATION))
             if is_list(body):
-                return self._aside_from_here(call, self._many(headers, body, deadline, call.request_id))
+                return self._in_task(pending, self._answer_list(headers, body, principal, deadline, pending.request_id))
             urgency = priority(headers, NORMAL)
-            # The question judges for itself whether there is time; to ask before the body is read pays where it has said no of late.
+            # The question decides itself whether there is time. Asking it before the body is decoded pays while it refuses requests.
             error = self.question.refusal(deadline, urgency) if self.question.pressed else None
             if error is not None:
-                call.refuse(error)
+                pending.refuse(error)
                 return _nothing
             began = time.perf_counter()
             request = self._decoder.read(body)
-            call.parse_s = time.perf_counter() - began
-            self.meter.parsed(call.parse_s)
-            return self.question.begin(request, call.done, deadline=deadline, fresh=fresh(headers), priority=urgency) or _nothing
+            pending.parse_s = time.perf_counter() - began
+            self.meter.parsed(pending.parse_s)
+            cancel = self.question.begin(
+                request, pending.done, principal=principal, deadline=deadline, fresh=fresh(headers), priority=urgency
+            )
+            return cancel or _nothing
         except REFUSED:
-            return self._aside_from_here(call, self._reread(headers, body, deadline, call.request_id))
+            return self._in_task(pending, self._answer_reread(headers, body, principal, deadline, pending.request_id))
         except Exception as error:
-            call.refuse(error)
+            pending.refuse(error)
             return _nothing
 
     def answer(self, headers: Headers, body: bytes) -> "asyncio.Future[Response]":
         """Return the response to come. `headers` have names in lower case."""
-        return routes.ask(self.begin, headers, body)
+        return routes.future_response(self.begin, headers, body)
 
     @property
     def pressed(self) -> bool:
-        """Whether somebody was refused of late: a look at a request before it is parsed may pay."""
+        """Whether a request was refused recently: checking one before it is parsed may pay."""
         return self.question.pressed
 
     def shed(self, deadline: float) -> OverloadedError | None:
-        """Return why a request with this deadline is refused, if it is, and count it."""
+        """Return why a request with this deadline is refused, and count it; None where it is not refused."""
         error = self.question.refusal(deadline)
         if error is not None:
             self.shed_likewise(1)
         return error
 
     def shed_likewise(self, times: int) -> None:
-        """Count so many requests that were refused before they were parsed."""
+        """Count `times` requests that were refused before they were parsed."""
         self.meter.refused(OverloadedError.code, times)
         self.meter.request(429, 0.0, times)
 
     def refuse(self, headers: Headers, error: Exception) -> Response:
-        """Return the response to a request whose body did not arrive as it should."""
+        """Return the response to a request whose body was too large or too slow, and count it."""
         self.meter.refused(problems.kind(error)[0])
-        answer = problems.answer(error, identity(headers))
-        self.meter.request(answer.status, 0.0)
-        return answer
+        response = problems.response(error, request_id(headers))
+        self.meter.request(response.status, 0.0)
+        return response
 
     def _admit(self, headers: Headers, body: bytes) -> float:
-        """Return the deadline. Raises what can be said against a request before its body is read."""
+        """Return the deadline. Raises what is wrong with the request apart from the content of its body."""
         require_json(headers)
         if len(body) > self._server.max_body_bytes:
             raise TooLargeError(f"the body has {len(body)} bytes, more than server.max_body_bytes={self._server.max_body_bytes}")
         return time.monotonic() + timeout_ms(headers, self._server.default_timeout_ms) / 1000
 
-    def _aside_from_here(self, call: _Call, answering: Coroutine[Any, Any, Response]) -> Cancel:
-        """Answer in a task, for what takes more than one step."""
+    def _in_task(self, pending: _PendingReply, answering: Coroutine[Any, Any, Response]) -> Cancel:
+        """Answer in a task, where it takes more than one step."""
         task = asyncio.get_running_loop().create_task(answering)
 
         def ended(task: "asyncio.Task[Response]") -> None:
             if task.cancelled():
                 return
-            answer = outcome(task)
-            if isinstance(answer, Exception):
-                call.refuse(answer)
+            response = outcome_of(task)
+            if isinstance(response, Exception):
+                pending.refuse(response)
             else:
-                call.end(answer)
+                pending.end(response)
 
         task.add_done_callback(ended)
         return task.cancel
 
-    async def _reread(self, headers: Headers, body: bytes, deadline: float, request_id: str) -> Response:
-        """Answer a request that the plain decoder refused: with every wrong field, or as if its unknown fields were not there."""
+    async def _answer_reread(self, headers: Headers, body: bytes, principal: Principal, deadline: float, request_id: str) -> Response:
+        """Answer a request that the plain decoder refused: without its unknown fields, or with a problem that names every wrong field."""
         began = time.perf_counter()
-        request, unknown = await self._aside(self._decoder.reread, body)
+        request, unknown = await self._read(self._decoder.reread, body)
         self.meter.unknown(unknown)
         parse_s = time.perf_counter() - began
         self.meter.parsed(parse_s)
-        asked = await self.question.ask(request, deadline=deadline, fresh=fresh(headers), priority=priority(headers, NORMAL))
-        self.meter.answered(asked)
-        return Response(200, _headers(parse_s, asked, asked.state, request_id), asked.body)
+        answer = await self.question.ask(
+            request, principal=principal, deadline=deadline, fresh=fresh(headers), priority=priority(headers, NORMAL)
+        )
+        self.meter.answered(answer)
+        return Response(200, _headers(parse_s, answer, answer.state, request_id), answer.body)
 
-    async def _many(self, headers: Headers, body: bytes, deadline: float, request_id: str) -> Response:
-        """Ask all items at once, so that they end up in one batch; each is answered or refused on its own.
+    async def _answer_list(self, headers: Headers, body: bytes, principal: Principal, deadline: float, request_id: str) -> Response:
+        """Ask all items at once, so that they are scored in one batch; each is answered or refused on its own.
 
-        Without a time-out of the caller's the deadline is later for every ITEMS_A_TIMEOUT items, and without a priority of the caller's
-        single requests go first.
+        Without a timeout header the deadline is later by one default timeout for every ITEMS_PER_TIMEOUT items.
         """
         began = time.perf_counter()
-        items, unknown = await self._aside(self._decoder.items, body)
+        items, unknown = await self._read(self._decoder.items, body)
         self.meter.unknown(unknown)
         if not states_timeout(headers):
-            deadline += len(items) // ITEMS_A_TIMEOUT * self._server.default_timeout_ms / 1000
+            deadline += len(items) // ITEMS_PER_TIMEOUT * self._server.default_timeout_ms / 1000
         parse_s = time.perf_counter() - began
         self.meter.parsed(parse_s)
-        how: dict[str, Any] = {"deadline": deadline, "fresh": fresh(headers), "priority": priority(headers, AFTER_SINGLE)}
-        asking = [self.question.ask(item, **how) for item in items if isinstance(item, msgspec.Struct)]
+        options: dict[str, Any] = {"fresh": fresh(headers), "priority": priority(headers, LIST_PRIORITY)}
+        asking = [
+            self.question.ask(item, principal=principal, deadline=deadline, **options) for item in items if isinstance(item, msgspec.Struct)
+        ]
         results = iter(await asyncio.gather(*asking, return_exceptions=True))
         outcomes = [next(results) if isinstance(item, msgspec.Struct) else item for item in items]
         bodies = [self._item(outcome, request_id) for outcome in outcomes]
-        whole, state = _whole([outcome for outcome in outcomes if isinstance(outcome, Answer)])
-        return Response(200, _headers(parse_s, whole, state, request_id), b"[%b]" % b",".join(bodies))
+        summary, state = _summarize([outcome for outcome in outcomes if isinstance(outcome, Answer)])
+        return Response(200, _headers(parse_s, summary, state, request_id), b"[%b]" % b",".join(bodies))
 
-    async def _aside(self, read: Callable[[bytes], T], body: bytes) -> T:
-        """Return `read(body)`, from a thread when the body is large, of which few at a time may unfold in memory."""
+    async def _read(self, read: Callable[[bytes], T], body: bytes) -> T:
+        """Return `read(body)`; a large body is read in a thread, few at a time, which bounds the memory they take."""
         if len(body) <= INLINE_BYTES:
             return read(body)
-        async with self._large:
+        async with self._threads:
             return await asyncio.to_thread(read, body)
 
     def _item(self, outcome: Answer | BaseException, request_id: str) -> bytes:
@@ -242,27 +263,27 @@ class Endpoint:
 
 
 def _nothing() -> None:
-    """Cancel nothing: the answer is out."""
+    """Cancel nothing: the response is out."""
 
 
-def _whole(asked: Sequence[Answer]) -> tuple[Answer, str]:
-    """Return what to say of a list as a whole: the longest stages, the greatest age, and what the cache did if it did one thing."""
-    if not asked:
+def _summarize(answers: Sequence[Answer]) -> tuple[Answer, str]:
+    """Return the longest stages and the greatest age of a list's answers, and their cache state, "mixed" where it differs."""
+    if not answers:
         return Answer(b"", "off", 0.0), "none"
-    states = {one.state for one in asked}
-    greatest = map(max, zip(*(one[2:7] for one in asked), strict=True))
-    return Answer(b"", asked[0].state, *greatest), states.pop() if len(states) == 1 else "mixed"
+    states = {answer.state for answer in answers}
+    greatest = map(max, zip(*(answer[2:7] for answer in answers), strict=True))
+    return Answer(b"", answers[0].state, *greatest), states.pop() if len(states) == 1 else "mixed"
 
 
-def _headers(parse_s: float, asked: Answer, state: str, request_id: str) -> bytes:
+def _headers(parse_s: float, answer: Answer, state: str, request_id: str) -> bytes:
     """Return the headers of an answer as they go over the wire."""
-    age = b"age: %d\r\n" % asked.age_s if state in AGED else b""
+    age = b"age: %d\r\n" % answer.age_s if state in CACHED_STATES else b""
     return _HEAD % (
         parse_s * 1e3,
-        asked.features_s * 1e3,
-        asked.queue_s * 1e3,
-        asked.model_s * 1e3,
-        asked.encode_s * 1e3,
+        answer.features_s * 1e3,
+        answer.queue_s * 1e3,
+        answer.model_s * 1e3,
+        answer.encode_s * 1e3,
         state.encode(),
         request_id.encode(),
         age,

@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document: exact schemas from the types that decode and encode, every status, every header."""
+"""The OpenAPI 3.1 document: schemas from the types that decode requests and encode responses, every status, every header."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,32 +8,34 @@ import msgspec
 from serving.engines import Engine
 from serving.errors import RevenueEngineError
 from serving.ingress.http.headers import MAX_TIMEOUT_MS, TIMEOUT
-from serving.ingress.problems import KINDS, MEDIA_TYPE, Kind, Problem
-from serving.settings import Server
+from serving.ingress.problems import KINDS, MEDIA_TYPE, Problem, ProblemKind
+from serving.resources.resource import Operation, Resource
+from serving.settings import ServerSettings
 
-DESCRIPTION = """Questions a shop earns money with, answered while the shopper waits.
+DESCRIPTION = """Scores for a shop, computed while the shopper waits.
 
-Send one object and get one answer; send a list and get a list in the same order, in which each item is an answer or a problem with its
-`status`. `null` equals absent in every optional field; unknown fields are ignored. Errors are problem details (RFC 9457)."""
+Send one object to get one answer. Send a list to get a list in the same order; each item is an answer, or a problem with its `status`.
+In optional fields `null` equals absent. Unknown fields are ignored. Errors are problem details (RFC 9457)."""
 
 Json = dict[str, Any]
 
-# What a scoring request can come to, beside its answer.
+# Of a scoring request, besides 200.
 SCORING_STATUSES = (400, 408, 413, 415, 422, 429, 500, 503, 504)
 
 _REF = "#/components/schemas/{name}"
+_TEXT: Json = {"type": "string"}
 
 REQUEST_HEADERS: Sequence[Json] = (
     {
         "name": TIMEOUT,
         "in": "header",
-        "description": "How long the caller waits, in milliseconds; past it the answer is 504.",
+        "description": "How long the caller waits, in milliseconds. A later answer is replaced by a 504.",
         "schema": {"type": "integer", "minimum": 1, "maximum": MAX_TIMEOUT_MS},
     },
     {
         "name": "X-Request-Id",
         "in": "header",
-        "description": "Comes back with the answer; one that is not 1 to 128 printable ASCII characters is replaced.",
+        "description": "Returned with the response. One that is not 1 to 128 printable ASCII characters is replaced by a new one.",
         "schema": {"type": "string"},
     },
     {
@@ -45,7 +47,7 @@ REQUEST_HEADERS: Sequence[Json] = (
     {
         "name": "Cache-Control",
         "in": "header",
-        "description": "no-cache: compute the answer even where a cached one is at hand.",
+        "description": "no-cache: compute the answer even if a cached one exists.",
         "schema": {"type": "string"},
     },
 )
@@ -57,13 +59,13 @@ HEADERS: Mapping[str, Json] = {
         "schema": {"type": "string"},
     },
     "X-Cache": {
-        "description": "hit: from this process. hit-shared: from the shared cache. joined: another caller's computation. miss, bypass "
-        "(no-cache asked for), off: computed. stale: expired, for want of time (degradation). "
-        "Of a list: the same if it holds for all its answers, else mixed; none without any.",
+        "description": "hit: cached in this process. hit-shared: cached in the shared cache. joined: computed for another caller at the "
+        "same time. miss, bypass (no-cache), off (no cache): computed. stale: an expired answer, because there was no time to compute one "
+        "(degradation). Of a list: the same if it holds for all its answers, else mixed; none if it has no answers.",
         "schema": {"type": "string", "enum": ["hit", "hit-shared", "joined", "miss", "bypass", "off", "stale", "mixed", "none"]},
     },
     "Age": {
-        "description": "Seconds since a cached answer was computed; of a list the greatest.",
+        "description": "Seconds since a cached answer was computed; of a list the longest.",
         "schema": {"type": "integer", "minimum": 0},
     },
     "Retry-After": {"description": "Seconds after which to try again.", "schema": {"type": "integer", "minimum": 1}},
@@ -72,18 +74,28 @@ HEADERS: Mapping[str, Json] = {
 
 _ANSWER_HEADERS = ("X-Request-Id", "Server-Timing", "X-Cache", "Age")
 _PROBLEM_HEADERS: Mapping[int, tuple[str, ...]] = {405: ("Allow",), 429: ("Retry-After",), 503: ("Retry-After",)}
-_BY_STATUS: Mapping[int, tuple[str, Kind]] = {
+_BY_STATUS: Mapping[int, tuple[str, ProblemKind]] = {
     kind.status: (getattr(error, "code", RevenueEngineError.code), kind) for error, kind in KINDS.items()
 }
 
 
-def complete(base: Json, engines: Sequence[Engine], server: Server) -> Json:
-    """Return the document `base` (FastAPI's) with the questions, the service routes and their components in it."""
-    types = [kind for engine in engines for kind in (engine.request, engine.response)]
-    references, schemas = msgspec.json.schema_components([*types, Problem], ref_template=_REF)
-    asked = {engine.route: (references[2 * i], references[2 * i + 1]) for i, engine in enumerate(engines)}
-    problem = references[-1]
-    scoring = {engine.route: {"post": _operation(engine, *asked[engine.route], problem, server)} for engine in engines}
+def complete(base: Json, engines: Sequence[Engine], resources: Sequence[Resource], server: ServerSettings) -> Json:
+    """Return the document `base` (FastAPI's) with the questions, the resources and their components in it."""
+    operations = [operation for resource in resources for operation in resource.operations]
+    requests, responses = [engine.request for engine in engines], [engine.response for engine in engines]
+    types = list(dict.fromkeys([*requests, *responses, *(each.response for each in operations if each.response is not None), Problem]))
+    found, schemas = msgspec.json.schema_components(types, ref_template=_REF)
+    references = dict(zip(types, found, strict=True))
+    problem = references[Problem]
+    scoring = {
+        engine.route: {"post": _scoring_operation(engine, references[engine.request], references[engine.response], problem, server)}
+        for engine in engines
+    }
+    reading = {
+        resource.prefix + operation.path: {"get": _resource_operation(resource, operation, references)}
+        for resource in resources
+        for operation in resource.operations
+    }
     components = {
         "schemas": schemas,
         "headers": dict(HEADERS),
@@ -91,13 +103,34 @@ def complete(base: Json, engines: Sequence[Engine], server: Server) -> Json:
     }
     return {
         **base,
-        "paths": {**scoring, **_SERVICE, **base.get("paths", {})},
+        "paths": {**scoring, **reading, **base.get("paths", {})},
         "components": {**base.get("components", {}), **components},
-        "tags": [{"name": "questions"}, {"name": "service"}],
+        "tags": [{"name": "questions"}, *({"name": resource.name, "description": resource.summary} for resource in resources)],
     }
 
 
-def _operation(engine: Engine, request: Json, response: Json, problem: Json, server: Server) -> Json:
+def _resource_operation(resource: Resource, operation: Operation, references: Mapping[Any, Json]) -> Json:
+    content = (
+        {"text/plain": {"schema": _TEXT}}
+        if operation.response is None
+        else {"application/json": {"schema": references[operation.response]}}
+    )
+    statuses = [*operation.problems, *([] if resource.scope is None else [403])]
+    document: Json = {
+        "tags": [resource.name],
+        "operationId": operation.name,
+        "summary": operation.summary,
+        "responses": {"200": {"description": operation.summary, "content": content}, **_refusals(sorted(statuses))},
+    }
+    if operation.parameters:
+        document["parameters"] = [
+            {"name": name, "in": "path", "required": True, "description": description, "schema": _TEXT}
+            for name, description in operation.parameters.items()
+        ]
+    return document
+
+
+def _scoring_operation(engine: Engine, request: Json, response: Json, problem: Json, server: ServerSettings) -> Json:
     examples = {
         "one": {"summary": "One object", "value": dict(engine.example)},
         "list": {"summary": "A list", "value": [dict(engine.example)]},
@@ -143,40 +176,3 @@ def _problem_response(status: int, problem: Json) -> Json:
         "headers": _header_references(("X-Request-Id", *_PROBLEM_HEADERS.get(status, ()))),
         "content": {MEDIA_TYPE: {"schema": problem}},
     }
-
-
-def _get(name: str, summary: str, content: Json, *refusals: int, **more: Any) -> Json:
-    answer = {"description": summary, "content": content}
-    return {
-        "get": {"tags": ["service"], "operationId": name, "summary": summary, "responses": {"200": answer, **_refusals(refusals)}, **more}
-    }
-
-
-def _object(**properties: Json) -> Json:
-    return {"application/json": {"schema": {"type": "object", "properties": properties, "required": list(properties)}}}
-
-
-_TEXT: Json = {"type": "string"}
-
-_SERVICE: Json = {
-    "/": _get(
-        "index",
-        "What is here.",
-        _object(name=_TEXT, version=_TEXT, docs=_TEXT, openapi=_TEXT, questions={"type": "array", "items": {"type": "object"}}),
-    ),
-    "/health/live": _get("live", "200 while the process can answer at all.", _object(status={"const": "live"})),
-    "/health/ready": _get(
-        "ready",
-        "200 when every model is loaded and warm and the server is not draining.",
-        _object(status={"const": "ready"}, models={"type": "object", "additionalProperties": _TEXT}),
-        503,
-    ),
-    "/metrics": _get("metrics", "Metrics of all replicas of this node, for Prometheus.", {"text/plain": {"schema": _TEXT}}),
-    "/problems/{code}": _get(
-        "problem",
-        "What the type of a problem means.",
-        _object(type=_TEXT, title=_TEXT, status={"type": "integer"}, advice=_TEXT),
-        404,
-        parameters=[{"name": "code", "in": "path", "required": True, "schema": _TEXT}],
-    ),
-}

@@ -1,7 +1,10 @@
-"""The route of a question that a process of its own answers: a request's bytes go there as they came, the answer's come back as they are.
+"""The route of a question that a process of its own answers: request bytes go there unchanged, and so does the response on its way back.
 
-Nothing is decoded here. A slow family's requests cost this event loop what it takes to hand them on, one a turn, so that whatever else is
-asked comes between any two of them; how many are under way is bounded, and what waits here is given up at its deadline.
+Nothing is decoded here. One request is sent per event loop iteration, so that requests to a slow question delay other questions by no more
+than that. The number of requests in flight is bounded, and a request that is not answered by its deadline is given up.
+
+The pool process establishes the principal of a request from the relayed `Authorization` header by the same function as this process
+(`serving.auth.principals.authenticate`, called by `Endpoint.begin`). So nothing is added to a request, and each is authenticated once.
 """
 
 import asyncio
@@ -22,67 +25,67 @@ from serving.ingress.http import routes
 from serving.ingress.http.headers import MAX_TIMEOUT_MS, TIMEOUT, Headers, request_id, states_timeout, timeout_ms
 from serving.ingress.http.response import Response
 from serving.metrics.collect import Meter
-from serving.scoring.futures import tell
+from serving.scoring.futures import resolve
 
 log = logging.getLogger(__name__)
 
-WIRES = 64  # requests under way at once: what the other end scores in one batch
-SWEEP_S = 0.05  # between looks for what is too late
-GRACE_S = 0.25  # beyond the deadline, for the other end to say itself that it has passed
-LOOK_S = 0.5  # between two questions how the other end is
-LOOK_PATIENCE_S = 5.0
+MAX_CONNECTIONS = 64  # each with one request: what the pool process scores in one batch
+SWEEP_S = 0.05  # between checks for requests past their deadline
+GRACE_S = 0.25  # after the deadline, in which the pool process may still answer that it has passed
+HEALTH_INTERVAL_S = 0.5
+HEALTH_TIMEOUT_S = 5.0
 RETRY_S = 1.0
 
 _TIMEOUT = TIMEOUT.lower().encode()
-_OURS = (b"connection", b"content-length", b"transfer-encoding", b"host", b"expect", b"upgrade", _TIMEOUT)
-_HEALTH = b"GET /health/ready HTTP/1.1\r\nhost: pool\r\n\r\n"
+_HOP_BY_HOP = (b"connection", b"content-length", b"transfer-encoding", b"host", b"expect", b"upgrade", _TIMEOUT)
+_HEALTH_REQUEST = b"GET /health/ready HTTP/1.1\r\nhost: pool\r\n\r\n"
 _decode = msgspec.json.Decoder().decode
 
 Reply = Callable[[Response], None]
 
 
 class PendingRequest:
-    """One request on its way. `gone`: nobody waits for its answer any more; `tried`: a wire was lost under it once."""
+    """One relayed request. `gone`: the caller has its response or has disconnected; `retried`: its connection was lost once."""
 
-    __slots__ = ("content", "deadline", "gone", "reply", "request_id", "tried", "wire")
+    __slots__ = ("connection", "content", "deadline", "gone", "reply", "retried")
 
     def __init__(self, content: bytes, reply: Callable[[Response | Exception], None], deadline: float) -> None:
         self.content, self.reply, self.deadline = content, reply, deadline
-        self.gone = self.tried = False
-        self.wire: PoolConnection | None = None
+        self.gone = self.retried = False
+        self.connection: PoolConnection | None = None
 
     def cancel(self) -> None:
-        """Say that the caller has gone; the other end hears it by the end of the connection."""
+        """Note that the caller has disconnected; the pool process notices by the end of the connection."""
         self.gone = True
-        if self.wire is not None:
-            self.wire.close()
+        if self.connection is not None:
+            self.connection.close()
 
     def end(self, outcome: Response | Exception) -> None:
-        """Reply, unless nobody waits."""
+        """Reply, unless the caller has disconnected."""
         if not self.gone:
             self.gone = True
             self.reply(outcome)
 
 
 class PoolConnection(asyncio.Protocol):
-    """One connection to the other end, with at most one errand on it."""
+    """One connection to the pool process, with at most one request on it."""
 
-    def __init__(self, relay: "Relay") -> None:
-        self._relay = relay
-        self._came = b""
+    def __init__(self, client: "PoolClient") -> None:
+        self._client = client
+        self._received = b""
         self._transport: asyncio.Transport | None = None
-        self.errand: PendingRequest | None = None
+        self.request: PendingRequest | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is not a subclass
 
-    def send(self, errand: PendingRequest) -> None:
-        """Take an errand there."""
-        assert self._transport is not None, "an errand on a wire that is not connected; this is a bug"
-        self.errand, errand.wire = errand, self
-        self._came = b""
-        self._transport.write(errand.content)
+    def send(self, request: PendingRequest) -> None:
+        """Send a request."""
+        assert self._transport is not None, "a request on a connection that is not open; this is a bug"
+        self.request, request.connection = request, self
+        self._received = b""
+        self._transport.write(request.content)
 
     def close(self) -> None:
         """End the connection."""
@@ -90,42 +93,42 @@ class PoolConnection(asyncio.Protocol):
             self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        """Take a part of an answer."""
-        self._came += data
+        """Take a part of a response."""
+        self._received += data
         try:
-            read = answered(self._came)
+            parsed = parse_response(self._received)
         except ValueError as error:
-            log.error("the other end said what is no answer: %s", error)
+            log.error("the pool process sent what is not a response: %s", error)
             self.close()
             return
-        errand = self.errand
-        if read is None or errand is None:
+        request = self.request
+        if parsed is None or request is None:
             return
-        self.errand, errand.wire = None, None
-        answer, last = read
+        self.request, request.connection = None, None
+        response, last = parsed
         if last:
             self.close()
         else:
-            self._relay.free(self)
-        errand.end(answer)
+            self._client.release(self)
+        request.end(response)
 
     def connection_lost(self, _: Exception | None) -> None:
-        """Have what was under way tried again, if nothing of its answer has come."""
-        errand, self.errand = self.errand, None
-        if errand is not None:
-            errand.wire = None
-        self._relay.lost(self, errand, begun=bool(self._came))
+        """Have the request sent again, if nothing of its response has arrived."""
+        request, self.request = self.request, None
+        if request is not None:
+            request.connection = None
+        self._client.lost(self, request, begun=bool(self._received))
 
 
-class Known(NamedTuple):
-    """What the other end says of itself: the version of its live model, None while there is none, and what that chose."""
+class PoolStatus(NamedTuple):
+    """What the pool process reports: the version of its live model, None while there is none, and the model's choices."""
 
     version: str | None
     choices: Sequence[str]
 
 
-class Relay:
-    """One question that is answered through the unix socket `path`; towards the ingress it is an `Endpoint`, and its `question` itself."""
+class PoolClient:
+    """One question that a pool process answers through the unix socket `path`. It has the interfaces of `Endpoint` and its question."""
 
     def __init__(self, engine: Engine, path: Path, *, default_timeout_ms: int, max_queued: int, meter: Meter) -> None:
         self.engine = engine
@@ -136,53 +139,53 @@ class Relay:
         self._line = f"POST {engine.route} HTTP/1.1\r\nhost: pool\r\n".encode("ascii")
         self._waiting: deque[PendingRequest] = deque()
         self._idle: list[PoolConnection] = []
-        self._wires: set[PoolConnection] = set()
+        self._connections: set[PoolConnection] = set()
         self._opening: asyncio.Task[None] | None = None
-        self._turning = False
+        self._sending = False
         self._sweep: asyncio.TimerHandle | None = None
-        self._known: Known | None = None
-        self._following: asyncio.Task[None] | None = None
+        self._status: PoolStatus | None = None
+        self._checking: asyncio.Task[None] | None = None
         self._closed = False
 
     @property
-    def question(self) -> "Relay":
-        """Return what is asked: itself."""
+    def question(self) -> "PoolClient":
+        """Return itself."""
         return self
 
     @property
     def ready(self) -> bool:
-        """Return whether the other end has a live model."""
+        """Return whether the pool process has a live model."""
         return self.version is not None
 
     @property
     def lacking(self) -> bool:
-        """Return whether the other end has not been on_answers of yet, or lacks a model that a server needs."""
-        return self._known is None or (self._known.version is None and not self.engine.optional)
+        """Return whether the pool process has not reported yet, or lacks a model that the server needs to be ready."""
+        return self._status is None or (self._status.version is None and not self.engine.optional)
 
     @property
     def version(self) -> str | None:
         """Return the live model's version."""
-        return None if self._known is None else self._known.version
+        return None if self._status is None else self._status.version
 
     @property
     def choices(self) -> Sequence[str]:
         """Return what the live model chose for this machine, and why."""
-        return () if self._known is None else self._known.choices
+        return () if self._status is None else self._status.choices
 
     def depth(self) -> int:
-        """Return how many requests wait here."""
+        """Return how many requests wait to be sent."""
         return len(self._waiting)
 
     def begin(self, headers: Headers, body: bytes, reply: Reply, unread_s: float = 0.0) -> Callable[[], object]:
-        """Begin to have a request answered, as `Endpoint.begin` does."""
+        """Begin to answer a request, as `Endpoint.begin` does."""
         now = time.monotonic()
-        sane = True
+        valid = True
         try:
-            patience_s = timeout_ms(headers, self._default_ms) / 1000
+            timeout_s = timeout_ms(headers, self._default_ms) / 1000
         except InvalidRequestError:
-            patience_s, sane = self._default_ms / 1000, False  # the other end says what is wrong
-        left_s = patience_s - unread_s
-        # How long a list may take by itself, only the other end knows, which reads it.
+            timeout_s, valid = self._default_ms / 1000, False  # the pool process answers what is wrong
+        left_s = timeout_s - unread_s
+        # The deadline of a list without a timeout header depends on its length, which only the pool process reads.
         waits_s = MAX_TIMEOUT_MS / 1000 if is_list(body) and not states_timeout(headers) else left_s
 
         def done(outcome: Response | Exception) -> None:
@@ -191,84 +194,84 @@ class Relay:
         if len(self._waiting) >= self._max_queued:
             done(
                 OverloadedError(
-                    f"{len(self._waiting)} requests wait for {self.engine.name} (batcher.max_queued={self._max_queued})", RETRY_S
+                    f"{len(self._waiting)} requests wait for {self.engine.name} (batcher.max_queued={self._max_queued}); try again", RETRY_S
                 )
             )
             return _nothing
-        errand = PendingRequest(self._content(headers, body, left_s if sane else None), done, now + waits_s)
-        self._put(errand)
-        return errand.cancel
+        request = PendingRequest(self._content(headers, body, left_s if valid else None), done, now + waits_s)
+        self._enqueue(request)
+        return request.cancel
 
     def answer(self, headers: Headers, body: bytes) -> "asyncio.Future[Response]":
         """Return the response to come."""
-        return routes.ask(self.begin, headers, body)
+        return routes.future_response(self.begin, headers, body)
 
     def refuse(self, headers: Headers, error: Exception) -> Response:
-        """Return the response to a request that never reached the other end, and count it: what does is counted there."""
+        """Return the response to a request that does not reach the pool process, and count it; the pool process counts the others."""
         self._meter.refused(problems.kind(error)[0])
-        answer = problems.answer(error, request_id(headers))
-        self._meter.request(answer.status, 0.0)
-        return answer
+        response = problems.response(error, request_id(headers))
+        self._meter.request(response.status, 0.0)
+        return response
 
     async def open(self) -> None:
-        """Ask the other end how it is, and go on asking."""
-        await self._look()
-        self._following = asyncio.create_task(self._follow(), name=f"follow the pool of {self.engine.name}")
+        """Check the health of the pool process, now and every HEALTH_INTERVAL_S."""
+        await self._check_health()
+        self._checking = asyncio.create_task(self._check_health_repeatedly(), name=f"health of the pool of {self.engine.name}")
 
     async def aclose(self) -> None:
         """Close every connection."""
         self._closed = True
-        tasks = [task for task in (self._following, self._opening) if task is not None]
+        tasks = [task for task in (self._checking, self._opening) if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         if self._sweep is not None:
             self._sweep.cancel()
-        for wire in list(self._wires):
-            wire.close()
+        for connection in list(self._connections):
+            connection.close()
 
-    def free(self, wire: PoolConnection) -> None:
-        """Take back a wire whose errand is done."""
-        self._idle.append(wire)
+    def release(self, connection: PoolConnection) -> None:
+        """Use a connection for other requests: its request is answered."""
+        self._idle.append(connection)
         if self._waiting:
-            self._turn_soon()
+            self._send_soon()
 
-    def lost(self, wire: PoolConnection, errand: PendingRequest | None, begun: bool) -> None:
-        """Forget a wire; its errand is tried once more where the other end cannot have answered it."""
-        self._wires.discard(wire)
-        if wire in self._idle:
-            self._idle.remove(wire)
-        if errand is None or errand.gone:
+    def lost(self, connection: PoolConnection, request: PendingRequest | None, begun: bool) -> None:
+        """Forget a connection. Its request is sent once more where the pool process cannot have answered it."""
+        self._connections.discard(connection)
+        if connection in self._idle:
+            self._idle.remove(connection)
+        if request is None or request.gone:
             return
-        if errand.tried or begun or self._closed:
-            errand.end(self._away())
+        if request.retried or begun or self._closed:
+            request.end(self._unavailable())
             return
-        errand.tried = True
-        self._waiting.appendleft(errand)
-        self._turn_soon()
+        request.retried = True
+        self._waiting.appendleft(request)
+        self._send_soon()
 
     def _content(self, headers: Headers, body: bytes, left_s: float | None) -> bytes:
-        """Return the request as it goes to the other end, with what is left of the time that the caller states: None for no sane time."""
-        lines = [b"%b: %b\r\n" % header for header in headers.items() if header[0] not in _OURS]
+        """Return the bytes of the relayed request. Its timeout header states `left_s`, or is unchanged where that is None."""
+        lines = [b"%b: %b\r\n" % header for header in headers.items() if header[0] not in _HOP_BY_HOP]
         if states_timeout(headers):
             stated = headers[_TIMEOUT]
             lines.append(b"%b: %b\r\n" % (_TIMEOUT, stated if left_s is None else b"%d" % max(1, int(left_s * 1000))))
         return b"".join((self._line, *lines, b"content-length: %d\r\n\r\n" % len(body), body))
 
-    def _put(self, errand: PendingRequest) -> None:
-        self._waiting.append(errand)
-        self._turn_soon()
+    def _enqueue(self, request: PendingRequest) -> None:
+        self._waiting.append(request)
+        self._send_soon()
         if self._sweep is None:
-            self._sweep = asyncio.get_running_loop().call_later(SWEEP_S, self._give_up)
+            self._sweep = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep_late)
 
-    def _turn_soon(self) -> None:
-        if not self._turning:
-            self._turning = True
-            asyncio.get_running_loop().call_soon(self._turn)
+    def _send_soon(self) -> None:
+        if not self._sending:
+            self._sending = True
+            asyncio.get_running_loop().call_soon(self._send_next)
 
-    def _turn(self) -> None:
-        """Send the next errand, if there is a wire, and leave the one after it to the loop's next turn."""
-        self._turning = False
+    def _send_next(self) -> None:
+        """Send the next request if there is a connection; the one after it is sent in the next iteration of the event loop."""
+        self._sending = False
         while self._waiting and self._waiting[0].gone:
             self._waiting.popleft()
         if not self._waiting:
@@ -276,65 +279,65 @@ class Relay:
         if self._idle:
             self._idle.pop().send(self._waiting.popleft())
             if self._waiting:
-                self._turn_soon()
-        elif self._opening is None and len(self._wires) < WIRES and not self._closed:
+                self._send_soon()
+        elif self._opening is None and len(self._connections) < MAX_CONNECTIONS and not self._closed:
             self._opening = asyncio.create_task(self._open())
 
     async def _open(self) -> None:
-        """Open one more wire; where that cannot be, nobody is there to answer what waits."""
+        """Open one more connection. If that fails there is no pool process, and every waiting request is answered with that."""
         try:
-            _, wire = await asyncio.get_running_loop().create_unix_connection(lambda: PoolConnection(self), self._path)
+            _, connection = await asyncio.get_running_loop().create_unix_connection(lambda: PoolConnection(self), self._path)
         except OSError:
             self._opening = None
             waiting, self._waiting = self._waiting, deque()
-            for errand in waiting:
-                errand.end(self._away())
+            for request in waiting:
+                request.end(self._unavailable())
             return
         self._opening = None
-        self._wires.add(wire)
-        self.free(wire)
+        self._connections.add(connection)
+        self.release(connection)
 
-    def _give_up(self) -> None:
-        """Answer what is too late: what waits at its deadline, what is under way a little after, since the other end says so itself."""
+    def _sweep_late(self) -> None:
+        """Answer requests past their deadline; those in flight only after GRACE_S, since the pool process answers them itself."""
         self._sweep = None
         now = time.monotonic()
-        under_way = [wire.errand for wire in self._wires if wire.errand is not None]
-        late = [errand for errand in self._waiting if errand.deadline < now]
-        late += [errand for errand in under_way if errand.deadline + GRACE_S < now]
-        for errand in late:
-            errand.end(DeadlineExceededError(f"{self.engine.name} did not answer in time; allow more with {TIMEOUT}"))
-            if errand.wire is not None:
-                errand.wire.close()
-        if self._waiting or under_way:
-            self._sweep = asyncio.get_running_loop().call_later(SWEEP_S, self._give_up)
+        in_flight = [connection.request for connection in self._connections if connection.request is not None]
+        late = [request for request in self._waiting if request.deadline < now]
+        late += [request for request in in_flight if request.deadline + GRACE_S < now]
+        for request in late:
+            request.end(DeadlineExceededError(f"{self.engine.name} did not answer in time; allow more with {TIMEOUT}"))
+            if request.connection is not None:
+                request.connection.close()
+        if self._waiting or in_flight:
+            self._sweep = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep_late)
 
-    def _away(self) -> RevenueEngineError:
+    def _unavailable(self) -> RevenueEngineError:
         return NotReadyError(f"the process that answers {self.engine.name} is starting, or was replaced; try again")
 
-    async def _follow(self) -> None:
+    async def _check_health_repeatedly(self) -> None:
         while True:
-            await asyncio.sleep(LOOK_S)
-            await self._look()
+            await asyncio.sleep(HEALTH_INTERVAL_S)
+            await self._check_health()
 
-    async def _look(self) -> None:
-        """Ask the other end how it is; what it said last holds while it says nothing, but for its model."""
+    async def _check_health(self) -> None:
+        """Request the health of the pool process. While it is too busy to respond its last status holds; after an error it has no model."""
         reply: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
-        self._put(PendingRequest(_HEALTH, lambda outcome: tell(reply, outcome), time.monotonic() + LOOK_PATIENCE_S))
+        self._enqueue(PendingRequest(_HEALTH_REQUEST, lambda outcome: resolve(reply, outcome), time.monotonic() + HEALTH_TIMEOUT_S))
         try:
-            answer = await reply
-            said: Mapping[str, Any] = _decode(answer.body)
-            self._known = Known(said["models"].get(self.engine.name), said["choices"].get(self.engine.name, ()))
-        except DeadlineExceededError:  # it is busy
+            response = await reply
+            ready: Mapping[str, Any] = _decode(response.body)
+            self._status = PoolStatus(ready["models"].get(self.engine.name), ready["choices"].get(self.engine.name, ()))
+        except DeadlineExceededError:  # busy
             return
         except (RevenueEngineError, msgspec.MsgspecError, LookupError):
-            if self._known is not None:
-                self._known = Known(None, ())
+            if self._status is not None:
+                self._status = PoolStatus(None, ())
 
 
-def answered(data: bytes) -> tuple[Response, bool] | None:
-    """Return the answer that is at the beginning of `data`, and whether the connection ends with it; None while it is not whole.
+def parse_response(data: bytes) -> tuple[Response, bool] | None:
+    """Return the response at the beginning of `data` and whether the connection ends with it; None while it is incomplete.
 
-    Raises ValueError for what is no answer of ours: without a status or the length of its body.
+    Raises ValueError where there is no status line or no Content-Length.
     """
     head, end, body = data.partition(b"\r\n\r\n")
     if not end:
@@ -357,4 +360,4 @@ def answered(data: bytes) -> tuple[Response, bool] | None:
 
 
 def _nothing() -> None:
-    """Cancel nothing: the answer is out."""
+    """Cancel nothing: the response is out."""

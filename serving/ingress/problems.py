@@ -1,4 +1,4 @@
-"""Errors as RFC 9457 problem details: one table says which HTTP status each kind of error has."""
+"""Errors as RFC 9457 problem details: one table maps each kind of error to an HTTP status."""
 
 import logging
 import math
@@ -11,6 +11,7 @@ from msgspec import Meta
 from serving.errors import (
     DeadlineExceededError,
     FieldProblem,
+    ForbiddenError,
     HeadTooLargeError,
     InvalidRequestError,
     MalformedRequestError,
@@ -32,40 +33,45 @@ MEDIA_TYPE = "application/problem+json"
 MAX_TEXT = 500
 MAX_PROBLEMS = 100
 MAX_RETRY_S = 600
-RETRY_S = 1.0  # when nothing says how long a server that starts or drains will take
+RETRY_S = 1.0  # Retry-After of an error that has no estimate, as while the server starts or drains
 
 _encode = msgspec.json.Encoder().encode
 
 
-class Kind(NamedTuple):
-    """One kind of problem, as it is documented."""
+class ProblemKind(NamedTuple):
+    """The status, the title and the advice of one kind of problem."""
 
     status: int
     title: str
     advice: str
 
 
-# The first class of an error's __mro__ that is here decides; anything else is ours, not the caller's.
-KINDS: Mapping[type[Exception], Kind] = {
-    NotJSONError: Kind(400, "Not JSON", "Send valid JSON in UTF-8: no NaN, no Infinity, no nesting hundreds deep."),
-    NotFoundError: Kind(404, "Not found", "See /docs for every path."),
-    MethodNotAllowedError: Kind(405, "Method not allowed", "The Allow header lists the methods of this path."),
-    SlowRequestError: Kind(408, "Request too slow", "Send the whole body at once."),
-    TooLargeError: Kind(413, "Too large", "Split the list or shorten the body; the detail names the bound."),
-    UnsupportedMediaTypeError: Kind(415, "Unsupported media type", "Send Content-Type: application/json, uncompressed."),
-    InvalidRequestError: Kind(422, "Invalid request", "Mend every field that problems names."),
-    OverloadedError: Kind(429, "Overloaded", "Try again after Retry-After seconds."),
-    Exception: Kind(500, "Internal error", "Report requestId: the server's log has it with the cause."),
-    NotReadyError: Kind(503, "Not ready", "The server starts or stops, or a store does not answer; try again after Retry-After seconds."),
-    DeadlineExceededError: Kind(504, "Deadline exceeded", "The answer was not ready within X-Request-Timeout-Ms: allow more."),
+# The first class of an error's __mro__ that is here decides. Any other exception is an internal error.
+KINDS: Mapping[type[Exception], ProblemKind] = {
+    NotJSONError: ProblemKind(400, "Not JSON", "Send valid JSON in UTF-8: no NaN, no Infinity, no nesting hundreds deep."),
+    ForbiddenError: ProblemKind(403, "Forbidden", "Use a credential that has the scope which the detail names."),
+    NotFoundError: ProblemKind(404, "Not found", "See /docs for every path."),
+    MethodNotAllowedError: ProblemKind(405, "Method not allowed", "The Allow header lists the methods of this path."),
+    SlowRequestError: ProblemKind(408, "Request too slow", "Send the whole body at once."),
+    TooLargeError: ProblemKind(413, "Too large", "Split the list or shorten the body; the detail names the bound."),
+    UnsupportedMediaTypeError: ProblemKind(415, "Unsupported media type", "Send Content-Type: application/json, uncompressed."),
+    InvalidRequestError: ProblemKind(422, "Invalid request", "Correct every field that `problems` lists."),
+    OverloadedError: ProblemKind(429, "Overloaded", "Try again after Retry-After seconds."),
+    Exception: ProblemKind(500, "Internal error", "Report the requestId: the server's log has the cause under it."),
+    NotReadyError: ProblemKind(
+        503, "Not ready", "The server is starting or stopping, or a store does not respond; retry after Retry-After seconds."
+    ),
+    DeadlineExceededError: ProblemKind(
+        504, "Deadline exceeded", "The answer was not ready within X-Request-Timeout-Ms; set a longer timeout."
+    ),
 }
 
-# What never gets as far as a path, and so is in no document of one.
-UNPARSED: Mapping[type[Exception], Kind] = {
-    MalformedRequestError: Kind(400, "Malformed request", "Send HTTP/1.1 with one Content-Length, or chunks that add up."),
-    HeadTooLargeError: Kind(431, "Headers too large", "Send fewer or shorter headers; the detail names the bound."),
+# Errors from before a path is known, which the OpenAPI document of a path does not list.
+UNPARSED: Mapping[type[Exception], ProblemKind] = {
+    MalformedRequestError: ProblemKind(400, "Malformed request", "Send HTTP/1.1 with one Content-Length, or chunks that add up."),
+    HeadTooLargeError: ProblemKind(431, "Headers too large", "Send fewer or shorter headers; the detail names the bound."),
 }
-ALL: Mapping[type[Exception], Kind] = {**KINDS, **UNPARSED}
+ALL: Mapping[type[Exception], ProblemKind] = {**KINDS, **UNPARSED}
 
 
 class WrongField(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
@@ -76,11 +82,11 @@ class WrongField(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
 
 
 class Problem(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, kw_only=True):
-    """Problem details (RFC 9457): why there is no answer, and what to do about it."""
+    """Problem details (RFC 9457): why a request has no answer, and what to do about it."""
 
-    type: Annotated[str, Meta(description="Where this kind of problem is described, relative to this server.")]
+    type: Annotated[str, Meta(description="Path of the description of this kind of problem on this server.")]
     title: str
-    status: Annotated[int, Meta(ge=400, le=599, description="The HTTP status; of one item where it stands in a list.")]
+    status: Annotated[int, Meta(ge=400, le=599, description="The HTTP status; in a list the status of the item.")]
     detail: str
     field: Annotated[str, Meta(description="Path of the first wrong field.")] | msgspec.UnsetType = msgspec.UNSET
     problems: Annotated[list[WrongField], Meta(description="Every wrong field; the first 100 of more.")] | msgspec.UnsetType = msgspec.UNSET
@@ -90,7 +96,7 @@ class Problem(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, k
     )
 
 
-def kind(error: BaseException) -> tuple[str, Kind]:
+def kind(error: BaseException) -> tuple[str, ProblemKind]:
     """Return the code and the kind of an error."""
     for cls in type(error).__mro__:
         if cls in ALL:
@@ -99,7 +105,7 @@ def kind(error: BaseException) -> tuple[str, Kind]:
 
 
 def problem(error: BaseException, request_id: str) -> Problem:
-    """Return the problem that an error is to the caller. An unexpected one is logged with its trace, of which the caller sees nothing."""
+    """Return an error as problem details. An unexpected error is logged with its traceback, which the caller does not see."""
     code, (status, title, advice) = kind(error)
     if status == 500:
         log.error("request %s failed", request_id, exc_info=error)
@@ -117,8 +123,8 @@ def problem(error: BaseException, request_id: str) -> Problem:
     )
 
 
-def answer(error: BaseException, request_id: str) -> Response:
-    """Return the response that an error is to the caller."""
+def response(error: BaseException, request_id: str) -> Response:
+    """Return an error as the response to the caller."""
     made = problem(error, request_id)
     headers = [(b"content-type", MEDIA_TYPE.encode()), (b"x-request-id", request_id.encode())]
     if isinstance(made.retry_after, int):

@@ -1,7 +1,7 @@
 """What the server counts and measures (serving/metrics/series.py), and the page that Prometheus reads.
 
 A request only appends to a list; ten times a second, and before a page is made, what was gathered goes to prometheus_client in bulk. With
-PROMETHEUS_MULTIPROC_DIR in the environment every replica of a node writes there, and whichever makes the page sums them all; without it
+PROMETHEUS_MULTIPROC_DIR in the environment every replica of a node writes there, and the one that makes the page sums them all; without it
 the page is this process's own.
 """
 
@@ -27,9 +27,10 @@ from serving.errors import SettingsError
 from serving.metrics.series import SERIES, Series
 
 if TYPE_CHECKING:
+    from serving.scoring.answer import Answer
     from serving.scoring.cache.cache import Cache
-    from serving.scoring.model_watcher import Watcher
-    from serving.scoring.question import Answer, Question
+    from serving.scoring.model_watcher import ModelWatcher
+    from serving.scoring.question import Question
 
 PREFIX = "revenue_engine_"
 DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
@@ -45,7 +46,7 @@ _first, _last = operator.itemgetter(0), operator.itemgetter(-1)
 
 
 class Meter:
-    """One engine's part of the metrics. For the event loop's thread alone."""
+    """One engine's metrics. For the event loop's thread alone."""
 
     def __init__(self, metrics: "Metrics", engine: str) -> None:
         self._metrics = metrics
@@ -72,9 +73,9 @@ class Meter:
         """Note how long a body took to become a request."""
         self._parsed.append(seconds)
 
-    def answered(self, asked: "Answer") -> None:
-        """Note one object's answer."""
-        self._answers.append(asked[1:])
+    def answered(self, answer: "Answer") -> None:
+        """Note the answer to one object."""
+        self._answers.append(answer[1:])
 
     def refused(self, code: str, times: int = 1) -> None:
         """Note an object or a request, or so many, that got a problem instead of an answer."""
@@ -90,7 +91,7 @@ class Meter:
             self._metrics.child("unknown_fields_total", self._engine, name).inc(times)
 
     def flush(self) -> None:
-        """Hand over what was gathered."""
+        """Move what was gathered into the series."""
         if self._requests or self._alike:
             requests, self._requests = self._requests, []
             alike, self._alike = self._alike, Tally()
@@ -119,7 +120,7 @@ class Meter:
 
 
 def observe(histogram: Histogram, seconds: Sequence[float], times: Sequence[int] | None = None) -> None:
-    """Do what `histogram.observe` does for each value, so many times, in one go: it has no such method, hence its inner parts."""
+    """Observe every value, so many times each, in one call; `Histogram` has no such method, so its private fields are used."""
     seen = np.bincount(np.searchsorted(histogram._upper_bounds, seconds, side="left"), times)
     for slot in np.flatnonzero(seen).tolist():
         histogram._buckets[slot].inc(int(seen[slot]))
@@ -127,10 +128,10 @@ def observe(histogram: Histogram, seconds: Sequence[float], times: Sequence[int]
 
 
 class Metrics:
-    """All metrics of a process. `watch` says whose numbers to read, `page` is what Prometheus asks for."""
+    """All metrics of a process. `watch` names the objects to read, `page` returns what Prometheus scrapes."""
 
     def __init__(self, replica: bool = True) -> None:
-        """`replica`: this process counts as one."""
+        """`replica`: count this process as a replica."""
         self._directory = os.environ.get(DIRECTORY)
         if self._directory and not values.ValueClass._multiprocess:
             raise SettingsError(f"{DIRECTORY} was set after prometheus_client was imported; set it before the process starts")
@@ -140,7 +141,6 @@ class Metrics:
         self._children: dict[tuple[str, ...], Any] = {}
         self._meters: dict[str, Meter] = {}
         self._readings: list[Callable[[], None]] = []
-        self._tick: asyncio.TimerHandle | None = None
         if replica:
             self.child("replicas").set(1)
 
@@ -166,7 +166,7 @@ class Metrics:
         return self._meters.setdefault(engine, self._meters.get(engine) or Meter(self, engine))
 
     def read(self, name: str, *labels: str, value: Callable[[], float]) -> None:
-        """Take a counter or a gauge from `value` from now on."""
+        """Set a counter or a gauge from `value` at every flush from now on."""
         child, last = self.child(name, *labels), 0.0
         gauge = SERIES[name].kind is Gauge
 
@@ -179,8 +179,8 @@ class Metrics:
 
         self._readings.append(reading)
 
-    def watch(self, questions: "Sequence[Question]", cache: "Cache | None" = None, watchers: "Sequence[Watcher]" = ()) -> None:
-        """Read these from now on, ten times a second: for use on the event loop they live on."""
+    def watch(self, questions: "Sequence[Question]", cache: "Cache | None" = None, watchers: "Sequence[ModelWatcher]" = ()) -> None:
+        """Read these at every flush from now on, on their own event loop."""
         for question in questions:
             self._watch_question(question)
         for watcher in watchers:
@@ -189,9 +189,8 @@ class Metrics:
             self.read("cache_saved_seconds_total", value=lambda: cache.saved_s)
             self.read("cache_evictions_total", value=lambda: cache.evictions)
             self.read("cache_errors_total", value=lambda: cache.errors)
-        self._again()
 
-    def _watch_registry(self, watcher: "Watcher") -> None:
+    def _watch_registry(self, watcher: "ModelWatcher") -> None:
         self.read("model_switches_total", watcher.task, value=lambda: watcher.switched)
         self.read("model_refusals_total", watcher.task, value=lambda: watcher.failed)
 
@@ -214,19 +213,18 @@ class Metrics:
 
         self._readings.append(version)
 
-    def _again(self) -> None:
-        self.close()
-        self.flush()
-        self._tick = asyncio.get_running_loop().call_later(FLUSH_S, self._again)
+    async def follow(self) -> None:
+        """Flush every FLUSH_S seconds until cancelled."""
+        while True:
+            self.flush()
+            await asyncio.sleep(FLUSH_S)
 
-    def close(self) -> None:
-        """Stop reading by the clock."""
-        if self._tick is not None:
-            self._tick.cancel()
-            self._tick = None
+    def worker_failed(self, name: str) -> None:
+        """Count a failure of a worker, after which it was started again."""
+        self.child("worker_failures_total", name).inc()
 
     def flush(self) -> None:
-        """Bring everything up to date that this process knows."""
+        """Bring every series of this process up to date."""
         for meter in self._meters.values():
             meter.flush()
         for reading in self._readings:
@@ -236,16 +234,16 @@ class Metrics:
         """Return the page and its content type, of all replicas of the node. Call `flush` first; this may run in a thread."""
         source: Collector = self._registry
         if self._directory:
-            _forget_the_dead(Path(self._directory))
+            _remove_dead_gauges(Path(self._directory))
             source = MultiProcessCollector(None, self._directory)  # type: ignore[no-untyped-call]
         registry = CollectorRegistry()
-        registry.register(_Ours(source))
+        registry.register(_OwnMetrics(source))
         encode, content_type = choose_encoder(accept)
         return encode(registry), content_type
 
 
-class _Ours(Collector):
-    """Of another collector, what has our prefix: the directory may also hold Ray's. A version that nobody serves any more is left out."""
+class _OwnMetrics(Collector):
+    """The metrics of another collector that have our prefix: the directory may also hold Ray's. Versions without a replica are left out."""
 
     def __init__(self, source: Collector) -> None:
         self._source = source
@@ -258,8 +256,8 @@ class _Ours(Collector):
                 yield metric
 
 
-def _forget_the_dead(directory: Path) -> None:
-    """Remove the gauges of processes that are gone; what they counted stays."""
+def _remove_dead_gauges(directory: Path) -> None:
+    """Remove the gauges of processes that have ended; their counters stay."""
     for file in directory.glob("gauge_live*_*.db"):
         pid = int(file.stem.rpartition("_")[2])
         try:

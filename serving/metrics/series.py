@@ -12,7 +12,7 @@ _STAGE = (5 * _US, 10 * _US, 25 * _US, 50 * _US, 100 * _US, 250 * _US, 500 * _US
 
 
 class Series(NamedTuple):
-    """One metric: its kind, what it says, its labels, and a histogram's bounds in seconds."""
+    """One metric: its kind, its help text, its labels, and a histogram's bounds in seconds."""
 
     kind: type[Counter] | type[Gauge] | type[Histogram]
     help: str
@@ -22,24 +22,27 @@ class Series(NamedTuple):
 
 SERIES: Mapping[str, Series] = {
     "requests_total": Series(Counter, "HTTP requests answered.", ("engine", "status")),
-    "request_seconds": Series(Histogram, "From the whole body to the whole answer.", ("engine",), _LATENCY),
-    "stage_seconds": Series(Histogram, "Stages of what was computed, not cached.", ("engine", "stage"), _STAGE),
-    "answers_total": Series(Counter, "Objects answered, each of a list, by what the cache had to do with it.", ("engine", "cache")),
+    "request_seconds": Series(Histogram, "From the complete body to the complete answer.", ("engine",), _LATENCY),
+    "stage_seconds": Series(Histogram, "Stages of answers that were computed, not cached.", ("engine", "stage"), _STAGE),
+    "answers_total": Series(Counter, "Objects answered, each one of a list, by the state of the cache.", ("engine", "cache")),
     "degradations_total": Series(
-        Counter, "Objects answered, by what there was time for: none, no-explanation, stale, base-rate.", ("engine", "degradation")
+        Counter,
+        "Objects answered, by degradation, what was left out to be in time: none, no-explanation, stale, base-rate.",
+        ("engine", "degradation"),
     ),
-    "refused_total": Series(Counter, "Objects or requests not answered, by the code of the problem.", ("engine", "reason")),
-    "unknown_fields_total": Series(Counter, "Fields ignored because no engine knows them.", ("engine", "field")),
+    "refused_total": Series(Counter, "Objects or requests answered with a problem, by its code.", ("engine", "reason")),
+    "unknown_fields_total": Series(Counter, "Unknown fields ignored, by path.", ("engine", "field")),
     "batches_total": Series(Counter, "Calls of the model.", ("engine",)),
-    "batched_rows_total": Series(Counter, "Rows scored in those calls: divide for the mean batch.", ("engine",)),
-    "skipped_total": Series(Counter, "Queued requests whose caller went away.", ("engine",)),
-    "queue_rows": Series(Gauge, "Requests that wait for the model.", ("engine",)),
+    "batched_rows_total": Series(Counter, "Rows scored in those calls; divided by batches_total, the mean batch size.", ("engine",)),
+    "skipped_total": Series(Counter, "Queued requests whose caller went away before they were scored.", ("engine",)),
+    "queue_rows": Series(Gauge, "Requests that wait for the model now.", ("engine",)),
     "model_replicas": Series(Gauge, "Replicas that serve this model version.", ("engine", "version")),
-    "model_switches_total": Series(Counter, "Promotions taken.", ("engine",)),
-    "model_refusals_total": Series(Counter, "Bundles refused at load; the live model stayed.", ("engine",)),
-    "cache_saved_seconds_total": Series(Counter, "Computing that the cache made needless."),
-    "cache_evictions_total": Series(Counter, "Answers that made room in memory."),
-    "cache_errors_total": Series(Counter, "What went wrong with the shared cache."),
-    "in_flight": Series(Gauge, "Requests being answered."),
-    "replicas": Series(Gauge, "Replicas alive."),
+    "model_switches_total": Series(Counter, "Promotions taken: a new model went live.", ("engine",)),
+    "model_refusals_total": Series(Counter, "Bundles that could not be loaded; the live model stayed.", ("engine",)),
+    "cache_saved_seconds_total": Series(Counter, "Seconds of computing saved by the cache."),
+    "cache_evictions_total": Series(Counter, "Answers evicted from the in-process cache."),
+    "cache_errors_total": Series(Counter, "Failed calls of the shared cache, and corrupt entries in it."),
+    "worker_failures_total": Series(Counter, "Failures of workers; each was started again.", ("worker",)),
+    "in_flight": Series(Gauge, "Requests being answered now."),
+    "replicas": Series(Gauge, "Replicas that run."),
 }

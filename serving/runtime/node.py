@@ -27,7 +27,7 @@ import msgspec
 from serving import settings
 from serving.errors import RevenueEngineError, SettingsError
 from serving.runtime import placement, processes
-from serving.runtime.embedded import valkey as embedded
+from serving.runtime.embedded import EMBEDDED
 from serving.runtime.socket_broker import ENVIRONMENT, SocketBroker, bind
 from serving.settings import Settings
 from training import device
@@ -38,23 +38,23 @@ OBJECT_STORE_BYTES = 80 * 1024 * 1024  # scoring puts nothing into it; Ray's lea
 
 
 class Launch(msgspec.Struct, frozen=True):
-    """What a supervisor tells its node: the settings, and the file and the command line that they came from."""
+    """What a supervisor passes to its node: the settings, and the file and the command line that they came from."""
 
     settings: dict[str, Any]
     config: str | None
     overrides: dict[str, Any]
 
     def replicas(self) -> int:
-        """Return how many replicas the settings ask for now. Raises SettingsError when they have become wrong."""
+        """Return `server.replicas` as the settings are now. Raises SettingsError when they have become wrong."""
         return settings.load(Path(self.config) if self.config else None, **self.overrides).server.replicas
 
 
 class Stop(BaseException):
-    """SIGTERM came: unwind whatever is being done and close it."""
+    """SIGTERM was received: unwind whatever is being done and close it."""
 
 
 def environment(run: Path, home: Path) -> dict[str, str]:
-    """Return what Ray's daemons and the replicas find in their environment: safe defaults, one thread a library, one place for caches."""
+    """Return the environment of Ray's daemons and the replicas: safe defaults, one thread for each library, one folder for caches."""
     return {
         # Every daemon on the loopback interface: Ray offers that only through the switch it made for laptops.
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
@@ -62,9 +62,9 @@ def environment(run: Path, home: Path) -> dict[str, str]:
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_SERVE_ENABLE_HA_PROXY": "0",
-        # Ten times a second, as by default, its controller takes three per cent of a core to see that nothing has happened.
+        # With its default, ten times a second, the controller takes three per cent of a core while nothing happens.
         "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.4",
-        # Ray runs its workers at nice 15 unless told otherwise.
+        # By default Ray runs its workers at nice 15.
         "RAY_worker_niceness": "0",
         "RAY_DEDUP_LOGS": "0",
         "OMP_NUM_THREADS": "1",
@@ -92,11 +92,11 @@ def run_folder(node_id: str) -> Iterator[Path]:
         shutil.rmtree(run, ignore_errors=True)
 
 
-def only_what_is_needed() -> None:
+def disable_unused_daemons() -> None:
     """Have a local Ray start without its dashboard, cluster autoscaler and log monitor: call before `ray.init`.
 
-    One machine needs none of them, `include_dashboard=False` starts a dashboard without pages all the same, and the three take more than
-    half of the time that Ray takes to start, and three ports.
+    One machine needs none of them. `include_dashboard=False` still starts a dashboard without pages, and the three take more than half of
+    Ray's start, and three ports.
     """
     from ray._private.node import Node
 
@@ -107,29 +107,28 @@ def only_what_is_needed() -> None:
 class Node:
     """Starts everything a node needs, in order; `close` ends it in reverse."""
 
-    def __init__(self, settings: Settings, say: Callable[[str], None]) -> None:
+    def __init__(self, settings: Settings, notify: Callable[[str], None]) -> None:
         self.settings = settings
         self.node_id = os.environ[processes.MARK]
-        self._say = say
+        self._notify = notify
         self._version = 1
         self._closing = ExitStack()
 
     def start(self) -> None:
         """Bind, start what is embedded, make sure there are models, start Ray and the replicas."""
         settings = self.settings
-        self._say(f"device: {device.resolve(settings.device)}")
+        self._notify(f"device: {device.resolve(settings.device)}")
         settings.home.mkdir(parents=True, exist_ok=True)
         run = self._run = self._closing.enter_context(run_folder(self.node_id))
         os.environ.pop("RAY_ADDRESS", None)  # never join a cluster that happens to be there
         os.environ.update(environment(run, settings.home))
-        holder = SocketBroker(bind(settings.server.host, settings.server.port), run / "listen.sock")
-        self._closing.callback(holder.close)
-        holder.start()
-        self.port = holder.port
-        self._start_valkey()
-        self._start_features()
+        broker = SocketBroker(bind(settings.server.host, settings.server.port), run / "listen.sock")
+        self._closing.callback(broker.close)
+        broker.start()
+        self.port = broker.port
+        self._start_embedded()
         self._require_models()
-        placement.pooled(self.settings)  # a wrong placement is said before Ray starts
+        placement.pooled(self.settings)  # a wrong placement is reported before Ray starts
         self._start_ray(run)
         self._deploy()
 
@@ -153,40 +152,30 @@ class Node:
 
         serve.run_many(deployments.applications(self.settings, str(self._version), self._run))
 
-    def _start_valkey(self) -> None:
-        cache = self.settings.cache
-        if not cache.enabled or cache.shared == "never" or cache.redis_url is not None:
-            return
-        valkey = embedded.start(self.settings.home, self.node_id)
-        if valkey.url is None:
-            self._say(str(valkey.reason))
-            return
-        self._closing.callback(valkey.close)
-        self.settings = self.settings.model_copy(update={"cache": cache.model_copy(update={"redis_url": valkey.url})})
-
-    def _start_features(self) -> None:
-        features = self.settings.features
-        if features.redis_url is not None:
-            return
-        valkey = embedded.start_features(self.settings.home, self.node_id)
-        if valkey.url is None:
-            self._say(str(valkey.reason))
-            return
-        self._closing.callback(valkey.close)
-        self.settings = self.settings.model_copy(update={"features": features.model_copy(update={"redis_url": valkey.url})})
+    def _start_embedded(self) -> None:
+        """Start every embedded engine that is used and has no address, in the order of the table; they stop in reverse."""
+        for engine in EMBEDDED:
+            if not engine.needed(self.settings) or engine.address(self.settings) is not None:
+                continue
+            running = engine.start(self.settings.home, self.node_id)
+            if running.url is None:
+                self._notify(str(running.reason))
+                continue
+            self._closing.callback(running.stop)
+            self.settings = engine.at(self.settings, running.url)
 
     def _require_models(self) -> None:
         from training.registry import defaults
         from training.registry.registry import Registry
 
         registry = Registry(self.settings.models.registry, self.settings.home / "fetched")
-        defaults.ensure(registry, self.settings.models.alias, self._say)
+        defaults.ensure(registry, self.settings.models.alias, self._notify)
 
     def _start_ray(self, run: Path) -> None:
         import ray
         from ray import serve
 
-        only_what_is_needed()
+        disable_unused_daemons()
         ray.init(
             address="local",
             include_dashboard=False,
@@ -212,32 +201,32 @@ class Node:
 def main() -> None:
     """Run a node until SIGTERM. Exit code 0 after a drain, 1 when something could not be started."""
     launch = msgspec.json.decode(os.environ.pop(SETTINGS), type=Launch)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C is the supervisor's to hear
-    asked: SimpleQueue[None] = SimpleQueue()  # may be put into from a signal's handler, unlike an Event
-    signal.signal(signal.SIGHUP, lambda *_: asked.put(None))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor handles the terminal's Ctrl-C
+    updates: SimpleQueue[None] = SimpleQueue()  # a signal's handler may put into it, unlike an Event
+    signal.signal(signal.SIGHUP, lambda *_: updates.put(None))
     node = Node(Settings.model_validate(launch.settings), lambda line: print(line, flush=True))
     logs = node.settings.home / "logs"
-    complain = _log_to(logs / "node.log")
+    terminal = _log_to(logs / "node.log")
     code = 0
     try:
         _raise_on(signal.SIGTERM, Stop)
         began = time.monotonic()
         node.start()
         print(ready_message(node, time.monotonic() - began), flush=True)
-        _wait(node, launch, asked)
+        _wait(node, launch, updates)
     except (Stop, SystemExit):  # while Ray starts, its own handler answers SIGTERM, by SystemExit
-        print("draining: every request that is here is answered", flush=True)
+        print("draining: requests in flight are answered, new ones refused", flush=True)
     except (RevenueEngineError, TrainingError) as error:
-        print(f"error: {error}", file=complain, flush=True)
+        print(f"error: {error}", file=terminal, flush=True)
         code = 1
     except Exception:
-        print(f"error: the node could not run; see {logs / 'node.log'}", file=complain, flush=True)
+        print(f"error: the node could not run; see {logs / 'node.log'}", file=terminal, flush=True)
         traceback.print_exc()
         code = 1
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        os.dup2(2, 1)  # what Ray says of its own end belongs into the log
+        os.dup2(2, 1)  # Ray's messages about its own end belong in the log
         node.close()
     sys.exit(code)
 
@@ -248,13 +237,13 @@ def _log_to(path: Path) -> TextIO:
     terminal = os.fdopen(os.dup(2), "w", buffering=1)
     with path.open("ab") as log:
         os.dup2(log.fileno(), 2)
-    logging.getLogger("ray.serve").setLevel(logging.WARNING)  # it would name the port of a proxy that is not there
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)  # at INFO it names the port of a proxy that is not there
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     return terminal
 
 
 def ready_message(node: Node, seconds: float) -> str:
-    """Return what the server says when it is ready: where it is, and a curl to try."""
+    """Return the lines that the server prints when it is ready: its address, and a curl to try."""
     from serving.engines import ENGINES
 
     address = f"http://{node.settings.server.host}:{node.port}"
@@ -268,25 +257,25 @@ def ready_message(node: Node, seconds: float) -> str:
 
 
 def _choices(address: str) -> list[str]:
-    """Return what the replicas chose for this machine, and why, as they say it."""
+    """Return what the replicas chose for this machine, and why."""
     try:
         with urllib.request.urlopen(f"{address}/health/ready", timeout=5) as reply:
-            said = msgspec.json.decode(reply.read())
-    except OSError:  # a replica that has gone again already: the next one will say it
+            ready = msgspec.json.decode(reply.read())
+    except OSError:  # the replica has ended again already
         return []
-    return [f"{name}: {choice}" for name, choices in said["choices"].items() for choice in choices]
+    return [f"{name}: {choice}" for name, choices in ready["choices"].items() for choice in choices]
 
 
-def _wait(node: Node, launch: Launch, asked: "SimpleQueue[None]") -> None:
-    """Rescale or replace the replicas whenever SIGHUP asks for it, one update after the other, until Stop is raised."""
+def _wait(node: Node, launch: Launch, updates: "SimpleQueue[None]") -> None:
+    """Rescale or replace the replicas at every SIGHUP, one update after the other, until Stop is raised."""
     while True:
-        asked.get()
-        while not asked.empty():
-            asked.get()
+        updates.get()
+        while not updates.empty():
+            updates.get()
         try:
             print(node.update(launch.replicas()), flush=True)
         except SettingsError as error:
-            print(f"nothing changed: {error}", flush=True)
+            print(f"the replicas stay as they are: {error}", flush=True)
 
 
 def _raise_on(number: signal.Signals, kind: type[BaseException]) -> None:

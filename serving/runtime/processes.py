@@ -1,4 +1,4 @@
-"""Child processes of one node on Linux: started in a session of their own, marked, found again and ended for good.
+"""Child processes of one node on Linux: started in a session of their own, marked, found again and ended.
 
 Every process that a node starts carries `REVENUE_ENGINE_NODE=<id>` in its environment, so that what a SIGKILL left behind can be found by
 the next start without a pid file. Some programs overwrite their environment when they set their title (Ray's workers do), so the
@@ -18,7 +18,7 @@ import psutil
 
 MARK = "REVENUE_ENGINE_NODE"
 _KILL_S = 5.0
-_LOOK_AGAIN_S = 0.05
+_POLL_S = 0.05
 _ROUNDS = 5
 _SAME_START_S = 1.5  # /proc/stat's boot time, which create_time is counted from, moves by a second when the clock is set
 
@@ -81,12 +81,12 @@ def end(pids: Iterable[int], term_s: float) -> list[int]:
                 stop(process)
             except psutil.Error:
                 continue
-        running = _outlast(running, wait_s)
+        running = _wait(running, wait_s)
     return [p.pid for p in running]
 
 
 def clear(node_id: str, term_s: float, session: int | None = None) -> list[int]:
-    """End everything marked with `node_id` or in its `session`, and what replaces it meanwhile; return the pids ended."""
+    """End every process marked with `node_id` or in its `session`, and those that replace them meanwhile; return the pids ended."""
     ended: set[int] = set()
     for _ in range(_ROUNDS):
         pids = marked(node_id, session)
@@ -97,16 +97,16 @@ def clear(node_id: str, term_s: float, session: int | None = None) -> list[int]:
 
 
 def alive(pid: int, create_time: float) -> bool:
-    """Return whether the process `pid` that started at `create_time` (psutil's, seconds since the epoch) runs, and not a later namesake."""
+    """Return whether the process `pid` that started at `create_time` (psutil's, seconds since the epoch) still runs."""
     process = _process(pid)
     return process is not None and not _dead(process) and abs(process.create_time() - create_time) < _SAME_START_S
 
 
-def _outlast(running: list[psutil.Process], wait_s: float) -> list[psutil.Process]:
-    """Return those that still run after `wait_s` seconds; looked at in between, because an orphan's zombie may stay for ever."""
+def _wait(running: list[psutil.Process], wait_s: float) -> list[psutil.Process]:
+    """Return those that still run after `wait_s` seconds; polled, because an orphan's zombie may stay for ever."""
     deadline = time.monotonic() + wait_s
     while running and (left_s := deadline - time.monotonic()) > 0:
-        _, there = psutil.wait_procs(running, timeout=min(left_s, _LOOK_AGAIN_S))
+        _, there = psutil.wait_procs(running, timeout=min(left_s, _POLL_S))
         running = [process for process in there if not _dead(process)]
     return [process for process in running if not _dead(process)]
 
@@ -119,7 +119,7 @@ def _process(pid: int) -> psutil.Process | None:
 
 
 def _dead(process: psutil.Process) -> bool:
-    """Return whether it runs no more; a zombie runs nothing, and only its parent can take it away."""
+    """Return whether it has ended; a zombie has, and only its parent can remove it."""
     try:
         return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
     except psutil.Error:

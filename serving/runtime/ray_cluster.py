@@ -21,7 +21,7 @@ from serving.runtime import processes
 STORE_SHARE, MAX_STORE_BYTES, MIN_STORE_BYTES = 0.25, 512 * 1024 * 1024, 80 * 1024 * 1024  # of this machine's memory
 _END_S = 2.0
 _JOB = "job-"  # and the pid of its owner, in the name of its folder
-_HUSH = {"RAY_BACKEND_LOG_LEVEL": "fatal"}
+_QUIET = {"RAY_BACKEND_LOG_LEVEL": "fatal"}
 
 
 @contextmanager
@@ -32,14 +32,14 @@ def connected(home: Path, address: str | None = None) -> Iterator[int]:
     cluster there is used and left as it is. Raises RayError if it does not come up.
     """
     if address is not None:
-        with _environment({"RAY_USAGE_STATS_ENABLED": "0", **_HUSH}):
+        with _environment({"RAY_USAGE_STATS_ENABLED": "0", **_QUIET}):
             yield from _init(address=address)
         return
-    from serving.runtime.node import environment, only_what_is_needed, run_folder
+    from serving.runtime.node import disable_unused_daemons, environment, run_folder
 
     clear()
-    with run_folder(f"{_JOB}{os.getpid()}-{secrets.token_hex(2)}") as run, _environment({**environment(run, home), **_HUSH}):
-        only_what_is_needed()
+    with run_folder(f"{_JOB}{os.getpid()}-{secrets.token_hex(2)}") as run, _environment({**environment(run, home), **_QUIET}):
+        disable_unused_daemons()
         try:
             yield from _init(
                 address="local",
@@ -50,7 +50,7 @@ def connected(home: Path, address: str | None = None) -> Iterator[int]:
                 _node_ip_address="127.0.0.1",
             )
         finally:
-            processes.end(_holders(run), _END_S)
+            processes.end(_users(run), _END_S)
 
 
 def clear() -> None:
@@ -61,7 +61,7 @@ def clear() -> None:
     for run in pattern.parent.glob(pattern.name):
         owner = run.name.split("-")[-2]
         if run.stat().st_uid == os.geteuid() and not (owner.isdecimal() and psutil.pid_exists(int(owner))):
-            processes.end(_holders(run), _END_S)
+            processes.end(_users(run), _END_S)
             shutil.rmtree(run, ignore_errors=True)
 
 
@@ -85,11 +85,11 @@ def _init(**options: Any) -> Iterator[int]:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     on_term = signal.getsignal(signal.SIGTERM)
     try:
-        with _hushed():
+        with _silenced():
             ray.init(log_to_driver=False, logging_level=logging.CRITICAL, **options)
-    except Exception as error:  # whatever Ray has to say
+    except Exception as error:  # whatever Ray raises
         where = options["address"]
-        fix = "see revenue-engine doctor" if where == "local" else "if that cluster asks for a token, set RAY_AUTH_MODE=token"
+        fix = "see revenue-engine doctor" if where == "local" else "if that cluster needs a token, set RAY_AUTH_MODE=token"
         raise RayError(f"Ray ({where}) does not start or answer: {str(error).strip()}; {fix}") from error
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, on_term)  # Ray has put its own there
@@ -100,8 +100,8 @@ def _init(**options: Any) -> Iterator[int]:
         ray.shutdown()
 
 
-def _holders(run: Path) -> list[int]:
-    """Return the pids of processes with an open file in the folder: all of Ray's log there, whatever else they do to be forgotten."""
+def _users(run: Path) -> list[int]:
+    """Return the pids of processes with an open file in the folder: every process of Ray logs there."""
     found = []
     for pid in psutil.pids():
         with contextlib.suppress(OSError):
@@ -112,8 +112,8 @@ def _holders(run: Path) -> list[int]:
 
 
 @contextmanager
-def _hushed() -> Iterator[None]:
-    """Keep this process's standard error from Ray's core, which tells there, before it listens to settings, that it has some."""
+def _silenced() -> Iterator[None]:
+    """Redirect standard error while Ray's core starts: it logs there before it has read its settings."""
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)

@@ -1,8 +1,8 @@
-"""The node's listening socket: one process holds it, hands it to each replica by file descriptor, and answers 503 while none is warm.
+"""The node's listening socket: the broker owns it, passes it to each replica by file descriptor, and answers 503 while none is ready.
 
-The socket outlives the replicas, so a replica that comes or goes never closes the door; connections that nobody has accepted yet wait in
-the kernel's queue for the next one. Protocol on the unix socket: the holder sends one byte with the descriptor; the replica sends READY
-when it accepts and LEAVING before it stops; the end of the connection means that the replica is gone.
+The socket outlives the replicas, so it is never closed when a replica starts or stops; connections that are not accepted yet wait in the
+kernel's queue for the next replica. Protocol on the unix socket: the broker sends one byte with the descriptor; the replica sends READY
+when it accepts and LEAVING before it stops; the end of the connection means that the replica has ended.
 """
 
 import contextlib
@@ -22,14 +22,14 @@ from pathlib import Path
 
 from serving.errors import SettingsError
 
-ENVIRONMENT = "REVENUE_ENGINE_HOLDER"  # names the unix socket to the replicas
+ENVIRONMENT = "REVENUE_ENGINE_SOCKET_BROKER"  # the path of the unix socket, for the replicas
 READY, LEAVING = b"R", b"L"
 BACKLOG = 4096
 SO_ATTACH_FILTER = 26  # Linux; Python has no name for it
-ALONE_S = 30.0  # a holder process ends itself when no replica has had the socket for so long
+IDLE_S = 30.0  # a broker process ends itself when no replica has had the socket for so long
 START_S = 10.0
 HANDSHAKE_S = 0.25  # for the last part of a handshake to arrive, from another continent too
-ANSWER_S = 2.0  # how long a caller who is told 503 has for sending a request
+ANSWER_S = 2.0  # how long a caller that gets 503 has for sending a request
 
 _STARTING = (
     b'{"type":"/problems/not-ready","title":"Not ready","status":503,'
@@ -55,30 +55,30 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 class SocketBroker:
-    """Holds `sock` and hands it out over the unix socket `path` from a thread of its own."""
+    """Owns `sock` and passes it to replicas over the unix socket `path`, from a thread of its own."""
 
     def __init__(self, sock: socket.socket, path: Path) -> None:
         self._sock = sock
         self._path = path
-        self._door = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._unix_socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         path.unlink(missing_ok=True)
-        self._door.bind(str(path))
+        self._unix_socket.bind(str(path))
         os.chmod(path, 0o600)
-        self._door.listen(64)
-        self._door.setblocking(False)
+        self._unix_socket.listen(64)
+        self._unix_socket.setblocking(False)
         self._selector = selectors.DefaultSelector()
         self._wake_in, self._wake_out = os.pipe()
         self._selector.register(self._wake_in, selectors.EVENT_READ)
-        self._selector.register(self._door, selectors.EVENT_READ)
+        self._selector.register(self._unix_socket, selectors.EVENT_READ)
         self._replicas: dict[socket.socket, bool] = {}  # whether it accepts
         self._answering = False
         self._refusals: list[threading.Thread] = []
-        self._thread = threading.Thread(target=self._run, name="holder", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="socket-broker", daemon=True)
         self._closed = False
 
     @property
     def port(self) -> int:
-        """The port that is listened on."""
+        """The port of the listening socket."""
         port: int = self._sock.getsockname()[1]
         return port
 
@@ -93,8 +93,8 @@ class SocketBroker:
         return sum(self._replicas.values())
 
     def start(self) -> None:
-        """Begin to hand out the socket, and to answer 503 until a replica accepts."""
-        self._answer_ourselves()
+        """Begin to pass the socket on, and to answer 503 until a replica accepts."""
+        self._accept_while_none_is_ready()
         self._thread.start()
 
     def close(self) -> None:
@@ -105,7 +105,7 @@ class SocketBroker:
         os.write(self._wake_out, b"x")
         self._thread.join(timeout=ANSWER_S * 2)
         self._refuse_the_last()
-        for end in (*self._replicas, self._door, self._sock):
+        for end in (*self._replicas, self._unix_socket, self._sock):
             end.close()
         self._path.unlink(missing_ok=True)
         self._selector.close()
@@ -114,11 +114,11 @@ class SocketBroker:
 
     def _refuse_the_last(self) -> None:
         """Answer every connection that the kernel has taken or is taking: closing the socket before would reset them."""
-        _drop_newcomers(self._sock)
+        _drop_new_connections(self._sock)
         taken = time.monotonic() + HANDSHAKE_S
         while (left := taken - time.monotonic()) > 0:
             select.select([self._sock], [], [], left)
-            while self._say_unavailable():
+            while self._answer_unavailable():
                 pass
         give_up = time.monotonic() + ANSWER_S
         for refusal in self._refusals:
@@ -127,46 +127,46 @@ class SocketBroker:
     def _run(self) -> None:
         while not self._closed:
             for key, _ in self._selector.select():
-                if key.fileobj is self._door:
-                    self._hand_over()
+                if key.fileobj is self._unix_socket:
+                    self._pass_socket()
                 elif key.fileobj is self._sock:
-                    self._say_unavailable()
+                    self._answer_unavailable()
                 elif isinstance(key.fileobj, socket.socket):
-                    self._listen_to(key.fileobj)
+                    self._read_state(key.fileobj)
 
-    def _hand_over(self) -> None:
+    def _pass_socket(self) -> None:
         with contextlib.suppress(OSError):
-            replica, _ = self._door.accept()
+            replica, _ = self._unix_socket.accept()
             socket.send_fds(replica, [b"\0"], [self._sock.fileno()])
             replica.setblocking(False)
             self._replicas[replica] = False
             self._selector.register(replica, selectors.EVENT_READ)
 
-    def _listen_to(self, replica: socket.socket) -> None:
+    def _read_state(self, replica: socket.socket) -> None:
         try:
-            said = replica.recv(16)
+            received = replica.recv(16)
         except BlockingIOError:
             return
         except OSError:
-            said = b""
-        if said:
-            self._replicas[replica] = said[-1:] == READY
+            received = b""
+        if received:
+            self._replicas[replica] = received[-1:] == READY
         else:
             self._selector.unregister(replica)
             del self._replicas[replica]
             replica.close()
-        self._answer_ourselves()
+        self._accept_while_none_is_ready()
 
-    def _answer_ourselves(self) -> None:
-        """Accept here exactly while no replica does."""
-        alone = self.ready == 0
-        if alone and not self._answering:
+    def _accept_while_none_is_ready(self) -> None:
+        """Accept connections here exactly while no replica does."""
+        none_ready = self.ready == 0
+        if none_ready and not self._answering:
             self._selector.register(self._sock, selectors.EVENT_READ)
-        elif not alone and self._answering:
+        elif not none_ready and self._answering:
             self._selector.unregister(self._sock)
-        self._answering = alone
+        self._answering = none_ready
 
-    def _say_unavailable(self) -> bool:
+    def _answer_unavailable(self) -> bool:
         """Take one connection and answer it from a thread; False when none is waiting."""
         try:
             caller, _ = self._sock.accept()
@@ -178,10 +178,10 @@ class SocketBroker:
         return True
 
 
-def _drop_newcomers(sock: socket.socket) -> None:
-    """Have the kernel drop what would open another connection: nobody new gets in, and is refused once the socket is closed.
+def _drop_new_connections(sock: socket.socket) -> None:
+    """Have the kernel drop packets that would open another connection; such callers are refused once the socket is closed.
 
-    Nothing else is dropped: whose handshake is under way believes to be connected once our half has arrived there.
+    Nothing else is dropped: a caller whose handshake is under way counts as connected there once our half has arrived.
     """
     flags, syn = 13, 0x02  # of a TCP header, RFC 9293 section 3.1
     instructions = (  # classic BPF: accept no byte of a packet that has SYN set, all of others
@@ -219,35 +219,35 @@ def _unavailable(caller: socket.socket) -> None:
 
 
 class Lease:
-    """A replica's hold on the node's socket: `sock` to accept on, and the word to the holder when it begins and stops."""
+    """A replica's share of the node's socket: `sock` to accept on, and the connection to the broker."""
 
     def __init__(self, path: Path) -> None:
-        self._holder = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._holder.connect(str(path))
-        _, descriptors, _, _ = socket.recv_fds(self._holder, 1, 1)
+        self._broker = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._broker.connect(str(path))
+        _, descriptors, _, _ = socket.recv_fds(self._broker, 1, 1)
         if not descriptors:
-            raise OSError(f"the holder at {path} sent no socket; this is a bug")
+            raise OSError(f"the socket broker at {path} sent no socket; this is a bug")
         self.sock = socket.socket(fileno=descriptors[0])
 
-    def say(self, word: bytes) -> None:
-        """Tell the holder READY or LEAVING; a holder that is gone needs no word."""
+    def notify(self, state: bytes) -> None:
+        """Send READY or LEAVING to the broker; a broker that has ended needs none."""
         with contextlib.suppress(OSError):
-            self._holder.sendall(word)
+            self._broker.sendall(state)
 
     def close(self) -> None:
-        """Give the socket back; the holder keeps its own."""
+        """Close the socket; the broker keeps its own."""
         self.sock.close()
-        self._holder.close()
+        self._broker.close()
 
 
 def ensure(host: str, port: int) -> Path:
-    """Return the unix socket of this machine's holder of `port`, starting a holder process where there is none.
+    """Return the unix socket of this machine's broker for `port`, starting a broker process where there is none.
 
-    For replicas that a Ray cluster placed here: under `revenue-engine serve` the node itself holds the socket.
+    For replicas that a Ray cluster placed here: under `revenue-engine serve` the node itself runs the broker.
     """
-    path = Path(tempfile.gettempdir()) / f"revenue-engine-holder-{os.geteuid()}-{port}.sock"
+    path = Path(tempfile.gettempdir()) / f"revenue-engine-broker-{os.geteuid()}-{port}.sock"
     with path.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # two replicas that start together start one holder
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two replicas that start together start one broker
         if not _reachable(path):
             subprocess.Popen(
                 [sys.executable, "-m", "serving.runtime.socket_broker", host, str(port), str(path)],
@@ -257,7 +257,9 @@ def ensure(host: str, port: int) -> Path:
             give_up = time.monotonic() + START_S
             while not _reachable(path):
                 if time.monotonic() > give_up:
-                    raise SettingsError(f"no holder for {host}:{port} came up; is the port taken by another program?")
+                    raise SettingsError(
+                        f"no socket broker for {host}:{port} came up within {START_S:g} s; is the port taken by another program?"
+                    )
                 time.sleep(0.05)
     return path
 
@@ -272,16 +274,16 @@ def _reachable(path: Path) -> bool:
 
 
 def main() -> None:
-    """Hold HOST PORT at the unix socket PATH until no replica has had it for a while."""
+    """Run the broker of HOST PORT at the unix socket PATH until no replica has had the socket for IDLE_S."""
     host, port, path = sys.argv[1:]
-    holder = SocketBroker(bind(host, int(port)), Path(path))
-    holder.start()
-    alone_since = time.monotonic()
-    while time.monotonic() - alone_since < ALONE_S:
+    broker = SocketBroker(bind(host, int(port)), Path(path))
+    broker.start()
+    idle_since = time.monotonic()
+    while time.monotonic() - idle_since < IDLE_S:
         time.sleep(1)
-        if holder.attached:
-            alone_since = time.monotonic()
-    holder.close()
+        if broker.attached:
+            idle_since = time.monotonic()
+    broker.close()
 
 
 if __name__ == "__main__":

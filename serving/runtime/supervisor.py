@@ -54,10 +54,10 @@ class Supervisor:
         try:
             self._node = self._start()
             self._write_record(self._node.pid)
-            if self._signals:  # it came before there was a node to tell
+            if self._signals:  # it came before there was a node
                 self._pass_on(signal.SIGTERM)
             code = self._wait()
-            # Answer to stop before it could listen to signals, the node just ends.
+            # A node that is stopped before it handles signals ends with this code.
             return 0 if self._signals == 1 and code == -signal.SIGTERM else code
         finally:
             _end(self.node_id, self._node.pid if self._node is not None else None)

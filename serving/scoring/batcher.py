@@ -1,9 +1,9 @@
-"""Micro-batches without waiting: whatever is queued when the model frees is scored in one call, nearest deadline first, bounded.
+"""Micro-batches without waiting: what is queued when the model is free is scored in one call, nearest deadline first, bounded.
 
-A request is taken only when it can be answered in time: the batcher learns what a batch costs (`serving.scoring.cost`) and refuses at once
-what would come too late, with the seconds after which there will be room. Where leaving something out (the without_explanations
-degradation) makes it fit, that is what is done until the queue is short again. So under any load those who are accepted keep their
-deadlines (Gujarati et al. 2020, Clockwork: a refusal now is worth more than an answer too late).
+A request is accepted only if it can be answered in time: the batcher learns what a batch costs (`serving.scoring.cost`) and refuses at once
+what would be late, with the seconds after which there will be room. Where leaving out explanations makes it fit, they are left out until
+the queue is short again. So under any load accepted requests keep their deadlines (Gujarati et al. 2020, Clockwork: a refusal now is worth
+more than an answer too late).
 """
 
 import asyncio
@@ -18,26 +18,27 @@ from typing import Any, NamedTuple
 
 from serving.errors import DeadlineExceededError, OverloadedError
 from serving.scoring.cost import Cost
-from serving.scoring.futures import outcome, tell
+from serving.scoring.futures import outcome, resolve
 
 INLINE_S = 0.005  # a batch expected to take less than this runs on the event loop: a thread costs more than it saves
-PRESSED_S = 0.002  # the same while requests are refused: so long a refusal may have to wait for its turn
-PAUSE_SMOOTHING, PAUSE_LEAP = 0.2, 4.0  # of the newest pause in what is remembered, and how many times that it may count as
-SAFETY = 1.25  # a queue is taken to last so much longer than it should,
-STALL_S, STALL = 0.1, 2.0  # and at most so much besides, by its length: a machine that others use too may be slow or away for a moment
-WAY_BACK = 2.0  # batches that pass until an answer is with its caller: its own, and the turn in which it is written
-RECOVERED = 0.5  # of the time that is left: what the queue must fit into, nothing left out, before nothing is left out again
-NEARLY_S = 0.0005  # who waits hardly longer than one that was refused is refused too: to read it takes its time, and it would come to this
-CALM_S = 0.1  # after the last refusal, until the queue is taken to be no longer pressed
-PRIORITIES = 8  # urgency of RFC 9218: 0 first, 7 last
+PRESSED_S = 0.002  # the same while requests are refused: a refusal may have to wait so long
+PAUSE_SMOOTHING, MAX_PAUSE_RATIO = 0.2, 4.0  # weight of the newest pause in the mean; it counts as at most so many times the mean
+SAFETY = 1.25  # a queue is expected to take so many times its computed time,
+STALL_S, STALL = 0.1, 2.0  # and STALL times that time besides, at most STALL_S: a shared machine may stall for a moment
+REPLY_BATCHES = 2.0  # batches until an answer has reached its caller: its own, and the one during which it is written
+RECOVERED = 0.5  # share of the time left that the queue must fit into, with explanations, before explanations are computed again
+NEARLY_S = 0.0005  # a request with hardly more time than a refused one is refused too: to read it takes about so long
+CALM_S = 0.1  # after the last refusal, until the batcher is no longer pressed
+PRIORITIES = 8  # urgencies of RFC 9218: 0 first, 7 last
 NORMAL = 3
 
 Done = Callable[["Scored | Exception"], None]
 
 
 class Scored(NamedTuple):
-    """One answer, encoded, with the seconds its stages took: of the whole batch, since its rows waited for all of it. `kept`: what is to be
-    remembered.
+    """One encoded answer with the seconds of its stages, those of the whole batch, since every row waited for all of it.
+
+    snapshot: the state to store in the session memory, None where there is none.
     """
 
     body: bytes
@@ -46,23 +47,24 @@ class Scored(NamedTuple):
     model_s: float
     encode_s: float
     without_explanations: bool = False
-    kept: bytes | None = None
+    snapshot: bytes | None = None
 
 
 class Stages(NamedTuple):
-    """What scoring one batch gave: a body for each request, in order, and the seconds of each stage; `kept`: what is to be remembered of
-    each, where the engine remembers.
+    """The result of scoring one batch: a body for each request, in order, and the seconds of each stage.
+
+    snapshots: for each request the state to store in the session memory; empty where the engine has none.
     """
 
     bodies: Sequence[bytes]
     features_s: float
     model_s: float
     encode_s: float
-    kept: Sequence[bytes | None] = ()
+    snapshots: Sequence[bytes | None] = ()
 
 
 class Job:
-    """One request in the queue. `gone`: nobody waits for its answer any more."""
+    """One request in the queue. `gone`: its caller has left."""
 
     __slots__ = ("deadline", "done", "gone", "request", "since")
 
@@ -71,12 +73,12 @@ class Job:
         self.gone = False
 
     def cancel(self) -> None:
-        """Say that the caller has gone: the request is skipped, or its answer dropped."""
+        """Note that the caller has left: the request is skipped, or its answer dropped."""
         self.gone = True
 
 
 class Batcher:
-    """The queue before one model. `score` takes a list of requests, and whether to leave out what can be; one batch at a time runs it.
+    """The queue of one model. `score` takes a list of requests and whether to leave out explanations; one batch at a time is scored.
 
     Everything but `score` itself happens on the event loop, so there is no lock. Times are of `time.monotonic()`.
     """
@@ -97,24 +99,24 @@ class Batcher:
         self._may_skip_explanations = without_explanations
         self._waiting: list[tuple[int, float, int, Job]] = []  # a heap: priority, deadline, number; first come, first served among equals
         self._queued = [0] * PRIORITIES
-        self._latest = 0.0  # no deadline that waits is later
-        self._usual = 1  # rows that the last batch might have had
+        self._latest = 0.0  # no queued request has a later deadline
+        self._usual = 1  # the most rows that the last batch could have had
         self._numbers = itertools.count()
         self._busy = False
         self._skipping_explanations = False
-        self._may_recover = False  # a batch has been taken since it was last looked whether leaning may end
-        self._ready = 0.0  # since when there has been something to score and nothing being scored
-        self._pause_s = 0.0  # what passes from then to the beginning of a batch: reading, refusing and replying take their time too
-        self.pressed = False  # somebody was refused of late
-        self._refused_at = 0.0  # when that was
-        self._refused_s = -1.0  # who waits no longer than so, or hardly, was refused since the queue last became shorter,
-        self._refusal: OverloadedError | None = None  # with these words
-        self._fitting = math.inf  # there was time for a request with this deadline, or a later one, since the queue last changed
+        self._may_recover = False  # a batch was taken since the last check whether explanations may be computed again
+        self._ready = 0.0  # since when requests have been queued while none is scored
+        self._pause_s = 0.0  # mean seconds from then to the next batch: reading, refusing and replying take time too
+        self.pressed = False  # a request was refused recently
+        self._refused_at = 0.0  # time of the last refusal
+        self._refused_s = -1.0  # the most time left of a request refused since the queue last became shorter,
+        self._refusal: OverloadedError | None = None  # and its error
+        self._fitting = math.inf  # the earliest deadline accepted since the queue last changed
         self.full, self.without_explanations = Cost(), Cost()
         self.batches = 0
         self.rows = 0
         self.without_explanations_rows = 0
-        self.skipped = 0  # callers that went away before their turn
+        self.skipped = 0  # requests whose caller had left
         self.refused = 0
 
     @property
@@ -123,9 +125,9 @@ class Batcher:
         return len(self._waiting)
 
     def put(self, request: Any, deadline: float, done: Done, priority: int = NORMAL) -> Job | OverloadedError:
-        """Queue a request; `done` gets its answer, once, or why there is none. Return at once why it is not taken, if it is not.
+        """Queue a request: `done` gets its answer or error, once, and never before this returns. Return the error if it is refused.
 
-        Returned and not raised: the same error is told to many, and a traceback would tie every one of their requests to it.
+        The error is returned and not raised: many requests share it, and its traceback would keep every one of them in memory.
         """
         now = time.monotonic()
         error = self.refusal(deadline, priority, now)
@@ -141,14 +143,14 @@ class Batcher:
         if not self._busy:
             self._busy = True
             self._ready = now
-            # After the loop has read every socket that is ready: what arrives together is scored together.
+            # After the loop has read every ready socket: requests that arrive together are scored together.
             asyncio.get_running_loop().call_soon(self._next)
         return job
 
     def submit(self, request: Any, deadline: float, priority: int = NORMAL) -> "asyncio.Future[Scored]":
         """Return the scored answer to come. It raises OverloadedError, DeadlineExceededError or what `score` raises."""
         answer: asyncio.Future[Scored] = asyncio.get_running_loop().create_future()
-        job = self.put(request, deadline, lambda scored: tell(answer, scored), priority)
+        job = self.put(request, deadline, lambda scored: resolve(answer, scored), priority)
         if isinstance(job, OverloadedError):
             answer.set_exception(job)
         else:
@@ -156,7 +158,7 @@ class Batcher:
         return answer
 
     def refusal(self, deadline: float, priority: int = NORMAL, now: float | None = None) -> OverloadedError | None:
-        """Return why a request would not be taken now, None when it would."""
+        """Return the error with which a request would be refused now, None if it would be accepted."""
         waiting = len(self._waiting)
         if not waiting:
             return None
@@ -176,20 +178,20 @@ class Batcher:
         return error
 
     def note_refusal(self) -> None:
-        """Take into account that somebody was refused."""
+        """Count a refusal."""
         self.refused += 1
         self.pressed = True
         self._refused_at = time.monotonic()
 
     def _easily_fits(self, waiting: int, left_s: float) -> bool:
-        """Return whether there is time for all who wait and one more at the most that it may take: true of nearly all, and soon found."""
+        """Return whether all that is queued and one more fit in the worst case: true of nearly all requests, and quickly found."""
         cost = self._cost()
         batches = 1 + waiting // self._usual
         max_s = (SAFETY + STALL) * (batches * (self._pause_s + cost.fixed_s) + cost.row_s * (waiting + 1))
         return max_s <= left_s and waiting < self._max_queued
 
     def _judge(self, waiting: int, deadline: float, priority: int, now: float) -> OverloadedError | None:
-        """Return why a request would not be answered in time, None when it would; begins or ends leaning where that decides it."""
+        """Return the error of a request that would be late, None if it would be in time; leaves out explanations where that decides."""
         if waiting >= self._max_queued:
             wait_s = self._wait_s(self._cost(), waiting)
             return OverloadedError(f"{waiting} requests wait already (batcher.max_queued={self._max_queued})", wait_s)
@@ -204,11 +206,11 @@ class Batcher:
         return None if self._fits(cost, deadline, priority, now) else self._too_late(cost, deadline, now)
 
     def _fits(self, cost: Cost, deadline: float, priority: int, now: float) -> bool:
-        """Return whether a newcomer would be answered in time, and nobody too late for its sake."""
+        """Return whether a new request would be answered in time, and would make no queued one late."""
         ahead = sum(self._queued[: priority + 1])
-        all_s = self._surely_s(cost, ahead + 1)
+        all_s = self._bound_s(cost, ahead + 1)
         if now + all_s <= deadline:
-            return True  # after all of them, so those behind, whose deadlines are later, are in time too
+            return True  # it is scored last, so every queued request is in time too
         if deadline >= self._latest:
             return False
         before, soonest = 0, float("inf")
@@ -217,24 +219,24 @@ class Batcher:
                 before += 1
             elif other == priority and due < soonest:
                 soonest = due
-        return now + self._surely_s(cost, before + 1) <= deadline and now + all_s <= soonest
+        return now + self._bound_s(cost, before + 1) <= deadline and now + all_s <= soonest
 
     def _recovered(self, now: float) -> bool:
-        """Return whether what waits fits easily with nothing left out."""
-        return self._surely_s(self.full, len(self._waiting) + 1) <= RECOVERED * (self._latest - now)
+        """Return whether all that is queued fits easily with explanations."""
+        return self._bound_s(self.full, len(self._waiting) + 1) <= RECOVERED * (self._latest - now)
 
     def _wait_s(self, cost: Cost, rows: int) -> float:
-        """Return the seconds after which so many rows will have been answered, all that is done between batches included."""
+        """Return the expected seconds until so many rows are answered, including the pauses between batches."""
         largest = self._largest(cost)[0]
         return cost.drain(rows, largest) + self._pause_s * -(-rows // largest)
 
-    def _surely_s(self, cost: Cost, rows: int) -> float:
-        """Return the seconds after which so many rows will have been answered even if not all goes well."""
+    def _bound_s(self, cost: Cost, rows: int) -> float:
+        """Return the seconds until so many rows are answered, with a margin for stalls."""
         wait_s = self._wait_s(cost, rows)
         return SAFETY * wait_s + min(STALL * wait_s, STALL_S)
 
     def _largest(self, cost: Cost) -> tuple[int, bool]:
-        """Return how many rows the next batch may have, and whether it runs on the event loop."""
+        """Return how many rows the next batch may have, and whether it is scored on the event loop."""
         fitting = cost.fitting(PRESSED_S if self.pressed else INLINE_S)
         return (min(fitting, self._max_batch), True) if fitting else (self._max_batch, False)
 
@@ -245,31 +247,31 @@ class Batcher:
         return self.without_explanations if self.without_explanations.known else self.full
 
     def _too_late(self, cost: Cost, deadline: float, now: float) -> OverloadedError:
-        wait_s = self._surely_s(cost, len(self._waiting) + 1)
+        wait_s = self._bound_s(cost, len(self._waiting) + 1)
         return OverloadedError(
             f"{len(self._waiting)} requests wait already: the answer would come after {wait_s * 1000:.0f} ms, the caller waits "
             f"{max(0.0, deadline - now) * 1000:.0f} ms",
             wait_s,
         )
 
-    def _take(self, most: int) -> list[Job]:
-        """Pop the next batch; a caller that went away is skipped, one whose deadline has passed or will have before the answer is told so.
+    def _take(self, max_rows: int) -> list[Job]:
+        """Pop the next batch. Requests without a caller are skipped; those whose deadline has passed, or will have, get their error.
 
-        The first is tried whatever is expected: else a wrong expectation would never be put right.
+        The first is scored whatever is expected: otherwise a wrong cost would never be corrected.
         """
         batch: list[Job] = []
         now = time.monotonic()
         cost = self._cost()
-        soon = now + WAY_BACK * self._wait_s(cost, min(most, len(self._waiting)))
+        replied = now + REPLY_BATCHES * self._wait_s(cost, min(max_rows, len(self._waiting)))
         self._refused_s, self._refusal, self._fitting = -1.0, None, math.inf
-        while self._waiting and len(batch) < most:
+        while self._waiting and len(batch) < max_rows:
             priority, deadline, _, job = heapq.heappop(self._waiting)
             self._queued[priority] -= 1
             if job.gone:
                 self.skipped += 1
             elif deadline <= now:
                 job.done(_late(deadline, now))
-            elif deadline <= soon and batch:
+            elif deadline <= replied and batch:
                 job.done(self._too_late(cost, deadline, now))
             else:
                 batch.append(job)
@@ -290,7 +292,7 @@ class Batcher:
         if inline:
             try:
                 stages = self._score(requests, without_explanations)
-            except Exception as error:  # the batch fails, the server goes on
+            except Exception as error:  # of the engine: this batch fails, the next ones do not
                 self._fail(batch, error)
             else:
                 self._finish(batch, stages, began, without_explanations)
@@ -311,18 +313,18 @@ class Batcher:
         self.batches += 1
         self.rows += len(batch)
         self.without_explanations_rows += len(batch) if without_explanations else 0
-        _, features_s, model_s, encode_s, kept = stages
-        for job, body, keep in zip(batch, stages.bodies, kept or repeat(None, len(batch)), strict=True):
+        _, features_s, model_s, encode_s, snapshots = stages
+        for job, body, snapshot in zip(batch, stages.bodies, snapshots or repeat(None, len(batch)), strict=True):
             if job.gone:
                 self.skipped += 1
             elif job.deadline < now:
                 job.done(_late(job.deadline, now))
             else:
-                job.done(Scored(body, began - job.since, features_s, model_s, encode_s, without_explanations, keep))
+                job.done(Scored(body, began - job.since, features_s, model_s, encode_s, without_explanations, snapshot))
         end = time.monotonic()
         cost = self.without_explanations if without_explanations else self.full
         cost.learn(len(batch), end - began)
-        pause_s = min(began - self._ready, PAUSE_LEAP * max(self._pause_s, cost.of(len(batch))))
+        pause_s = min(began - self._ready, MAX_PAUSE_RATIO * max(self._pause_s, cost.of(len(batch))))
         self._pause_s += PAUSE_SMOOTHING * (pause_s - self._pause_s)
         self._go_on(end)
 

@@ -1,52 +1,52 @@
-"""What a batch costs: seconds as a + b * rows, learned from the batches themselves."""
+"""The cost of a batch: seconds as a + b * rows, learned from the batches themselves."""
 
 import math
 
-SMOOTHING = 0.2  # of the newest batch in what is remembered of its size
-LEAP = 4.0  # a batch counts as at most so many times what its size took before: one stall must not shut the door
+SMOOTHING = 0.2  # weight of the newest batch in the mean of its size
+MAX_RATIO = 4.0  # a batch counts as at most so many times the mean of its size: one stall must not cause refusals
 REFIT = 8  # batches between two fits
-CLASSES = 16  # sizes are remembered by powers of two
+SIZE_CLASSES = 16  # means are kept by powers of two of the size
 
 
 class Cost:
-    """A line through the mean times of each size of batch, every size weighing the same in proportion.
+    """A line through the mean times of each size of batch, by least squares of relative errors.
 
-    Each size keeps its own mean, so that hours of single rows do not make it forget what 64 take together.
+    Each size keeps its own mean, so that hours of single rows do not change the cost of a batch of 64.
     """
 
     def __init__(self) -> None:
         self.fixed_s = 0.0
         self.row_s = 0.0
-        self._means: list[tuple[float, float] | None] = [None] * CLASSES  # (rows, seconds) of a size
+        self._means: list[tuple[float, float] | None] = [None] * SIZE_CLASSES  # (rows, seconds) of a size
         self._batches = 0
 
     @property
     def known(self) -> bool:
-        """Whether there was a batch to learn from."""
+        """Whether a batch has been learned."""
         return self._batches > 0
 
     def of(self, rows: int) -> float:
-        """Return the seconds that a batch of `rows` takes, 0 while nothing is known."""
+        """Return the seconds that a batch of `rows` takes, 0 before the first is learned."""
         return self.fixed_s + self.row_s * rows
 
-    def drain(self, rows: int, largest: int) -> float:
-        """Return the seconds that `rows` take in batches of at most `largest`."""
-        return self.fixed_s * -(-rows // largest) + self.row_s * rows
+    def drain(self, rows: int, max_rows: int) -> float:
+        """Return the seconds that `rows` take in batches of at most `max_rows`."""
+        return self.fixed_s * -(-rows // max_rows) + self.row_s * rows
 
     def fitting(self, seconds: float) -> int:
-        """Return how many rows a batch may have to take at most `seconds`; 0 when one row takes longer already."""
+        """Return how many rows a batch may have to take at most `seconds`; 0 when one row takes longer."""
         if self.of(1) <= 0:
             return 2**31
         return max(0, int((seconds - self.fixed_s) / self.row_s)) if self.row_s > 0 else (2**31 if self.fixed_s <= seconds else 0)
 
     def learn(self, rows: int, seconds: float) -> None:
-        """Take into account that a batch of `rows` took `seconds`."""
-        size = min(rows.bit_length(), CLASSES) - 1
+        """Learn that a batch of `rows` took `seconds`."""
+        size = min(rows.bit_length(), SIZE_CLASSES) - 1
         mean = self._means[size]
         if mean is None:
             self._means[size] = (float(rows), seconds)
         else:
-            seconds = min(seconds, LEAP * mean[1] * rows / mean[0])
+            seconds = min(seconds, MAX_RATIO * mean[1] * rows / mean[0])
             self._means[size] = (mean[0] + SMOOTHING * (rows - mean[0]), mean[1] + SMOOTHING * (seconds - mean[1]))
         if mean is None or self._batches % REFIT == 0:
             self._fit()

@@ -1,4 +1,4 @@
-"""What came of a request, an answer or an error, on its way between callbacks, tasks and futures."""
+"""Outcomes, a result or an exception, between callbacks and futures."""
 
 import asyncio
 from typing import TypeVar
@@ -6,8 +6,8 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def tell(answer: "asyncio.Future[T]", outcome: T | Exception) -> None:
-    """Have `answer` end with the outcome, unless whoever asked has gone."""
+def resolve(answer: "asyncio.Future[T]", outcome: T | Exception) -> None:
+    """Set the outcome of `answer`, unless it was cancelled."""
     if answer.done():
         return
     if isinstance(outcome, Exception):

@@ -1,4 +1,4 @@
-"""Follows the registry: loads what an alias points to, warms it beside the live model, and switches one reference."""
+"""Follows the registry: loads the model that an alias points to, warms it beside the live one, and switches one reference."""
 
 import asyncio
 import contextlib
@@ -35,9 +35,9 @@ class Warm(NamedTuple):
 
 
 def warm(engine: Engine, scorer: Scorer, live: Scorer | None = None) -> Warm:
-    """Return the scorer after every kind of call at every batch size that matters, so that no caller meets a first one.
+    """Return the scorer after every kind of call at every batch size that matters, so that no request pays for a first one.
 
-    Beside `live`, which answers meanwhile, a row each way is enough: what this process has compiled and measured holds for both.
+    Beside `live`, which answers meanwhile, one row of each kind is enough: this process has compiled and measured everything already.
     """
     request = engine.decode_example()
     choices = scorer.tune(live)
@@ -66,20 +66,20 @@ def _seconds(scorer: Scorer, requests: list[Any], without_explanations: bool, ru
     return min(times)
 
 
-class Watcher:
-    """One engine's eye on the registry. `failed` counts what was refused, once each; the live model stays."""
+class ModelWatcher:
+    """Loads what one engine's alias points to. `failed` counts what could not be loaded, once each; the live model stays."""
 
     def __init__(
-        self, question: Question, registry: Registry, settings: Settings, executor: Executor, elsewhere: Prepare | None = None
+        self, question: Question, registry: Registry, settings: Settings, executor: Executor, prepare: Prepare | None = None
     ) -> None:
-        """`elsewhere` prepares models out of this process, or returns None where that cannot be."""
+        """`prepare` prepares models in another process, or returns None where that is not possible."""
         self._question = question
         self._registry = registry
         self._settings = settings
         self._executor = executor
-        self._elsewhere = elsewhere
+        self._prepare = prepare
         self._seen: str | None = None
-        self._complaint = ""
+        self._last_error = ""
         self.failed = 0
         self.switched = 0
 
@@ -92,20 +92,20 @@ class Watcher:
         """Return the warm scorer of the bundle `name`. Raises TrainingError when it is corrupted or does not match."""
         live = self._question.live
         with contextlib.nullcontext() if live is None else throttled():
-            parts = None if self._elsewhere is None else self._elsewhere(self.task, name)
+            arrays = None if self._prepare is None else self._prepare(self.task, name)
             bundle = self._registry.fetch(self.task, name)
-            scorer = self._question.engine.load(bundle, self._settings, parts)
+            scorer = self._question.engine.load(bundle, self._settings, arrays)
             return warm(self._question.engine, scorer, live)
 
     def look(self) -> Warm | None:
-        """Return a new scorer when the alias points elsewhere than at the last look, else None."""
+        """Return a new scorer when the alias points to another model than at the last look, else None."""
         name = self._registry.pointer(self.task, self._settings.models.alias)
         if name is None or name == self._seen:
             return None
         try:
             loaded = self.load(name)
         except BundleError:
-            self._seen = name  # what is not whole is not tried again until the alias moves; a fault that may pass is, at the next look
+            self._seen = name  # a corrupted bundle is not tried again until the alias moves; a fault that may pass is, at the next look
             raise
         self._seen = name
         return loaded
@@ -115,15 +115,15 @@ class Watcher:
         loop = asyncio.get_running_loop()
         try:
             loaded = await loop.run_in_executor(self._executor, self.look)
-        except Exception as error:  # whatever it is, the live model goes on and so does the watching
-            if repr(error) != self._complaint:
-                self._complaint = repr(error)
+        except Exception as error:  # whatever it is, the live model goes on, and so does the watcher
+            if repr(error) != self._last_error:
+                self._last_error = repr(error)
                 self.failed += 1
-                log.error("%s@%s not taken, %s stays: %s", self.task, self._settings.models.alias, self._question.version, error)
+                log.error("%s@%s is not loaded, %s stays live: %s", self.task, self._settings.models.alias, self._question.version, error)
             return False
         if loaded is None:
             return False
-        self._complaint = ""
+        self._last_error = ""
         self._question.switch(loaded.scorer, loaded.choices, loaded.costs)
         self.switched += 1
         log.info("%s@%s is now %s", self.task, self._settings.models.alias, loaded.scorer.version)

@@ -1,13 +1,13 @@
-"""When not to call what does not answer."""
+"""A circuit breaker: when not to call a store that does not answer."""
 
 from collections.abc import Callable
 
 
 class Breaker:
-    """Whether to call at all. It opens when failures outweigh answers, and lets one probe through after a back-off that doubles."""
+    """A circuit breaker. It opens when failures outweigh answers, and lets one probe through after a back-off that doubles."""
 
     LIMIT = 5.0  # failures in a row that open it
-    LEAK = 0.1  # what an answer takes off: more than one failure in ten calls opens it in the end, so flapping does too
+    LEAK = 0.1  # an answer undoes so much of a failure: more than one failure in ten calls opens it, so a flapping store does too
     FIRST_S, LONGEST_S = 0.5, 10.0
 
     def __init__(self, clock: Callable[[], float]) -> None:

@@ -1,7 +1,7 @@
-"""A line to a Redis that nobody waits for once it has failed.
+"""The connection to a Redis that no request waits for once it has failed.
 
-Calls that wait together travel together: one coroutine asks for all keys wanted since the last reply in one MGET. So a connection does, and
-a list of a thousand requests costs a few round trips.
+Reads that queue while one is under way are sent together: one coroutine reads all keys of the meantime in one MGET. So one connection is
+enough, and a list of a thousand requests costs a few round trips.
 """
 
 import asyncio
@@ -14,18 +14,18 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from serving.errors import SettingsError, StoreUnavailableError
-from serving.scoring.futures import tell
+from serving.scoring.futures import resolve
 from serving.stores.breaker import Breaker
 
-PATIENCE_S = 1.0  # for what no request waits for: writes, and a probe that must connect first
-MAX_WAITING = 4096  # reads that may wait; one more is not tried
+BACKGROUND_TIMEOUT_S = 1.0  # of calls that no request waits for: writes, and a probe that must connect first
+MAX_QUEUED = 4096  # reads; one more is not tried
 _BATCH = 64  # keys in one MGET
-_CONNECTIONS = 4  # one reads, one writes, one probes, one spare
+_CONNECTIONS = 4  # one reads, one writes, one probes, one in reserve
 
 T = TypeVar("T")
 
 
-class _Wanted(NamedTuple):
+class _Read(NamedTuple):
     key: bytes
     unpack: Callable[[bytes], Any]
     reply: "asyncio.Future[Any]"
@@ -35,8 +35,8 @@ class _Wanted(NamedTuple):
 class Link:
     """The Redis at `url` (redis://, rediss:// or unix://), named `setting` in the settings.
 
-    A read takes at most `timeout_s`, and waits at most as long again for the reads before it. `errors` counts failed round trips, `dropped`
-    the calls not even tried.
+    A read takes at most `timeout_s`, and waits at most as long again for the reads before it. `errors` counts failed round trips,
+    `dropped` the calls that were not tried.
     """
 
     def __init__(self, url: str, timeout_s: float, setting: str, clock: Callable[[], float] = time.monotonic) -> None:
@@ -46,86 +46,86 @@ class Link:
         self.breaker = Breaker(clock)
         self.redis = _connect(url, setting)
         self._clock = clock
-        self._wanted: list[_Wanted] = []
+        self._queued: list[_Read] = []
         self._closed = False
-        self._lanes: dict[str, asyncio.Task[None]] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
 
     def read(self, key: bytes, unpack: Callable[[bytes], Any]) -> "asyncio.Future[Any]":
-        """Return what `unpack` makes of the value to come, None where there is none; it must not raise.
+        """Return the value to come, as `unpack` decodes it, None where there is none; `unpack` must not raise.
 
-        The future raises StoreUnavailableError where Redis does not say so in time.
+        The future raises StoreUnavailableError where Redis does not answer in time.
         """
         reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        if len(self._wanted) >= MAX_WAITING or not self.ready():
+        if len(self._queued) >= MAX_QUEUED or not self.ready():
             self.dropped += 1
-            tell(reply, _unavailable())
+            resolve(reply, _unavailable())
             return reply
-        self._wanted.append(_Wanted(key, unpack, reply, self._clock()))
+        self._queued.append(_Read(key, unpack, reply, self._clock()))
         self.run("read", self._read)
         return reply
 
     def ready(self) -> bool:
-        """Return whether to call at all; where it is time for a probe, one is begun."""
+        """Return whether Redis may be called; start a probe where one is due."""
         if self._closed:
             return False
         if self.breaker.due():
             self.run("probe", self._probe)
         return not self.breaker.is_open
 
-    def run(self, name: str, lane: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Have a lane work off what waits in it, unless it does already."""
-        if name not in self._lanes or self._lanes[name].done():
-            self._lanes[name] = asyncio.get_running_loop().create_task(lane(), name=f"redis-{name}")
+    def run(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Start the task of a queue unless it runs already."""
+        if name not in self._tasks or self._tasks[name].done():
+            self._tasks[name] = asyncio.get_running_loop().create_task(work(), name=f"redis-{name}")
 
-    async def ask(self, call: Awaitable[T], limit_s: float) -> T | None:
-        """Return what a call returns, None where it fails or takes too long."""
+    async def call(self, command: Awaitable[T], limit_s: float) -> T | None:
+        """Return the result of a command, None where it fails or takes longer than `limit_s`."""
         try:
             async with asyncio.timeout(limit_s):
-                return await call
-        except Exception:  # whatever the client raises, the store did not answer
+                return await command
+        except Exception:  # whatever the client raises, there is no answer
             self.errors += 1
             return None
 
     async def settle(self) -> None:
-        """Return when nothing is under way any more: no write, no probe."""
-        while lanes := [lane for lane in self._lanes.values() if not lane.done()]:
-            await asyncio.gather(*lanes)
+        """Return when no write and no probe is under way any more."""
+        while tasks := [task for task in self._tasks.values() if not task.done()]:
+            await asyncio.gather(*tasks)
 
     async def reach(self) -> bool:
         """Connect, however long that takes within a second, then return whether a round trip fits into the timeout."""
-        for limit_s in (PATIENCE_S, self.timeout_s):
-            if await self.ask(self.redis.ping(), limit_s) is None:
+        for limit_s in (BACKGROUND_TIMEOUT_S, self.timeout_s):
+            if await self.call(self.redis.ping(), limit_s) is None:
                 return False
         return True
 
     async def aclose(self) -> None:
-        """Give up what is under way and close every connection."""
+        """Cancel what is under way and close every connection."""
         self._closed = True
-        lanes = list(self._lanes.values())
-        for lane in lanes:
-            lane.cancel()
-        await asyncio.gather(*lanes, return_exceptions=True)
-        _fail(self._wanted)  # a lane that was cancelled before its first step has told nobody
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        _fail(self._queued)  # a task that was cancelled before its first step has failed nothing
         await self.redis.aclose()
 
     async def _read(self) -> None:
-        batch: list[_Wanted] = []
+        batch: list[_Read] = []
         try:
-            while self._wanted:
-                batch, self._wanted = self._wanted[:_BATCH], self._wanted[_BATCH:]
-                if self._clock() - batch[0].since > self.timeout_s:  # it waited for others as long as it may for Redis
+            while self._queued:
+                batch, self._queued = self._queued[:_BATCH], self._queued[_BATCH:]
+                if self._clock() - batch[0].since > self.timeout_s:  # it has queued for as long as it may wait for Redis
                     self.dropped += len(batch)
                     _fail(batch)
                     continue
-                found = await self.ask(self._find([one.key for one in batch]), self.timeout_s)
+                found = await self.call(self._find([one.key for one in batch]), self.timeout_s)
                 if found is None:
                     self.breaker.failed()
                     return
                 self.breaker.answered()
                 for one, value in zip(batch, found, strict=True):
-                    tell(one.reply, None if value is None else one.unpack(value))
-        finally:  # who queued behind a call that failed does not wait for another
-            left, self._wanted = batch + self._wanted, []
+                    resolve(one.reply, None if value is None else one.unpack(value))
+        finally:  # what is queued behind a failed call fails with it
+            left, self._queued = batch + self._queued, []
             _fail(left)
 
     async def _find(self, keys: list[bytes]) -> list[bytes | None]:
@@ -148,7 +148,7 @@ def _connect(url: str, setting: str) -> Redis:
             url,
             max_connections=_CONNECTIONS,
             socket_timeout=None,
-            socket_connect_timeout=PATIENCE_S,
+            socket_connect_timeout=BACKGROUND_TIMEOUT_S,
             retry=Retry(NoBackoff(), 0),
             protocol=2,
             driver_info=None,
@@ -157,9 +157,9 @@ def _connect(url: str, setting: str) -> Redis:
         raise SettingsError(f"{setting}: {error} (got {url.split('@')[-1]!r})") from error
 
 
-def _fail(batch: list[_Wanted]) -> None:
+def _fail(batch: list[_Read]) -> None:
     for one in batch:
-        tell(one.reply, _unavailable())  # unless it was told already, or whoever asked has gone
+        resolve(one.reply, _unavailable())
 
 
 def _unavailable() -> StoreUnavailableError:

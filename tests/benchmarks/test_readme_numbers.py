@@ -74,7 +74,7 @@ def test_the_readme_has_five_numbers_and_one_plot_made_from_the_results():
 
 def test_a_line_of_the_readme_without_its_result_is_left_out():
     lines = list(summary({name: stored.overload() if name == "overload" else None for name in SECTIONS}))
-    assert [line for line in lines if line.startswith("- ")][0].startswith("- **87%")
+    assert next(line for line in lines if line.startswith("- ")).startswith("- **87%")
     assert not any("![" in line for line in lines)
     assert list(summary(dict.fromkeys(SECTIONS))) == []
 

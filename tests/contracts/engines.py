@@ -196,6 +196,6 @@ class EngineContract:
 
     def test_a_batch_job_gets_a_value_for_each_row_in_every_column(self, engine: Engine, scorer: Scorer) -> None:
         asked = requests(engine)
-        columns = scorer.answers_frame(scorer.run(scorer.columns(asked)))
+        columns = scorer.output_columns(scorer.run(scorer.columns(asked)))
         assert {name: len(column) for name, column in columns.items()} == dict.fromkeys(columns, len(asked))
         assert set(columns["modelVersion"]) == {scorer.version}

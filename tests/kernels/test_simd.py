@@ -1,4 +1,4 @@
-"""Lanes are, compiled, what they are in plain Python."""
+"""Lanes give the same bits compiled as in plain Python."""
 
 import math
 from fractions import Fraction
@@ -63,7 +63,7 @@ def test_wide_lanes_give_the_bits_of_arrays(numbers: list[float], number: float)
     np.testing.assert_array_equal(out, np.concatenate([a + b, a - b, a * b + c, b * c, c - a]))
 
 
-def test_lanes_begin_where_they_are_told_and_leave_the_rest() -> None:
+def test_lanes_begin_at_any_index_and_leave_the_rest() -> None:
     array = np.arange(8.0)
     store(array, 3, load(array, 1) * 10)
     np.testing.assert_array_equal(array, [0, 1, 2, 10, 20, 30, 40, 7])

@@ -12,9 +12,16 @@ import hiredis
 import pytest
 from redis import Redis, RedisError
 
+from serving.errors import DeadlineExceededError
 from serving.runtime import processes
 from serving.runtime.embedded import valkey
-from serving.scoring.cache.cache import Cache, Cached, Entry, LruCache, Shared
+from serving.scoring.answer import Answer, Cancel, Done
+from serving.scoring.cache.cache import Cache
+from serving.scoring.cache.flight import Flight
+from serving.scoring.cache.lru import Entry, LruCache
+from serving.scoring.cache.redis import SharedCache
+from serving.scoring.futures import resolve
+from serving.scoring.single_flight import MAX_JOINS
 from tests.contracts.cache import NOW
 
 TTL_S = 10.0
@@ -97,12 +104,62 @@ def polite(command: list[bytes]) -> bytes:
     return b"+PONG\r\n" if command[0] == b"PING" else b"+OK\r\n"
 
 
-def over(shared: Shared | None = None, clock: Callable[[], float] | None = None, max_bytes: int = 1 << 20) -> Cache:
+def over(shared: SharedCache | None = None, clock: Callable[[], float] | None = None, max_bytes: int = 1 << 20) -> Cache:
     return Cache(LruCache(max_bytes), shared, TTL_S, clock or Clock())
 
 
-async def ask(store: Cache, key: bytes, compute: Callable[[], Awaitable[bytes]], *, use_shared: bool = True) -> Cached:
-    return await store.get(key, compute, use_shared=use_shared)
+async def ask(store: Cache, key: bytes, compute: Callable[[], Awaitable[bytes]], *, use_shared: bool = True) -> Answer:
+    """Return the answer for `key` as a question gets it: from the cache, from a flight under way, or computed in a flight of its own."""
+    answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+    leave = _begin(store, key, compute, lambda outcome: resolve(answer, outcome), use_shared and store.shared is not None)
+    try:
+        return await answer
+    except asyncio.CancelledError:
+        leave()
+        raise
+
+
+def _begin(store: Cache, key: bytes, compute: Callable[[], Awaitable[bytes]], done: Done, use_shared: bool, joins: int = 0) -> Cancel:
+    found = store.find(key)
+    if isinstance(found, Answer):
+        done(found)
+        return lambda: None
+    if found is not None and joins < MAX_JOINS:
+        leave = found.join(lambda answer: landed(answer))
+
+        def landed(answer: Answer | Exception) -> None:
+            nonlocal leave
+            if isinstance(answer, DeadlineExceededError):
+                leave = _begin(store, key, compute, done, use_shared, joins + 1)
+            else:
+                done(answer)
+
+        return lambda: leave()
+    flight = store.open(key)
+    leave = flight.join(done)
+    if use_shared:
+        flight.look(lambda: _compute(flight, compute))
+    else:
+        _compute(flight, compute)
+    return leave
+
+
+def _compute(flight: Flight, compute: Callable[[], Awaitable[bytes]]) -> None:
+    async def computing() -> bytes:
+        return await compute()
+
+    def ended(task: "asyncio.Task[bytes]") -> None:
+        if task.cancelled():  # a batcher whose work is cancelled fails it like this
+            flight.fail(DeadlineExceededError("the server is stopping"))
+        elif (error := task.exception()) is not None:
+            assert isinstance(error, Exception)
+            flight.fail(error)
+        else:
+            flight.land(Answer(task.result(), "miss", 0.0))
+
+    task = asyncio.get_running_loop().create_task(computing())
+    flight.start(task.cancel)
+    task.add_done_callback(ended)
 
 
 def kept(store: Cache, key: bytes) -> Entry:
@@ -120,13 +177,13 @@ async def written(store: Cache) -> None:
 @contextmanager
 def real_redis(home: Path) -> Iterator[str]:
     """Give the url of an embedded Valkey of its own; skip where there is none."""
-    started = valkey.start(home, NODE)
+    started = valkey.start_cache(home, NODE)
     if started.url is None:
         pytest.skip(str(started.reason))
     try:
         yield started.url
     finally:
-        started.close()
+        started.stop()
 
 
 def run_valkey(folder: Path) -> tuple["subprocess.Popen[bytes]", str]:

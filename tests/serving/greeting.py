@@ -12,14 +12,17 @@ import msgspec
 from msgspec import Meta, Struct
 
 from serving import settings as configuration
+from serving.auth.principals import Principal
 from serving.engines import Engine
 from serving.errors import FieldProblem, InvalidRequestError, TooLargeError
 from serving.ingress.api import App, build
 from serving.ingress.endpoint import Endpoint
 from serving.ingress.http.lifecycle import State
 from serving.metrics.collect import Metrics
-from serving.scoring.cache.cache import Cache, LruCache
-from serving.scoring.question import Answer, Cancel, Done, Question
+from serving.scoring.answer import Answer, Cancel, Done
+from serving.scoring.cache.cache import Cache
+from serving.scoring.cache.lru import LruCache
+from serving.scoring.question import Question
 from serving.settings import Settings
 
 ROUTE = "/v1/greeting"
@@ -111,7 +114,7 @@ class Counting:
     def table(self, frame: Any) -> Any:
         raise NotImplementedError
 
-    def answers_frame(self, answers: Any) -> dict[str, Any]:
+    def output_columns(self, predictions: Any) -> dict[str, Any]:
         raise NotImplementedError
 
 
@@ -149,18 +152,22 @@ class Scripted:
     def refusal(self, deadline: float, priority: int = 0) -> None:
         return None
 
-    def begin(self, request: Struct, done: Done, *, deadline: float, fresh: bool = False, priority: int = 0) -> Cancel:
+    def begin(
+        self, request: Struct, done: Done, *, principal: Principal, deadline: float, fresh: bool = False, priority: int = 0
+    ) -> Cancel:
         self.asked.append((request, deadline, fresh))
         outcome = self._outcomes[min(len(self.asked), len(self._outcomes)) - 1]
         return asyncio.get_running_loop().call_soon(done, outcome).cancel
 
-    def ask(self, request: Struct, *, deadline: float, fresh: bool = False, priority: int = 0) -> "asyncio.Future[Answer]":
+    def ask(
+        self, request: Struct, *, principal: Principal, deadline: float, fresh: bool = False, priority: int = 0
+    ) -> "asyncio.Future[Answer]":
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
 
         def done(outcome: Answer | Exception) -> None:
             answer.set_exception(outcome) if isinstance(outcome, Exception) else answer.set_result(outcome)
 
-        self.begin(request, done, deadline=deadline, fresh=fresh, priority=priority)
+        self.begin(request, done, principal=principal, deadline=deadline, fresh=fresh, priority=priority)
         return answer
 
 

@@ -10,14 +10,15 @@ import numpy as np
 
 from kernels.types import F32, F64
 from serving.engines import actions
-from serving.engines.purchase.scorer import PurchasePredictionRequest, PurchasePredictionResponse, PurchaseScorer, check
+from serving.engines.purchase.scorer import PurchaseScorer, check
+from serving.engines.purchase.types import PurchasePredictionRequest, PurchasePredictionResponse
 from serving.settings import CONFIGS
 from training.features import FEATURES, NAMES, Vocabulary
 
 Body = dict[str, Any]
 NOW = datetime(2026, 11, 22, 9, 30, 0, 250_000, tzinfo=UTC)
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
-VOCABULARY = Vocabulary.learn(
+VOCABULARY = Vocabulary.fit(
     {
         "deviceType": ["desktop", "mobile", "unknown"],
         "operatingSystem": [1, 2, 3],
@@ -56,7 +57,7 @@ class LinearModel:
         probability = 1 / (1 + np.exp(-margin))
         return Scores(margin, probability, 1 - probability / 2)
 
-    def factors(self, X: F32) -> tuple[F64, float]:
+    def shap(self, X: F32) -> tuple[F64, float]:
         self.explained.append(X.copy())
         return self._shares(X), self.bias
 

@@ -9,11 +9,15 @@ import polars as pl
 import pytest
 
 from serving import cli
+from serving.engines import named
 from training.datasets.shop import shop
 from training.models import MODELS
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMANDS = [*(name for name, _ in cli.COMMANDS), *(f"{group} {verb}" for group, verbs, _ in cli.GROUPS for verb, _ in verbs)]
+COMMANDS = [
+    *(name for name, _ in (*cli.COMMANDS, *cli.TASK_VERBS)),
+    *(f"{group} {verb}" for group, verbs, _ in cli.GROUPS for verb, _ in verbs),
+]
 
 
 @pytest.fixture
@@ -57,6 +61,17 @@ def test_every_command_takes_seed_json_and_quiet(asked, command):
     assert all(option in out for option in ("--seed", "--json", "--quiet"))
 
 
+@pytest.mark.parametrize("task", MODELS)
+def test_the_help_of_a_task_lists_its_own_options_alone(asked, task):
+    for verb, declared in (("train", lambda model: model.train_options), ("batch", lambda model: model.batch_options)):
+        code, out, _ = asked(verb, task, "--help")
+        assert code == 0
+        for name, model in MODELS.items():
+            for option in declared(model):
+                assert (f"  {option.flag} " in out) == (name == task)
+    assert ("--publish" in out) == (named(task).lookup is not None)
+
+
 def test_help_loads_nothing_heavy():
     heavy = "{'numpy', 'ray', 'polars', 'numba', 'xgboost', 'pyarrow', 'msgspec', 'yaml', 'rich'}"
     done = process(code=f"import sys; from serving import cli; cli.run(['batch', '--help']); print({heavy} & set(sys.modules))")
@@ -75,7 +90,10 @@ def test_help_loads_nothing_heavy():
         ("batch purchase --model m --input i --output o --map month", "is not FIELD=COLUMN"),
         ("batch purchase --model m --input i --output o --map monht=M", "no field 'monht' (did you mean 'month'?)"),
         ("train purchase --data i --out o --map month=A --map month=B", "month twice"),
-        ("train purchase --data i --out o --positive Yes", "--positive is nothing to purchase"),
+        ("train purchase --data i --out o --positive Yes", "--positive does not apply to purchase"),
+        ("batch value --model m --input i --output o --first 3", "--first does not apply to value"),
+        ("batch churn --model m --input i --output o --publish", "--publish does not apply to churn"),
+        ("batch journey --model m --input i --output o --first 0", "--first"),
         ("batch purchase --model m --input i.csv --output o.txt", ".txt is not known"),
         ("simulate --sessions 0 --out o", "--sessions"),
         ("serve --port 99999", "--port"),
@@ -176,7 +194,7 @@ def test_simulate_writes_the_same_shop_for_the_same_seed(asked, answer, tmp_path
 
 
 def test_column_help_names_every_field_with_its_unit_and_published_column(asked, answer):
-    fields = MODELS["purchase"].table.FIELDS
+    fields = MODELS["purchase"].table.fields
     for command in ("train", "batch"):
         code, out, _ = asked(command, "purchase", "--column-help")
         assert code == 0
@@ -224,16 +242,33 @@ def test_train_writes_a_bundle_and_says_how_good_it_is(asked, monkeypatch, bundl
     assert f"revenue-engine models add {tmp_path / 'm'}" in out
 
 
-def test_train_asks_for_the_positive_label_and_warns_of_a_column_that_knows_it(asked, customers_csv, tmp_path):
+@pytest.mark.parametrize(
+    ("words", "given"),
+    [
+        ("pricing --effects product,store", {"effects": ("product", "store")}),
+        ("pricing", {}),
+        ("value --split 2026-01-01 --score out.csv", {"split": "2026-01-01", "score": Path("out.csv")}),
+        ("emotion --full", {"full": True}),
+        ("emotion", {}),
+    ],
+)
+def test_train_passes_the_options_of_a_task_that_were_given(asked, monkeypatch, bundle, tmp_path, words, given):
+    passed = {}
+    monkeypatch.setattr(type(MODELS["purchase"]), "train", lambda *_, **options: passed.update(options) or bundle)
+    assert asked("train", *words.split(), "--data", "in.csv", "--out", tmp_path / "m")[0] == 0
+    assert {name: value for name, value in passed.items() if name not in ("mapping", "seed", "progress")} == given
+
+
+def test_train_requires_the_positive_label_and_warns_of_a_column_that_leaks_it(asked, customers_csv, tmp_path):
     table = pl.read_csv(customers_csv, infer_schema=False).with_columns(pl.col("Churn").replace({"Yes": "gone", "No": "here"}))
     table.with_columns(why=pl.col("Churn") + "!").write_csv(tmp_path / "in.csv")
     given = ("train", "churn", "--data", tmp_path / "in.csv", "--out", tmp_path / "m")
     code, _, err = asked(*given)
     assert code == 1
-    assert "holds gone, here: which one says that a customer left? Name it with --positive TEXT" in err
+    assert "holds gone, here: which one is the label of customers who left? Name it with --positive TEXT" in err
     code, out, _ = asked(*given, "--positive", "gone")
     assert code == 0
-    assert "warning: AUC 1.0000 is better than churn can be foretold" in out
+    assert "warning: AUC 1.0000 is implausible for churn" in out
     assert "--map leftOut=why" in out
 
 
@@ -247,7 +282,9 @@ def test_doctor_says_what_is_here_and_what_mends_what_is_not(asked, answer, bund
     monkeypatch.setenv("REVENUE_ENGINE_MODELS__REGISTRY", str(tmp_path / "registry"))
     code, data = answer("doctor")
     assert (code, data["ready"]) == (0, True)
-    assert {"Python", "cores", "memory", "GPU", "XGBoost", "Redis", "purchase@champion", "disk"} <= {f["name"] for f in data["findings"]}
+    assert {"Python", "cores", "memory", "GPU", "XGBoost", "shared cache", "purchase@champion", "disk"} <= {
+        f["name"] for f in data["findings"]
+    }
     assert asked("models", "add", bundle.path, "--name", "first", "--alias", "champion")[0] == 0
     (tmp_path / "registry" / "purchase" / "first" / "model.ubj").write_bytes(b"")
     code, out, _ = asked("doctor")

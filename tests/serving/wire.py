@@ -15,9 +15,9 @@ from uvicorn.server import ServerState
 from serving.ingress.http.headers import Headers
 from serving.ingress.http.lifecycle import State
 from serving.ingress.http.listener import Listener
-from serving.ingress.http.protocol import Protocol
+from serving.ingress.http.protocol import HttpProtocol
 from serving.ingress.http.response import Response
-from serving.ingress.http.routes import Hot, Reply, Route
+from serving.ingress.http.routes import Reply, Route, RouteTable
 
 T = TypeVar("T")
 PATH = b"/hot"
@@ -77,14 +77,14 @@ async def cold(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-def table(route: Any, state: State | None = None, max_requests: int = 100, max_body_bytes: int = 100_000) -> Hot:
-    return Hot({PATH: Route(route.begin)}, state or State(ready=True), max_requests, max_body_bytes)
+def table(route: Any, state: State | None = None, max_requests: int = 100, max_body_bytes: int = 100_000) -> RouteTable:
+    return RouteTable({PATH: Route(route.begin)}, state or State(ready=True), max_requests, max_body_bytes)
 
 
 class Serving:
     """A listener in a thread of its own: `port`, and `call` to look at what belongs to its loop."""
 
-    def __init__(self, app: Any, hot: Hot | None, state: State, make: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    def __init__(self, app: Any, hot: RouteTable | None, state: State, make: Callable[[], asyncio.AbstractEventLoop]) -> None:
         self.loop = make()
         self.listener = Listener(app, state, hot)
         self.state = state
@@ -137,7 +137,7 @@ class Serving:
 
 
 @contextmanager
-def serving(app: Any, hot: Hot | None, state: State, loop: str = "uvloop") -> Iterator[Serving]:
+def serving(app: Any, hot: RouteTable | None, state: State, loop: str = "uvloop") -> Iterator[Serving]:
     serving = Serving(app, hot, state, LOOPS[loop])
     serving.start()
     try:
@@ -223,14 +223,14 @@ class Caller:
 class Wire(asyncio.Transport):
     """A connection of `protocol` in memory: what is written stands in `sent`, what is sent to it waits while reading is paused."""
 
-    def __init__(self, hot: Hot, app: Any = cold) -> None:
+    def __init__(self, hot: RouteTable, app: Any = cold) -> None:
         super().__init__()
-        config = uvicorn.Config(app, http=Protocol, ws="none", lifespan="off", access_log=False, log_config=None)
+        config = uvicorn.Config(app, http=HttpProtocol, ws="none", lifespan="off", access_log=False, log_config=None)
         self.sent = b""
         self.closed = False
         self._to_come: list[bytes] = []
         self._paused = False
-        self.protocol = Protocol(config, ServerState(), {}, hot=hot)
+        self.protocol = HttpProtocol(config, ServerState(), {}, table=hot)
         self.protocol.connection_made(self)
 
     def send(self, *parts: bytes) -> None:

@@ -134,23 +134,23 @@ def test_a_category_is_looked_up_without_case_space_or_the_published_suffix(valu
 
 
 def test_numbers_are_numbered_by_size_before_text_by_alphabet() -> None:
-    learned = Vocabulary.learn({"region": [10, 2, "west", "East", "1", None, 2]})
+    learned = Vocabulary.fit({"region": [10, 2, "west", "East", "1", None, 2]})
     assert learned.codes["region"] == {"1": 0, "2": 1, "10": 2, "east": 3, "west": 4}
 
 
 def test_a_published_string_and_a_caller_s_spelling_are_one_category() -> None:
-    learned = Vocabulary.learn({"visitorType": ["Returning_Visitor", "New_Visitor", "Other", "Returning_Visitor"]})
+    learned = Vocabulary.fit({"visitorType": ["Returning_Visitor", "New_Visitor", "Other", "Returning_Visitor"]})
     assert learned.codes["visitorType"] == {"new": 0, "other": 1, "returning": 2}
     assert learned.code("visitorType", "returning") == learned.code("visitorType", "Returning_Visitor") == 2
 
 
 @pytest.mark.parametrize(("feature", "value"), [("region", "atlantis"), ("region", None), ("browser", "2"), ("region", "")])
 def test_what_was_never_seen_is_missing(feature: str, value: object) -> None:
-    assert math.isnan(Vocabulary.learn({"region": ["2", "3"]}).code(feature, value))
+    assert math.isnan(Vocabulary.fit({"region": ["2", "3"]}).code(feature, value))
 
 
 @given(st.lists(st.one_of(st.integers(0, 50), st.text(max_size=8)), min_size=1))
 def test_every_value_seen_has_a_code_from_0_up_and_only_equal_keys_share_one(values: list[object]) -> None:
-    learned = Vocabulary.learn({"region": values})
+    learned = Vocabulary.fit({"region": values})
     codes = {category_key(value): learned.code("region", value) for value in values}
     assert sorted(codes.values()) == list(range(len(codes)))

@@ -1,1 +1,1 @@
-"""One reader for each public data set, and a simulated shop with known truth."""
+"""Readers of public data sets, and simulated data with known ground truth."""

@@ -1,7 +1,7 @@
 """UCI 468, Online Shoppers Purchasing Intention (Sakar & Kastro 2018, CC BY 4.0): its columns in this project's features.
 
-One row a session of a web shop, from a year; 15.5 % bought. PageValues is Google Analytics' average value of a page, filled in from later
-transactions: strong after the fact, and not to be had in the same way while the session runs.
+One row per session of a web shop over a year; 15.5 % bought. PageValues is Google Analytics' average value of a page, computed from later
+transactions: it predicts well in hindsight, but is not available in this form while a session runs.
 """
 
 from collections.abc import Mapping
@@ -57,10 +57,10 @@ _CONTEXT = ("OperatingSystems", "Browser", "TrafficType", "VisitorType")
 
 
 def request_of(row: Mapping[str, Any], session_id: str = "row") -> dict[str, Any]:
-    """Return the body of a PurchasePredictionRequest that says what a row of the published table says, cells as text or as values.
+    """Return the body of a PurchasePredictionRequest for a row of the published table; cells may be text or values.
 
-    What a request must carry and the table does not know (page views, time on site, hour, day) is filled in without meaning: a model
-    trained on this table never looks at it.
+    Required fields that the table does not have (page views, time on site, hour, day) get arbitrary values: a model trained on this table
+    does not use them.
     """
     statistics = {field: float(row[column]) for column, field in _AGGREGATES}
     counts = {field: int(value) for field, value in statistics.items() if field.endswith("Count")}

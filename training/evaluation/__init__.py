@@ -1,1 +1,1 @@
-"""How good a model is: metrics, curves, uplift and off-policy values."""
+"""Evaluation of models: metrics, training curves, Qini coefficients and off-policy values."""

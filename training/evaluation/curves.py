@@ -1,4 +1,4 @@
-"""A picture of how a model was learned, as SVG: a line for each fit, epoch by epoch, one panel for each figure."""
+"""Training curves as SVG: one panel per metric, with one line per fit over the epochs."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,7 +7,7 @@ COLOURS = ("#0b6e99", "#c2410c", "#3f7d20", "#6b3fa0", "#8a6d00", "#a3195b")
 
 
 def picture(curves: Sequence[Sequence[Mapping[str, float]]], figures: Mapping[str, str]) -> str:
-    """Return SVG of `curves`, one for each fit with a mapping for each epoch; figures: what of them is shown, with a title for each."""
+    """Return the SVG of `curves`: for each fit, the metrics of each epoch; figures: the metrics to draw, with their titles."""
     panels = [
         _panel(place, [[epoch[name] for epoch in curve] for curve in curves], title) for place, (name, title) in enumerate(figures.items())
     ]
@@ -18,8 +18,8 @@ def picture(curves: Sequence[Sequence[Mapping[str, float]]], figures: Mapping[st
 
 def _panel(place: int, lines: Sequence[Sequence[float]], title: str) -> str:
     left = place * (LEFT + WIDTH + GAP) + LEFT
-    every = [value for line in lines for value in line]
-    low, high = min(every), max(every)
+    values = [value for line in lines for value in line]
+    low, high = min(values), max(values)
     span, longest = (high - low) or 1.0, max(map(len, lines))
 
     def at(epoch: int, value: float) -> str:

@@ -1,4 +1,4 @@
-"""What another policy would have earned, from what was logged of this one: who decided with known chances can be judged by them.
+"""Off-policy evaluation: the value of a policy from decisions that another policy logged with their propensities.
 
 IPS: Horvitz and Thompson 1952; SNIPS: Swaminathan and Joachims 2015; DR: Dudik, Langford and Li 2011.
 """
@@ -12,9 +12,11 @@ from kernels.types import F64, I64
 Z95 = 1.959963984540054
 
 
-class Logged(NamedTuple):
-    """Decisions that were taken. action: int64 [n], below `actions`; reward float64 [n]; propensity float64 [n] in (0, 1]: the chance with
-    which that action was taken.
+class LoggedDecisions(NamedTuple):
+    """Decisions with the probabilities with which they were taken.
+
+    action: int64 [n], the index of the action, below the number of actions; reward: float64 [n]; propensity: float64 [n], in (0, 1], the
+    probability of the action taken.
     """
 
     action: I64
@@ -23,7 +25,7 @@ class Logged(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """A policy's mean reward, its standard error, its 95 % interval, and of how many equal decisions the weights are worth (Kish 1965)."""
+    """A policy's mean reward, its standard error, its 95 % confidence interval, and the effective sample size (Kish 1965)."""
 
     value: float
     error: float
@@ -32,43 +34,43 @@ class Estimate(NamedTuple):
     effective: float
 
 
-def ips(logged: Logged, chances: F64) -> Estimate:
-    """Return the value of a policy by inverse propensity scores; chances: float64 [n, actions], the policy's own. Unbiased."""
-    weight = weights(logged, chances)
+def ips(logged: LoggedDecisions, probabilities: F64) -> Estimate:
+    """Return the unbiased value of a policy by inverse propensity scores; probabilities: the policy's, float64 [n, actions]."""
+    weight = weights(logged, probabilities)
     return _estimate(weight * logged.reward, weight)
 
 
-def snips(logged: Logged, chances: F64) -> Estimate:
-    """Return the same with weights that add up to n: a little biased, and never outside of the rewards. NaN where no action is shared."""
-    weight = weights(logged, chances)
+def snips(logged: LoggedDecisions, probabilities: F64) -> Estimate:
+    """Return the value with self-normalised weights: slightly biased, within the range of rewards; NaN without a shared action."""
+    weight = weights(logged, probabilities)
     total = weight.sum()
     value = float((weight * logged.reward).sum() / total) if total else np.nan
     influence = value + weight * (logged.reward - value) / (weight.mean() if total else np.nan)
     return _estimate(influence, weight)._replace(value=value) if total else Estimate(np.nan, np.nan, np.nan, np.nan, 0.0)
 
 
-def doubly_robust(logged: Logged, chances: F64, expected: F64) -> Estimate:
-    """Return the same from expected rewards float64 [n, actions] that some model says, mended by what it was wrong about.
+def doubly_robust(logged: LoggedDecisions, probabilities: F64, expected: F64) -> Estimate:
+    """Return the value from a model's expected rewards float64 [n, actions], corrected by its weighted residuals.
 
-    Right where the propensities are or where the model is. The model must not have seen the decision that it is asked about.
+    Consistent if the propensities or the model are. The expected rewards must be out of fold.
     """
     rows = np.arange(len(logged.action))
-    weight = weights(logged, chances)
-    influence = (chances * expected).sum(axis=1) + weight * (logged.reward - expected[rows, logged.action])
+    weight = weights(logged, probabilities)
+    influence = (probabilities * expected).sum(axis=1) + weight * (logged.reward - expected[rows, logged.action])
     return _estimate(influence, weight)
 
 
-def weights(logged: Logged, chances: F64) -> F64:
-    """Return how much likelier the policy is to do what was done. Raises ValueError for propensities outside of (0, 1]."""
+def weights(logged: LoggedDecisions, probabilities: F64) -> F64:
+    """Return the importance weights of the logged actions, float64 [n]. Raises ValueError for propensities outside of (0, 1]."""
     if len(logged.propensity) and not (logged.propensity.min() > 0 and logged.propensity.max() <= 1):
-        raise ValueError("a propensity is not in (0, 1]: what was done with no chance says nothing")
-    return chances[np.arange(len(logged.action)), logged.action] / logged.propensity
+        raise ValueError("a propensity is not in (0, 1]: log the probability with which each action was taken")
+    return probabilities[np.arange(len(logged.action)), logged.action] / logged.propensity
 
 
-def crossed(logged: Logged, actions: int, fold: I64, context: I64 | None = None, prior: float = 50.0) -> F64:
-    """Return expected rewards float64 [n, actions] for `doubly_robust`: shrunk means of each context and action, of the other folds.
+def cross_fitted_rewards(logged: LoggedDecisions, actions: int, fold: I64, context: I64 | None = None, prior: float = 50.0) -> F64:
+    """Return out-of-fold expected rewards float64 [n, actions] for `doubly_robust`: shrunk means by context and action.
 
-    context: int64 [n], None for none; fold: int64 [n]; prior: how many decisions the mean of all counts for.
+    context: int64 [n], None for one context; fold: int64 [n]; prior: the weight of the overall mean, in decisions.
     """
     context = np.zeros(len(logged.action), np.int64) if context is None else context
     contexts = int(context.max(initial=0)) + 1

@@ -1,8 +1,8 @@
-"""How well customers are ranked by what doing something changes: the Qini curve and its coefficient (Radcliffe 2007).
+"""The Qini curve and coefficient: how well predicted treatment effects rank customers (Radcliffe 2007).
 
-Treat the customers in the order of their effects, the largest first. After the k first of them, the curve is at what the treated among
-these had more of the outcome than the others would have had: Y_t(k) - Y_c(k) N_t(k) / N_c(k). A ranking that knows nothing goes straight
-from 0 to the end. The coefficient is the area between the curve and that line, over the share of customers k / n, and divided by n.
+Rank the customers by predicted effect, largest first. After the first k, the curve is the incremental outcome of the treated among them:
+Y_t(k) - Y_c(k) N_t(k) / N_c(k). A random ranking gives the straight line from 0 to the end of the curve. The coefficient is the area
+between the curve and that line over the share of customers k / n, divided by n.
 """
 
 import numpy as np
@@ -13,19 +13,19 @@ RESAMPLES = 200
 
 
 def curve(effect: F64, treated: Bool, outcome: F64) -> F64:
-    """Return the curve after k = 1, ... n customers, float64 [n]; those of one effect are in the order in which they come."""
+    """Return the curve after k = 1, ... n customers, float64 [n]; customers of equal effect stay in their given order."""
     order = np.argsort(-effect, kind="stable")
-    hers, y = treated[order], outcome[order]
-    treated_count, control_count = np.cumsum(hers), np.cumsum(~hers)
-    gained, would = np.cumsum(y * hers), np.cumsum(y * ~hers)
+    is_treated, y = treated[order], outcome[order]
+    treated_count, control_count = np.cumsum(is_treated), np.cumsum(~is_treated)
+    treated_outcome, control_outcome = np.cumsum(y * is_treated), np.cumsum(y * ~is_treated)
     share = np.divide(treated_count, control_count, out=np.zeros(len(y)), where=control_count > 0)
-    return np.asarray(gained - would * share)
+    return np.asarray(treated_outcome - control_outcome * share)
 
 
 def coefficient(effect: F64, treated: Bool, outcome: F64) -> float:
-    """Return the Qini coefficient; 0 for a ranking that knows nothing, and for fewer than two kinds of customers.
+    """Return the Qini coefficient; 0 for a random ranking, and without both treated and control customers.
 
-    effect: float64 [n], by which they are ranked; treated: bool [n], at random; outcome: float64 [n], 1 for what is wanted.
+    effect: float64 [n], predicted; treated: bool [n], randomised; outcome: float64 [n], 1 for the desired outcome.
     """
     n = len(effect)
     if n == 0 or treated.all() or not treated.any():
@@ -35,7 +35,7 @@ def coefficient(effect: F64, treated: Bool, outcome: F64) -> float:
     return float((found - straight).mean() / n)
 
 
-def spread(effect: F64, treated: Bool, outcome: F64, seed: int) -> float:
+def standard_error(effect: F64, treated: Bool, outcome: F64, seed: int) -> float:
     """Return the standard error of the coefficient, over RESAMPLES bootstrap samples of the customers."""
     random, n = np.random.default_rng(seed), len(effect)
     found = []

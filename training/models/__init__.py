@@ -1,58 +1,109 @@
-"""One file per model. MODELS says what `revenue-engine train TASK` runs; a model's module is imported when it is used."""
+"""One folder per model. MODELS has what `revenue-engine train TASK` and `batch TASK` run; a model's module is imported when it is used."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
+
+from training.models.options import Option
 
 if TYPE_CHECKING:
     from training.registry.bundle import Bundle
+    from training.tables.table import Table
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model that can be trained, by the names of two modules: the one with its `train`, and the one that knows its tables.
+    """A model that can be trained, by the names of two modules: the one with its `train`, and the one with the `TABLE` that it reads.
 
-    options: what `train` takes beside them. simulated: the simulated shop has a table for it, so that a fresh machine gets a default model.
+    summary: the question, in a line of `revenue-engine train --help`. train_options: what `train` takes beside the common arguments;
+    batch_options: what `TABLE.join` takes. simulated: the simulated shop has a table for it, so that a fresh machine gets a default model.
     packaged: the folder beside this file with the bundle that is the default.
     """
 
+    summary: str
     module: str
     table_module: str
-    options: tuple[str, ...] = ()
+    train_options: tuple[Option, ...] = ()
+    batch_options: tuple[Option, ...] = ()
     simulated: bool = True
     packaged: str | None = None
 
     def train(
         self, data: Path, out: Path, *, mapping: Mapping[str, Any], seed: int, progress: Callable[[str, float], None], **options: Any
     ) -> "Bundle":
-        """Fit on the table in `data`, evaluate, write the bundle into `out` and return it; `progress` hears what is done, 0 to 1.
+        """Fit on the table in `data`, evaluate, write the bundle into `out` and return it.
 
-        options: of those that `self.options` names.
+        progress: called with what is being done, and how much of all is done, 0 to 1; options: those of `self.train_options`.
         """
         bundle: Bundle = import_module(self.module).train(data, out, mapping=mapping, seed=seed, progress=progress, **options)
         return bundle
 
     @property
     def default(self) -> Path | None:
-        """The bundle that comes with the package, None where none does."""
+        """Return the bundle that comes with the package, None where none does."""
         return None if self.packaged is None else Path(__file__).parent / self.packaged
 
     @property
-    def table(self) -> ModuleType:
-        """Return the module that knows the model's tables: FIELDS, TOGETHER, number_columns, resolve."""
-        return import_module(self.table_module)
+    def table(self) -> "Table":
+        """Return the table that the model learns from and scores."""
+        table: Table = import_module(self.table_module).TABLE
+        return table
 
 
 MODELS: Mapping[str, Model] = {
-    "purchase": Model("training.models.purchase.train", "training.tables.sessions"),
-    "pricing": Model("training.models.pricing.train", "training.tables.sales", options=("effects",)),
-    "value": Model("training.models.value.train", "training.tables.purchases", options=("split", "end", "score"), simulated=False),
-    "churn": Model("training.models.churn.train", "training.tables.customers", options=("positive", "control"), simulated=False),
-    "journey": Model("training.models.journey.train", "training.tables.journeys", simulated=False),
+    "purchase": Model("Will this session buy?", "training.models.purchase.train", "training.tables.sessions"),
+    "pricing": Model(
+        "Which price earns the most?",
+        "training.models.pricing.train",
+        "training.tables.sales",
+        train_options=(
+            Option("effects", "Fixed effects, of product,store,period. [default: those that the table has]", metavar="LIST", several=True),
+        ),
+    ),
+    "value": Model(
+        "What is this customer worth?",
+        "training.models.value.train",
+        "training.tables.purchases",
+        train_options=(
+            Option("split", "The last day to learn from. [default: the last]", metavar="DAY"),
+            Option("end", "The last day to compare with. [default: the last]", metavar="DAY"),
+            Option("score", "Write every customer's value into this file, .csv or .parquet.", kind=Path, metavar="FILE"),
+        ),
+        simulated=False,
+    ),
+    "churn": Model(
+        "Is this customer leaving?",
+        "training.models.churn.train",
+        "training.tables.customers",
+        train_options=(
+            Option("positive", "The label of customers who left. [default: Yes, True or 1]", metavar="TEXT"),
+            Option("control", "The arm of `treatment` to which nothing was done.", metavar="TEXT"),
+        ),
+        simulated=False,
+    ),
+    "journey": Model(
+        "What should happen next in this session?",
+        "training.models.journey.train",
+        "training.tables.journeys",
+        batch_options=(
+            Option(
+                "first",
+                "Score each session as of its K-th event; a session with fewer events has ended after its last.",
+                kind=int,
+                metavar="K",
+                minimum=1,
+            ),
+        ),
+        simulated=False,
+    ),
     "emotion": Model(
-        "training.models.emotion.train", "training.tables.texts", options=("full",), simulated=False, packaged="emotion/default"
+        "How does this customer feel?",
+        "training.models.emotion.train",
+        "training.tables.texts",
+        train_options=(Option("full", "Fine-tune the whole encoder, not the head alone; takes four times as long.", kind=bool),),
+        simulated=False,
+        packaged="emotion/default",
     ),
 }

@@ -1,1 +1,1 @@
-"""Bundles, the registry that keeps them, and where a model is from."""
+"""Model bundles, the registry that stores them, and their provenance."""

@@ -1,7 +1,7 @@
-"""A bundle: an immutable folder that is one trained model, its files named and hashed in manifest.json. No pickles.
+"""A bundle: an immutable folder with one trained model; manifest.json lists its files with their hashes. No pickles.
 
-The manifest is {format, task, version, createdAt, files: {name: {sha256, bytes}}} and whatever the model adds. The version is made of
-the task, the time and the hash of what the manifest says, so that a change anywhere in a bundle is noticed.
+The manifest is {format, task, version, createdAt, files: {name: {sha256, bytes}}} and the model's own fields. The version consists of the
+task, the time and a hash of the manifest, so that a change to any part of a bundle is detected.
 """
 
 import errno
@@ -40,7 +40,7 @@ class Bundle:
 
     @property
     def task(self) -> str:
-        """Return the engine that the model is for, such as purchase."""
+        """Return the task of the model, such as purchase."""
         return str(self.manifest["task"])
 
     @property
@@ -54,26 +54,26 @@ class Bundle:
             raise BundleError(f"bundle {self.path} is for {self.task}, not for {task}; train one with `revenue-engine train {task}`")
 
     def read(self, name: str) -> bytes:
-        """Return the content of a file. Raises BundleError when it is not in the manifest or is no longer what that says."""
+        """Return the content of a file. Raises BundleError when the manifest does not list or match it."""
         if name not in self.manifest["files"]:
             raise BundleError(f"bundle {self.path} has no file {name!r}, only {', '.join(self.manifest['files'])}: train the model again")
         return verified(self.manifest, name, _content(self.path, name), str(self.path))
 
     def json(self, name: str) -> Any:
-        """Return what a JSON file says."""
+        """Return the parsed content of a JSON file. Raises BundleError as `read` does, or when it is not JSON."""
         return parsed(self.read(name), f"{self.path / name}")
 
 
 def write(out: Path, *, task: str, files: Mapping[str, bytes], meta: Mapping[str, Any]) -> Bundle:
-    """Write a bundle into the folder `out`, which must be absent or empty, and return it: whole, or not at all.
+    """Write a bundle atomically into the folder `out`, which must be absent or empty, and return it.
 
-    meta: what the manifest says beside format, task, version, createdAt and files; plain JSON without NaN.
-    Raises BundleError, and leaves nothing, when a name or meta is refused, `out` is taken, or the disk does not take it.
+    meta: further fields of the manifest, beside format, task, version, createdAt and files; plain JSON without NaN. Raises BundleError, and
+    leaves no file, when a name or meta is invalid, `out` is not empty, or writing fails.
     """
     for name in (task, *files):
         check_name(name, f"bundle {out}")
     if clash := [name for name in _RESERVED if name in meta]:
-        raise BundleError(f"bundle {out}: meta may not say {', '.join(clash)}: the manifest says that itself; rename the field")
+        raise BundleError(f"bundle {out}: meta has the reserved fields {', '.join(clash)}: rename them")
     entries = {name: {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)} for name, content in files.items()}
     created = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     try:
@@ -86,27 +86,27 @@ def write(out: Path, *, task: str, files: Mapping[str, bytes], meta: Mapping[str
 
 
 def encoded(content: Mapping[str, Any]) -> bytes:
-    """Return the content of a JSON file of a bundle. Raises ValueError for NaN, which JSON has not."""
+    """Return the content of a JSON file of a bundle. Raises ValueError for NaN, which is not valid JSON."""
     return json.dumps(content, indent=1, allow_nan=False).encode() + b"\n"
 
 
 def load(path: Path) -> Bundle:
-    """Return the bundle in the folder `path`, every file of it verified. Raises BundleError naming the file and the fix."""
+    """Return the bundle in the folder `path`, with every file verified. Raises BundleError for a missing or changed file."""
     path = path.absolute()
     if not path.is_dir():
         raise BundleError(f"no bundle at {path}: write one with `revenue-engine train TASK --data PATH --out {path}`")
     manifest = parse_manifest(_content(path, MANIFEST), str(path))
     named = {MANIFEST, *manifest["files"]}
-    # Hidden files are let be, for file systems leave some; nothing can be read through their names.
+    # Hidden files are allowed, because file systems create some; a bundle cannot list or read them.
     if strange := sorted(name for name in _names(path) if name not in named and not name.startswith(".")):
-        raise BundleError(f"{path / strange[0]} is not in the manifest of bundle {path}: a bundle does not change; move the file elsewhere")
+        raise BundleError(f"{path / strange[0]} is not in the manifest of bundle {path}: bundles are immutable; move the file elsewhere")
     for name in manifest["files"]:
         verified(manifest, name, _content(path, name), str(path))
     return Bundle(path, manifest)
 
 
 def parse_manifest(content: bytes, where: str) -> dict[str, Any]:
-    """Return the manifest that `content` holds. Raises BundleError when it is no manifest of this format or does not match itself."""
+    """Return the manifest in `content`. Raises BundleError for another format, an invalid field, or a wrong version hash."""
     if len(content) > MANIFEST_BYTES:
         raise BundleError(f"{where}/{MANIFEST} has {len(content)} bytes, more than {MANIFEST_BYTES}: {_AGAIN}")
     manifest = parsed(content, f"{where}/{MANIFEST}")
@@ -114,7 +114,7 @@ def parse_manifest(content: bytes, where: str) -> dict[str, Any]:
         raise BundleError(f"{where}/{MANIFEST} is not the manifest of a bundle: point to a folder that `revenue-engine train` wrote")
     if manifest["format"] != FORMAT:
         raise BundleError(
-            f"{where}/{MANIFEST} has format {manifest['format']!r}, this version reads {FORMAT}: train again, or install what wrote it"
+            f"{where}/{MANIFEST} has format {manifest['format']!r}, this version reads {FORMAT}: train again, or install a matching version"
         )
     if wrong := _wrong_field(manifest):
         raise BundleError(f"{where}/{MANIFEST}: {wrong}: {_AGAIN}")
@@ -126,7 +126,7 @@ def parse_manifest(content: bytes, where: str) -> dict[str, Any]:
 
 
 def verified(manifest: Mapping[str, Any], name: str, content: bytes, where: str) -> bytes:
-    """Return `content` if it is what the manifest says file `name` holds, else raise BundleError."""
+    """Return `content` if its size and hash match file `name` in the manifest, else raise BundleError."""
     entry = manifest["files"][name]
     if len(content) != entry["bytes"]:
         raise BundleError(f"{where}/{name} has {len(content)} bytes instead of {entry['bytes']}: {_AGAIN}")
@@ -136,7 +136,7 @@ def verified(manifest: Mapping[str, Any], name: str, content: bytes, where: str)
 
 
 def parsed(content: bytes, where: str) -> Any:
-    """Return what JSON says. Raises BundleError, naming `where` it was read, when it is none."""
+    """Return the parsed JSON. Raises BundleError, naming `where` it was read, when it is invalid."""
     try:
         return json.loads(content)
     except (ValueError, RecursionError) as error:
@@ -144,15 +144,15 @@ def parsed(content: bytes, where: str) -> Any:
 
 
 def check_name(name: str, where: str) -> None:
-    """Raise BundleError unless `name` may name a file of a bundle."""
+    """Raise BundleError unless `name` is a valid file name in a bundle."""
     if not NAME.fullmatch(name) or name == MANIFEST:
-        raise BundleError(f"{where}: {name!r} may not name a file: use 1 to 100 letters, digits, '.', '_' and '-', no '.' first")
+        raise BundleError(f"{where}: {name!r} is not a valid file name: use 1 to 100 letters, digits, '.', '_' and '-', no '.' first")
     if name.endswith(PICKLES):
-        raise BundleError(f"{where}: {name!r} looks like a pickle, which could run code when it is loaded: use UBJ, safetensors or JSON")
+        raise BundleError(f"{where}: {name!r} has the suffix of a pickle, which can run code when loaded: use UBJ, safetensors or JSON")
 
 
 def store(out: Path, files: Mapping[str, bytes]) -> None:
-    """Write the files into the folder `out`, which must be absent or empty: all of them on disk, or BundleError and none."""
+    """Write the files into the folder `out`, which must be absent or empty: all of them, or none and BundleError."""
     try:
         if out.is_symlink():
             raise _taken(out)
@@ -163,7 +163,7 @@ def store(out: Path, files: Mapping[str, bytes]) -> None:
 
 
 def require_free(out: Path) -> None:
-    """Raise BundleError unless a bundle may be written into `out`: for whoever works long for it, before that."""
+    """Raise BundleError unless `out` is absent or empty, to fail before a long training."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise _taken(out)
 
@@ -180,7 +180,7 @@ def _names(folder: Path) -> list[str]:
 
 
 def _content(folder: Path, name: str) -> bytes:
-    """Return the bytes of a plain file of the folder; a link, or anything else that is no plain file, is refused."""
+    """Return the bytes of a plain file of the folder; raise BundleError for a link or any other kind of file."""
     path = folder / name
     try:
         with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
@@ -194,7 +194,7 @@ def _content(folder: Path, name: str) -> bytes:
 
 
 def _wrong_field(manifest: Mapping[str, Any]) -> str | None:
-    """Return what is wrong with the types of a manifest, None if nothing is."""
+    """Return the first type error of a manifest, None if there is none."""
     for field in ("task", "version", "createdAt"):
         if not isinstance(manifest.get(field), str):
             return f"{field} is not text"
@@ -207,13 +207,13 @@ def _wrong_field(manifest: Mapping[str, Any]) -> str | None:
 
 
 def _plain(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a manifest as it reads back from JSON, which is what its version is made of."""
+    """Return a manifest after a JSON round trip, which is the form that its version hash covers."""
     read: dict[str, Any] = json.loads(json.dumps(manifest, allow_nan=False))
     return read
 
 
 def _version(manifest: Mapping[str, Any]) -> str:
-    """Return the version that the content of a manifest gives it."""
+    """Return the version computed from the content of a manifest."""
     content = {key: value for key, value in manifest.items() if key not in _UNHASHED}
     digest = hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
     return f"{manifest['task']}-{re.sub('[-:]', '', manifest['createdAt'])}-{digest[:8]}"

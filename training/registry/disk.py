@@ -1,4 +1,4 @@
-"""Files and folders that are on the local disk whole or not at all, also after a power cut."""
+"""Atomic writes of files and folders on the local disk, durable across a power failure."""
 
 import errno
 import os
@@ -23,12 +23,12 @@ _FIXES = {
 
 
 def reason(error: OSError) -> str:
-    """Return what went wrong and its fix, for the end of a message."""
-    return f"{error.strerror or error}: {_FIXES.get(error.errno or 0, 'mend that and try again')}"
+    """Return the cause of an error and its fix, for the end of a message."""
+    return f"{error.strerror or error}: {_FIXES.get(error.errno or 0, 'correct that and try again')}"
 
 
 def write_folder(out: Path, files: Mapping[str, bytes]) -> None:
-    """Write the files into the folder `out`, which must be absent or empty. On an error nothing is left, also no parent made for it."""
+    """Write the files into the folder `out`, which must be absent or empty. On an error neither it nor a new parent folder remains."""
     out = Path(os.path.abspath(out))
     made = [parent for parent in out.parents if not parent.exists()]
     staged = _beside(out)
@@ -48,7 +48,7 @@ def write_folder(out: Path, files: Mapping[str, bytes]) -> None:
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Write `content` into `path` in one step: a reader sees the old content or the new, and an error leaves the old."""
+    """Replace the content of `path` atomically: a reader sees the old content or the new, and an error leaves the old."""
     staged = _beside(path)
     try:
         _put(staged, content)
@@ -60,7 +60,7 @@ def replace_file(path: Path, content: bytes) -> None:
 
 
 def _beside(path: Path) -> Path:
-    """Return a hidden name beside `path`, on the same disk, that nothing else has."""
+    """Return a unique hidden path beside `path`, on the same disk."""
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
 
 

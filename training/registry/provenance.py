@@ -1,4 +1,4 @@
-"""Where a model is from: the table that it learned from, and the software that made it."""
+"""Provenance of a model: the hash of its training table, and the versions of the software that made it."""
 
 import hashlib
 import platform
@@ -9,7 +9,7 @@ from training.tables import frames
 
 
 def fingerprint(path: Path) -> str:
-    """Return the SHA-256 of the table's files, in the order in which they were read."""
+    """Return the SHA-256 of the table's files, in the order of reading, as hexadecimal text."""
     digest = hashlib.sha256()
     for file in frames.files(path):
         with file.open("rb") as content:
@@ -19,12 +19,12 @@ def fingerprint(path: Path) -> str:
 
 
 def software(*names: str) -> dict[str, str]:
-    """Return the versions of Python and of what provides these packages."""
+    """Return the versions of Python and of the distributions that provide these packages."""
     return {"python": platform.python_version(), **{name: _version(name) for name in names}}
 
 
 def _version(name: str) -> str:
-    """Return the version of what provides a package, whatever that distribution is called."""
+    """Return the version of the distribution that provides a package, "not installed" without one."""
     providers = metadata.packages_distributions().get(name, [name])
     try:
         return metadata.version(providers[0])

@@ -1,4 +1,4 @@
-"""Where a registry's files lie: a local folder, or any fsspec URL (s3://, gs://, memory://, ...). A path is given as its parts."""
+"""Storage of a registry's files: a local folder, or any fsspec URL (s3://, gs://, memory://, ...). Paths are passed as their parts."""
 
 import fcntl
 import os
@@ -18,7 +18,7 @@ LOCK_SECONDS = 10.0
 
 
 class Storage(Protocol):
-    """What a registry needs of the place where it lies."""
+    """The operations that a registry needs of its storage."""
 
     def read(self, *parts: str) -> bytes | None:
         """Return the content of a file, None when there is none."""
@@ -27,28 +27,28 @@ class Storage(Protocol):
         """Return the names of the folders in a folder, sorted; none when there is no such folder."""
 
     def add(self, task: str, name: str, files: Mapping[str, bytes]) -> None:
-        """Write the files of a new bundle, manifest included: it appears whole or not at all."""
+        """Write the files of a new bundle, manifest included: readers see all of it or nothing."""
 
     def replace(self, content: bytes, *parts: str) -> None:
-        """Write a file in one step, whether or not it was there."""
+        """Write a file atomically, replacing an existing one."""
 
     def locked(self, task: str) -> AbstractContextManager[None]:
-        """Return a context in which no one else changes the folder of `task`."""
+        """Return a context that excludes other changes to the folder of `task`."""
 
     def fetch(self, task: str, name: str, cache: Path) -> Bundle | None:
         """Return a verified bundle on this machine, None when there is none; `cache` is a local folder to copy it into."""
 
     def verify(self, task: str, name: str) -> Mapping[str, Any] | None:
-        """Return the manifest of a bundle, every byte of it verified where it lies; None when there is none."""
+        """Return the manifest of a bundle, with every stored byte verified; None when there is none."""
 
 
 def at(url: str) -> Storage:
     """Return the storage at a URL or a local path."""
     path = url.removeprefix("file://").removeprefix("local://")
-    return Remote(url) if "://" in path or "::" in path else Local(Path(path).expanduser())
+    return RemoteStorage(url) if "://" in path or "::" in path else LocalStorage(Path(path).expanduser())
 
 
-class Local:
+class LocalStorage:
     """A folder on this machine or on a shared file system."""
 
     def __init__(self, root: Path) -> None:
@@ -65,7 +65,7 @@ class Local:
             raise RegistryError(f"cannot read {path}: {error.strerror}: make it a file that you may read") from error
 
     def folders(self, *parts: str) -> list[str]:
-        """Return the names of the folders in a folder, sorted; links are none."""
+        """Return the names of the folders in a folder, sorted; links are left out."""
         path = self._root.joinpath(*parts)
         try:
             with os.scandir(path) as entries:
@@ -76,7 +76,7 @@ class Local:
             raise RegistryError(f"cannot list {path}: {error.strerror}: make it a folder that you may read") from error
 
     def add(self, task: str, name: str, files: Mapping[str, bytes]) -> None:
-        """Write the files of a new bundle, atomically. Raises BundleError when that fails, and leaves nothing."""
+        """Write the files of a new bundle, atomically. Raises BundleError, and leaves no file, when that fails."""
         bundle.store(self._root / task / name, files)
 
     def replace(self, content: bytes, *parts: str) -> None:
@@ -89,7 +89,7 @@ class Local:
 
     @contextmanager
     def locked(self, task: str) -> Iterator[None]:
-        """Keep other processes and threads from changing the folder of `task`, waiting LOCK_SECONDS for those who do."""
+        """Exclude other processes and threads from changing the folder of `task`; wait for them up to LOCK_SECONDS."""
         path = self._root / task / LOCK
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -101,37 +101,37 @@ class Local:
             yield
 
     def fetch(self, task: str, name: str, cache: Path) -> Bundle | None:
-        """Return the verified bundle where it lies, None when there is none."""
+        """Return the verified bundle in its folder, None when there is none."""
         path = self._root / task / name
         if path.is_symlink():
-            raise BundleError(f"{path} is a symbolic link, and what it points to may change: add that bundle to the registry")
+            raise BundleError(f"{path} is a symbolic link, whose target may change: add that bundle to the registry")
         return bundle.load(path) if path.is_dir() else None
 
     def verify(self, task: str, name: str) -> Mapping[str, Any] | None:
-        """Return the manifest of a bundle, every byte of it verified; None when there is none."""
+        """Return the manifest of a bundle, with every byte verified; None when there is none."""
         found = self.fetch(task, name, self._root)
         return found.manifest if found else None
 
 
 def _lock(handle: int, path: Path) -> None:
-    """Take the lock of an open file; it ends when the file is closed."""
+    """Take the lock of an open file, which is released when the file is closed."""
     until = time.monotonic() + LOCK_SECONDS
     while True:
         try:
             return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() > until:
-                raise RegistryError(f"{path} was locked by another process for {LOCK_SECONDS:g} s: end that and try again") from None
+                raise RegistryError(f"{path} has been locked by another process for {LOCK_SECONDS:g} s: end it and try again") from None
         except OSError as error:
             raise RegistryError(f"cannot lock {path}: {disk.reason(error)}") from error
         time.sleep(0.01)
 
 
-class Remote:
-    """Any fsspec URL. There are no locks there: of two changes at the same time the last one stays, the other is lost.
+class RemoteStorage:
+    """Any fsspec URL, without locks: of two concurrent changes the last wins.
 
-    A bundle gets its manifest last, so that one half written is none. A file is replaced in one step where the store does so, as object
-    stores do; on others a reader may for a moment see half a file, which is an error and never another value.
+    The manifest of a bundle is written last, so an incomplete bundle is not found. Object stores replace a file atomically; on other stores
+    a reader may briefly see a partial file, which raises an error and never returns another value.
     """
 
     def __init__(self, url: str) -> None:
@@ -140,13 +140,13 @@ class Remote:
         try:
             self._files, self._root = fsspec.core.url_to_fs(url)
         except (ValueError, ImportError) as error:
-            raise RegistryError(f"registry {url!r} cannot be opened ({error}): mend the URL, or install what it needs") from error
+            raise RegistryError(f"registry {url!r} cannot be opened ({error}): correct the URL or install its package") from error
         self._url = url.rstrip("/")
 
     def read(self, *parts: str) -> bytes | None:
         """Return the content of a file, None when there is none."""
         try:
-            with self._doing("read", parts):
+            with self._converting_errors("read", parts):
                 content: bytes = self._files.cat_file(self._path(*parts))
         except FileNotFoundError:
             return None
@@ -156,7 +156,7 @@ class Remote:
         """Return the names of the folders in a folder, sorted."""
         folder = self._path(*parts)
         try:
-            with self._doing("list", parts):
+            with self._converting_errors("list", parts):
                 self._files.invalidate_cache()
                 entries: list[dict[str, Any]] = self._files.ls(folder, detail=True)
         except FileNotFoundError:
@@ -172,36 +172,36 @@ class Remote:
     def replace(self, content: bytes, *parts: str) -> None:
         """Write a file."""
         try:
-            with self._doing("write", parts):
+            with self._converting_errors("write", parts):
                 self._files.makedirs(self._path(*parts[:-1]), exist_ok=True)
                 self._files.pipe_file(self._path(*parts), content)
         except FileNotFoundError as error:
-            raise RegistryError(f"cannot write {self._named(parts)}: no such bucket or folder: make it first") from error
+            raise RegistryError(f"cannot write {self._named(parts)}: no such bucket or folder: create it first") from error
 
     def locked(self, task: str) -> AbstractContextManager[None]:
-        """Return an empty context: there are no locks there."""
+        """Return an empty context: remote storage has no locks."""
         return nullcontext()
 
     def fetch(self, task: str, name: str, cache: Path) -> Bundle | None:
-        """Return the verified bundle as it lies in `cache`, copied there unless it is; None when there is none."""
+        """Return the verified bundle in `cache`, copying it there if needed; None when there is none."""
         content = self.read(task, name, bundle.MANIFEST)
         if content is None:
             return None
         folder = cache / task / name
-        if folder.exists() and (kept := _kept(folder, content)):
-            return kept
+        if folder.exists() and (cached := _cached(folder, content)):
+            return cached
         files = self._download(task, name, content)
         shutil.rmtree(folder, ignore_errors=True)
         try:
             bundle.store(folder, files)
         except BundleError:
-            if kept := _kept(folder, content):  # another process was faster
-                return kept
+            if cached := _cached(folder, content):  # another process was faster
+                return cached
             raise
         return bundle.load(folder)
 
     def verify(self, task: str, name: str) -> Mapping[str, Any] | None:
-        """Return the manifest of a bundle, every byte of it read and verified, whatever a cache holds; None when there is none."""
+        """Return the manifest of a bundle, with every remote byte verified, regardless of the cache; None when there is none."""
         content = self.read(task, name, bundle.MANIFEST)
         if content is None:
             return None
@@ -221,14 +221,14 @@ class Remote:
         return files
 
     @contextmanager
-    def _doing(self, what: str, parts: tuple[str, ...]) -> Iterator[None]:
-        """Turn what goes wrong into a RegistryError that names it. Every back end has errors of its own, without a common base."""
+    def _converting_errors(self, what: str, parts: tuple[str, ...]) -> Iterator[None]:
+        """Convert errors to RegistryError: back ends raise errors of their own, without a common base class."""
         try:
             yield
         except FileNotFoundError:
             raise
         except Exception as error:
-            raise RegistryError(f"cannot {what} {self._named(parts)} ({error!r}): see that it can be reached and that you may") from error
+            raise RegistryError(f"cannot {what} {self._named(parts)} ({error!r}): check the connection and your permissions") from error
 
     def _path(self, *parts: str) -> str:
         return "/".join((self._root.rstrip("/"), *parts))
@@ -237,8 +237,8 @@ class Remote:
         return "/".join((self._url, *parts))
 
 
-def _kept(folder: Path, manifest: bytes) -> Bundle | None:
-    """Return the bundle in a folder of the cache if it is sound and is the one with this manifest."""
+def _cached(folder: Path, manifest: bytes) -> Bundle | None:
+    """Return the bundle in a folder of the cache if it is intact and has this manifest, else None."""
     try:
         return bundle.load(folder) if (folder / bundle.MANIFEST).read_bytes() == manifest else None
     except (OSError, BundleError):

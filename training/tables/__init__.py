@@ -1,1 +1,1 @@
-"""Tables to learn from: which column is which field, and how cells are read."""
+"""Tables that tasks learn from and score: their fields, their columns and how cells are read."""

@@ -1,6 +1,6 @@
-"""CSV as people write it: read fast by Polars; walked record by record only when that fails or leaves a doubt, to name what is wrong.
+"""CSV: read fast by Polars; record by record only when that fails or is ambiguous, to locate the error.
 
-Cells are text unless their column is named as numbers; nothing is guessed, so that a chunk of a file reads as the whole file does.
+Cells are text unless their column is passed as numbers; types are never inferred, so that a chunk of a file reads as the whole file does.
 """
 
 import csv
@@ -17,7 +17,7 @@ import polars as pl
 from training.errors import CellError, TableError
 
 GZIP = ".gz"
-BLANK = ("", "na", "n/a", "nan", "null", "none")  # a cell that says, in small letters and without spaces around, that nothing is known
+BLANK = ("", "na", "n/a", "nan", "null", "none")  # cells that are missing, in small letters and without spaces around
 MAX_CELL = 1 << 20  # characters; a longer cell is a quotation mark left open
 
 Source = Path | bytes  # a file, or text with its header
@@ -34,7 +34,7 @@ class Record(NamedTuple):
 def read(source: Source, file: str, numbers: Collection[str], line: int = 0) -> pl.DataFrame:
     """Return the table in a CSV: the columns in `numbers` as float64, the others as text, blank cells null, empty lines left out.
 
-    file: what to call it in errors; line: the one of the file that the first record begins on, 0 when `source` is the whole file.
+    file: its name in errors; line: the line of the file on which the first record begins, 0 when `source` is the whole file.
     """
     header = _header(source, file)
     shift = line - header.after if line else 0
@@ -49,8 +49,13 @@ def read(source: Source, file: str, numbers: Collection[str], line: int = 0) -> 
     return frame
 
 
+def columns(source: Source, file: str) -> tuple[str, ...]:
+    """Return the columns that the header names. Raises TableError for a header that cannot be one."""
+    return tuple(_header(source, file).cells)
+
+
 def lines(source: Source, line: int = 0) -> Iterator[int]:
-    """Yield the line that each row begins on; `line` as for `read`."""
+    """Yield the line on which each row begins; `line` as for `read`."""
     records = _records(source, "the text")
     header = next(records)
     shift = line - header.after if line else 0
@@ -58,7 +63,7 @@ def lines(source: Source, line: int = 0) -> Iterator[int]:
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of what an error says."""
+    """Return the first line of an error's message."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
@@ -86,7 +91,7 @@ def _ends_in_carriage_returns(source: Source) -> bool:
 
 
 def _slowly(source: Source, file: str, names: list[str], floats: Collection[str], shift: int) -> pl.DataFrame:
-    """Return the table of a CSV that did not read: spaces around numbers and words for blank are let be, anything else is named."""
+    """Return the table of a CSV that Polars rejected: spaces around numbers and words for blank are accepted, other text is an error."""
     kept = _checked(source, file, names, shift)
     try:
         frame = pl.read_csv(source, infer_schema=False)
@@ -108,7 +113,7 @@ def _slowly(source: Source, file: str, names: list[str], floats: Collection[str]
 
 
 def _checked(source: Source, file: str, names: Sequence[str], shift: int) -> list[int]:
-    """Return which records are not empty lines; raise TableError at the first with too few or too many cells."""
+    """Return the numbers of the records that are not empty lines. Raises TableError at the first with too few or too many cells."""
     kept = []
     records = _records(source, file, shift)
     next(records)
@@ -116,7 +121,7 @@ def _checked(source: Source, file: str, names: Sequence[str], shift: int) -> lis
         if len(record.cells) not in (0, len(names)):
             raise TableError(
                 f"{file}, line {record.line + shift}: has {len(record.cells)} cells, the first line names {len(names)} columns "
-                f"({names[0]} ... {names[-1]}); quote cells that hold commas, fill in those that are lacking"
+                f"({names[0]} ... {names[-1]}); quote cells that contain commas, fill in missing ones"
             )
         if record.cells:
             kept.append(number)
@@ -124,7 +129,7 @@ def _checked(source: Source, file: str, names: Sequence[str], shift: int) -> lis
 
 
 def _records(source: Source, file: str, shift: int = 0) -> Iterator[Record]:
-    """Yield every record with its line in the source, the header first. Raises TableError for what is no CSV at all."""
+    """Yield every record with its line in the source, the header first. Raises TableError for text that is not CSV."""
     limit = csv.field_size_limit(MAX_CELL)
     begins = 1
     try:

@@ -1,7 +1,7 @@
-"""A table of customers becomes numbers: which column says who left, which ones are features, and what their cells mean.
+"""Read a table of customers as numbers: the label, the features, and the values of their cells.
 
-Every column that has no field is a feature: a number where its cells are numbers, else a category. What a cell means is said here once, for
-the table to learn from, for the table to score and for a request, so that all three have the same numbers.
+Every column without a field is a feature: a number where its cells are numbers, else a category. Cells are parsed here alone, for training,
+batch and requests, so that all three have the same numbers.
 """
 
 import math
@@ -16,41 +16,38 @@ import numpy as np
 from kernels.types import F32, F64, I64
 from training.errors import CellError, TableError
 from training.tables.csv_text import BLANK
-from training.tables.table import WHOLE, Field, check, listed
+from training.tables.table import WHOLE, Field, Mapped, ReadPlan, Table, check, listed
 
 CUSTOMER, LABEL, TREATMENT, LEFT_OUT = "customer", "label", "treatment", "leftOut"
-PUBLISHED_AS = "IBM's Telco sample"
 
 FIELDS: tuple[Field, ...] = (
-    Field(CUSTOMER, "text", "no: passed through; rows of one customer are judged together", "customerID"),
+    Field(CUSTOMER, "text", "no: passed through; rows of one customer are in one fold", "customerID"),
     Field(LABEL, "Yes or No, TRUE or FALSE, 1 or 0; others with --positive", "to train; ignored when scoring", "Churn"),
-    Field(TREATMENT, "text: what was done to the customer, chosen at random", "no: to learn what it changes; ignored when scoring"),
-    Field(LEFT_OUT, "anything", "no: columns not to learn from; every column without a field is a feature", several=True),
+    Field(TREATMENT, "text: the treatment of the customer, assigned at random", "no: to learn its effect; ignored when scoring"),
+    Field(LEFT_OUT, "anything", "no: columns to leave out; every other column without a field is a feature", several=True),
 )
-TOGETHER: tuple[str, ...] = ()  # fields that tie rows together: there are none
 FIELD_NAMES: tuple[str, ...] = tuple(field.name for field in FIELDS)
 _KNOWN_AS = {CUSTOMER: (CUSTOMER, "customerID", "customerId"), LABEL: (LABEL, "Churn", "churn"), TREATMENT: (TREATMENT,)}
-CONTROLS = ("control", "none", "no", "0", "nothing", "holdout", "no e-mail", "no treatment")  # arms that say that nothing was done
+CONTROLS = ("control", "none", "no", "0", "nothing", "holdout", "no e-mail", "no treatment")  # names of the untreated arm
 
-PAIRS = (("yes", "no"), ("true", "false"), ("1", "0"))  # labels that say by themselves which one is positive
-HIGHEST = 1e12  # of a number, either way: far beyond any shop, and far within float32
-MANY = 20  # different texts: where that many are numbers and a few are not, these are mistakes, and no categories
-NUMBERS = 0.9  # the share of different texts that makes such a column one of numbers
+PAIRS = (("yes", "no"), ("true", "false"), ("1", "0"))  # labels whose positive one, the first, is evident
+MAX_NUMBER = 1e12  # of a number's size: far beyond any shop, and well within float32
+MIN_NUMBER_TEXTS = 20  # distinct texts: of more, NUMBERS of which are numbers, the others are errors and not categories
+NUMBERS = 0.9  # the share of distinct texts that makes such a column numeric
 
 Value = float | str | bool | None
-Mapped = Mapping[str, str | Sequence[str]]
 
 
 @dataclass(frozen=True, slots=True)
-class Feature:
-    """A column of the matrix. `values` of a category as the table spells them: a value's place is its number in the matrix."""
+class CustomerFeature:
+    """A column of the matrix. values: of a category, as spelled in the table: a value's place is its number in the matrix."""
 
     name: str
     kind: Literal["number", "category"]
     values: tuple[str, ...] = ()
 
     def reader(self) -> Callable[[Value], float]:
-        """Return what makes a number of a value, NaN where it is missing or unseen; it raises ValueError for a text that is no number."""
+        """Return the parser of a value: NaN where it is missing or unseen; it raises ValueError for a text that is not a number."""
         if self.kind == "number":
             return number
         codes = {key(value): float(place) for place, value in enumerate(self.values)}
@@ -58,8 +55,8 @@ class Feature:
 
 
 @dataclass(frozen=True, slots=True)
-class Columns:
-    """What a table's columns are: `of[field]` are a field's columns; `ignored` those that are nothing to a model, the label among them."""
+class CustomerColumns:
+    """The columns of a table of customers. of: {field: its columns}; ignored: those that no model uses, the label among them."""
 
     of: Mapping[str, tuple[str, ...]]
     features: tuple[str, ...]
@@ -67,33 +64,46 @@ class Columns:
 
 
 @dataclass(frozen=True, slots=True)
-class Customers:
+class LabelledCustomers:
     """A table to learn from.
 
-    X: float32 [n, features], of a category the place among its `values`; y: float64 [n], 1 for who left; customer: int64 [n], which
-    customer a row is of, None where each has one row. unused: columns that say nothing, and why. arm: int64 [n], the place in `arms` of
-    what was done to a customer, the first that nothing was; None where no experiment was made.
+    X: float32 [n, features], of a category the place among its `values`; y: float64 [n], 1 for customers who left; customer: int64 [n], the
+    customer of a row, None where each has one row. unused: {column without information: reason}. arm: int64 [n], the place in `arms` of a
+    customer's treatment, the untreated arm first; None without an experiment.
     """
 
     X: F32
     y: F64
-    features: tuple[Feature, ...]
+    features: tuple[CustomerFeature, ...]
     customer: I64 | None
     positive: str
     negative: str
-    columns: Columns
+    columns: CustomerColumns
     unused: Mapping[str, str]
     arm: I64 | None = None
     arms: tuple[str, ...] = ()
 
 
-def number_columns(mapping: Mapped | None = None) -> frozenset[str]:
-    """Return nothing: which columns are numbers is found by looking at all of them, and known by the model from then on."""
-    return frozenset()
+class CustomersTable(Table):
+    """A table of customers, one or more rows each."""
+
+    fields = FIELDS
+    published_as = "IBM's Telco sample"
+
+    def number_columns(self, mapping: Mapped | None = None) -> frozenset[str]:
+        """Return nothing: which columns are numbers is found from all of their cells in training, and kept with the model."""
+        return frozenset()
+
+    def plan(self, columns: Sequence[str], mapping: Mapped | None = None) -> ReadPlan:
+        """Return how to read the customers; see `resolve` for what it raises."""
+        return ReadPlan(tuple(columns), self.number_columns(mapping), resolve(columns, mapping).ignored)
 
 
-def resolve(columns: Sequence[str], mapping: Mapped | None = None) -> Columns:
-    """Return which columns are which field: what `mapping` says, else the field's own name, else its published one.
+TABLE = CustomersTable()
+
+
+def resolve(columns: Sequence[str], mapping: Mapped | None = None) -> CustomerColumns:
+    """Return the columns of each field: those in `mapping`, else one named as the field, else one with its published name.
 
     Raises TableError when a mapped field or column does not exist, or no column is left for a feature.
     """
@@ -110,27 +120,26 @@ def resolve(columns: Sequence[str], mapping: Mapped | None = None) -> Columns:
     features = tuple(name for name in columns if name not in used and name not in FIELD_NAMES)
     if not features:
         raise TableError(f"no column is a feature; the table has {listed(columns)}")
-    return Columns(of, features, tuple(name for name in columns if name not in features and name not in of.get(CUSTOMER, ())))
+    return CustomerColumns(of, features, tuple(name for name in columns if name not in features and name not in of.get(CUSTOMER, ())))
 
 
-def read(frame: Any, mapping: Mapped | None = None, positive: str | None = None, control: str | None = None) -> Customers:
+def read(frame: Any, mapping: Mapped | None = None, positive: str | None = None, control: str | None = None) -> LabelledCustomers:
     """Return a table (polars or pandas) to learn from.
 
-    positive: the label of who left; control: the arm that nothing was done to; None where they say so themselves. Raises TableError for
-    labels that do not say who left, for arms that do not say which is which, and where no column can be learned from; CellError for a
-    blank label or arm and for a cell that is no number among numbers.
+    positive: the label of customers who left; control: the untreated arm; None where the table makes them evident. Raises TableError for
+    ambiguous labels or arms, and where no column can be learned from; CellError for a blank label or arm and for text among numbers.
     """
     table = nw.from_native(frame, eager_only=True)
     columns = resolve(table.columns, mapping)
-    y, said = _labels(table, columns, positive)
-    features, parts, unused = list[Feature](), list[F64](), dict[str, str]()
+    y, labels = _labels(table, columns, positive)
+    features, parts, unused = list[CustomerFeature](), list[F64](), dict[str, str]()
     for name in columns.features:
         feature = _feature(table[name])
         part = None if feature is None else _cells(table[name], feature)
         if feature is None or part is None or np.isnan(part).all():
             unused[name] = "is neither numbers nor text" if feature is None else "is blank in every row"
         elif np.nanmin(part) == np.nanmax(part) and not np.isnan(part).any():
-            unused[name] = "has one value alone"
+            unused[name] = "has a single value"
         else:
             features.append(feature)
             parts.append(part)
@@ -138,13 +147,13 @@ def read(frame: Any, mapping: Mapped | None = None, positive: str | None = None,
         raise TableError(f"no column can be learned from: {', '.join(f'{name} {why}' for name, why in unused.items())}")
     X = np.stack(parts, axis=1).astype(np.float32)
     arm, arms = _arms(table, columns, control)
-    return Customers(X, y, tuple(features), _customers(table, columns), *said, columns, unused, arm, arms)
+    return LabelledCustomers(X, y, tuple(features), _customers(table, columns), *labels, columns, unused, arm, arms)
 
 
-def matrix(frame: Any, features: Sequence[Feature]) -> F32:
+def matrix(frame: Any, features: Sequence[CustomerFeature]) -> F32:
     """Return the float32 [rows, features] matrix of a table to score; values that training has not seen, and absent columns, are missing.
 
-    Raises TableError where no feature has a column, CellError for the first cell that is no number among numbers.
+    Raises TableError where no feature has a column, CellError for the first text among numbers.
     """
     table = nw.from_native(frame, eager_only=True)
     there = set(table.columns)
@@ -160,13 +169,13 @@ def matrix(frame: Any, features: Sequence[Feature]) -> F32:
 
 
 def number(value: Value) -> float:
-    """Return a number, NaN for one that is missing. Raises ValueError for a text that is none, and beyond HIGHEST."""
+    """Return a number, NaN for one that is missing. Raises ValueError for a text that is none, and beyond MAX_NUMBER."""
     if value is None or (isinstance(value, str) and is_blank(value)):
         return math.nan
     if isinstance(value, str) and "_" in value:  # which Python would take
         raise ValueError(value)
     found = float(value)
-    if not (abs(found) <= HIGHEST or math.isnan(found)):
+    if not (abs(found) <= MAX_NUMBER or math.isnan(found)):
         raise ValueError(value)
     return found
 
@@ -183,7 +192,7 @@ def key(value: Value) -> str:
 
 
 def is_blank(text: str) -> bool:
-    """Return whether a text says that nothing is known."""
+    """Return whether a text means a missing cell."""
     return text.strip().lower() in BLANK
 
 
@@ -195,21 +204,21 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _feature(column: Any) -> Feature | None:
-    """Return what a column is, None for one of dates or lists, of which there is nothing to learn as they are."""
+def _feature(column: Any) -> CustomerFeature | None:
+    """Return the feature of a column, None for dates and lists, which are not used."""
     if column.dtype.is_numeric():
-        return Feature(column.name, "number")
+        return CustomerFeature(column.name, "number")
     if column.dtype not in (nw.String, nw.Boolean, nw.Categorical, nw.Enum):
         return None
     texts = [text for text in _distinct(column.cast(nw.String)) if not is_blank(text)]
     numbers = sum(map(_is_number, texts))
-    if numbers == len(texts) or (len(texts) > MANY and numbers >= NUMBERS * len(texts)):
-        return Feature(column.name, "number")
+    if numbers == len(texts) or (len(texts) > MIN_NUMBER_TEXTS and numbers >= NUMBERS * len(texts)):
+        return CustomerFeature(column.name, "number")
     spelled = {key(text): text.strip() for text in reversed(texts)}
-    return Feature(column.name, "category", tuple(spelled[name] for name in sorted(spelled)))
+    return CustomerFeature(column.name, "category", tuple(spelled[name] for name in sorted(spelled)))
 
 
-def _cells(column: Any, feature: Feature) -> F64:
+def _cells(column: Any, feature: CustomerFeature) -> F64:
     """Return a column as float64 [rows], NaN where a cell is missing. Raises CellError for the first that cannot be."""
     read = feature.reader()
     if column.dtype.is_numeric():
@@ -224,7 +233,7 @@ def _cells(column: Any, feature: Feature) -> F64:
             meanings.append(read(value))
         except ValueError:
             row = next(row for row, cell in enumerate(column.to_list()) if cell == value)
-            fix = f"is no number from {-HIGHEST:g} to {HIGHEST:g}, as this column has; correct it, or leave it empty"
+            fix = f"is not a number from {-MAX_NUMBER:g} to {MAX_NUMBER:g}, as other cells of this column; correct it, or leave it empty"
             raise CellError(row, column.name, value, fix) from None
     if where is not None:
         return np.array(meanings)[where]
@@ -238,71 +247,71 @@ def _distinct(column: Any) -> list[Any]:
     return column.drop_nulls().unique(maintain_order=True).to_list()  # type: ignore[no-any-return]
 
 
-def _labels(table: Any, columns: Columns, positive: str | None) -> tuple[F64, tuple[str, str]]:
+def _labels(table: Any, columns: CustomerColumns, positive: str | None) -> tuple[F64, tuple[str, str]]:
     """Return 1.0 for each row with the positive label, else 0.0, and both labels as the table spells them, the positive one first."""
     if LABEL not in columns.of:
-        raise TableError(f"no column says who left; the table has {listed(table.columns)}. Name it with --map {LABEL}=COLUMN")
+        raise TableError(f"no column is the label; the table has {listed(table.columns)}. Name it with --map {LABEL}=COLUMN")
     column = table[columns.of[LABEL][0]]
     keys = [key(value) for value in column.to_list()]
     if "" in keys:
         row = keys.index("")
-        raise CellError(row, column.name, column[row], "does not say who left; fill it in, or leave the row out")
+        raise CellError(row, column.name, column[row], "is a blank label; fill it in, or leave the row out")
     spelled = {name: str(value).strip() for name, value in zip(reversed(keys), reversed(column.to_list()), strict=True)}
     found = f"column {column.name} holds {listed(sorted(spelled.values()))}"
     if len(spelled) != 2:
-        raise TableError(f"{found}: who left is said by two values; leave out the rows with others")
+        raise TableError(f"{found}: a label has two values; leave out the rows with others")
     yes = _positive(found, spelled, positive)
     no = next(name for name in spelled if name != yes)
     return np.array([float(name == yes) for name in keys]), (spelled[yes], spelled[no])
 
 
-def _positive(found: str, labels: Mapping[str, str], asked: str | None) -> str:
-    """Return which of two labels is the one of who left."""
-    if asked is not None:
-        if key(asked) not in labels:
-            raise TableError(f"--positive {asked}: {found}; name one of them")
-        return key(asked)
+def _positive(found: str, labels: Mapping[str, str], given: str | None) -> str:
+    """Return which of two labels is that of customers who left."""
+    if given is not None:
+        if key(given) not in labels:
+            raise TableError(f"--positive {given}: {found}; name one of them")
+        return key(given)
     for yes, no in PAIRS:
         if labels.keys() == {yes, no}:
             return yes
-    raise TableError(f"{found}: which one says that a customer left? Name it with --positive TEXT")
+    raise TableError(f"{found}: which one is the label of customers who left? Name it with --positive TEXT")
 
 
-def _arms(table: Any, columns: Columns, control: str | None) -> tuple[I64 | None, tuple[str, ...]]:
-    """Return which arm each row is of, and their names as the table spells them, the control first; None without an experiment."""
+def _arms(table: Any, columns: CustomerColumns, control: str | None) -> tuple[I64 | None, tuple[str, ...]]:
+    """Return the arm of each row, and the arms' names as spelled in the table, the control first; None without an experiment."""
     if TREATMENT not in columns.of:
         if control is not None:
-            raise TableError(f"--control {control}: no column says what was done to a customer; name it with --map {TREATMENT}=COLUMN")
+            raise TableError(f"--control {control}: no column is the treatment; name it with --map {TREATMENT}=COLUMN")
         return None, ()
     column = table[columns.of[TREATMENT][0]]
-    keys = [_name(value).lower() for value in column.to_list()]  # "none" is an arm, and not a blank
+    keys = [_name(value).lower() for value in column.to_list()]  # "none" is an arm here, not a missing cell
     if "" in keys:
         row = keys.index("")
-        raise CellError(row, column.name, column[row], "does not say what was done; fill it in, or leave the row out")
+        raise CellError(row, column.name, column[row], "is a blank treatment; fill it in, or leave the row out")
     spelled = {name: str(value).strip() for name, value in zip(reversed(keys), reversed(column.to_list()), strict=True)}
     found = f"column {column.name} holds {listed(sorted(spelled.values()))}"
     if len(spelled) < 2:
-        raise TableError(f"{found}: an experiment has two arms at least; leave the column out with --map {LEFT_OUT}={column.name}")
-    nothing = _control(found, spelled, control)
-    order = [nothing, *sorted(spelled.keys() - {nothing})]
+        raise TableError(f"{found}: an experiment has at least two arms; leave the column out with --map {LEFT_OUT}={column.name}")
+    untreated = _control(found, spelled, control)
+    order = [untreated, *sorted(spelled.keys() - {untreated})]
     place = {name: at for at, name in enumerate(order)}
     return np.array([place[name] for name in keys], np.int64), tuple(spelled[name] for name in order)
 
 
-def _control(found: str, arms: Mapping[str, str], asked: str | None) -> str:
-    """Return which arm is the one that nothing was done to."""
-    if asked is not None:
-        if asked.strip().lower() not in arms:
-            raise TableError(f"--control {asked}: {found}; name one of them")
-        return asked.strip().lower()
+def _control(found: str, arms: Mapping[str, str], given: str | None) -> str:
+    """Return the untreated arm."""
+    if given is not None:
+        if given.strip().lower() not in arms:
+            raise TableError(f"--control {given}: {found}; name one of them")
+        return given.strip().lower()
     known = [name for name in CONTROLS if name in arms]
     if len(known) != 1:
-        raise TableError(f"{found}: which one says that nothing was done? Name it with --control TEXT")
+        raise TableError(f"{found}: which one is the untreated arm? Name it with --control TEXT")
     return known[0]
 
 
-def _customers(table: Any, columns: Columns) -> I64 | None:
-    """Return which customer each row is of, a blank one being nobody else, None where no customer has two rows."""
+def _customers(table: Any, columns: CustomerColumns) -> I64 | None:
+    """Return the customer of each row, a blank one being a customer of its own; None where no customer has two rows."""
     if CUSTOMER not in columns.of:
         return None
     names = [text or f"\0{row}" for row, text in enumerate(map(_name, table[columns.of[CUSTOMER][0]].to_list()))]

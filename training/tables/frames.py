@@ -1,4 +1,4 @@
-"""The dataframe seam: a CSV or Parquet file, or a folder of them, becomes one table, Polars on the CPU or cuDF on the GPU."""
+"""Read a CSV or Parquet file, or a folder of them, as one table: Polars on the CPU or cuDF on the GPU."""
 
 import csv
 import io
@@ -19,7 +19,7 @@ SUFFIXES = (".csv", ".csv.gz", ".parquet", ".txt", ".tsv")
 def read(path: Path, device: str = "cpu", *, numbers: Collection[str] = ()) -> Any:
     """Return the table in `path`: .csv, .csv.gz, .parquet, or a folder of files of one of these kinds, in the order of their names.
 
-    A .txt has no header and blanks between its cells, as research data are published: its columns are column1, column2, ... A .tsv has no
+    A .txt has no header and blanks between its cells, as research data often have: its columns are column1, column2, ... A .tsv has no
     header and no quoting, and tabs between its cells.
     device: "cpu" for a polars.DataFrame, "cuda" for a cudf.DataFrame. numbers: the CSV columns to read as float64.
     Raises TableError naming the file, the line, the column and the fix.
@@ -63,16 +63,14 @@ def files(path: Path) -> list[Path]:
     found = sorted(p for p in path.iterdir() if p.is_file() and p.name[0] not in "._") if path.is_dir() else [path]
     known = [file for file in found if _suffix(file)]
     if not known:
-        raise TableError(
-            f"{path}: {'the folder holds no table' if path.is_dir() else 'the suffix says nothing'}; use {', '.join(SUFFIXES)}"
-        )
+        raise TableError(f"{path}: {'the folder holds no table' if path.is_dir() else 'the suffix is unknown'}; use {', '.join(SUFFIXES)}")
     if len({_suffix(file) == ".parquet" for file in known}) > 1:
         raise TableError(f"{path}: the folder holds CSV and Parquet ({', '.join(file.name for file in known[:5])}); name one file")
     return known
 
 
 def on_device(frame: pl.DataFrame, device: str) -> Any:
-    """Return the table as a cudf.DataFrame. One grammar of CSV for both devices: Polars has read it, Arrow carries it over.
+    """Return the table as a cudf.DataFrame, through Arrow, so that both devices have one CSV reader.
 
     Not run where there is no GPU: the test that does is marked `gpu`.
     """
@@ -98,7 +96,7 @@ def _joined(paths: Sequence[Path], parts: Sequence[pl.DataFrame]) -> pl.DataFram
     try:
         return pl.concat([part.select(first.columns) for part in parts], how="vertical_relaxed")
     except pl.exceptions.PolarsError as error:
-        raise TableError(f"{paths[0].parent}: the files do not fit together: {first_line(error)}; give a column one type") from error
+        raise TableError(f"{paths[0].parent}: the files have different types: {first_line(error)}; give a column one type") from error
 
 
 def _csv(path: Path, numbers: Collection[str]) -> pl.DataFrame:
@@ -119,8 +117,8 @@ def _tsv(path: Path, _numbers: Collection[str]) -> pl.DataFrame:
 def parse_tsv(content: bytes, file: str, line: int = 1) -> pl.DataFrame:
     """Return the cells of a .tsv, all text: column1, column2, ...; no header, no quoting, for texts hold quotation marks.
 
-    Every line is a row, also one without a letter; cells that a line lacks are "". `line`: that of the first in `file`. Raises TableError
-    for what is not UTF-8, is empty, or has a line with more cells than the first.
+    Every line is a row, also an empty one; missing cells of a line are "". `line`: that of the first in `file`. Raises TableError
+    for text that is not UTF-8 or is empty, and for a line with more cells than the first.
     """
     try:
         lines = content.decode("utf-8-sig").removesuffix("\n").split("\n")
@@ -161,7 +159,7 @@ def _parquet(path: Path, _numbers: Collection[str]) -> pl.DataFrame:
     return frame
 
 
-# On which line of a file each of its rows begins, where that is not as in a CSV.
+# The lines on which a file's rows begin, for formats other than CSV.
 _STARTS: Mapping[str, Callable[[Path], Iterator[int]]] = {
     ".txt": lambda path: csv_text.lines(_with_header(path), 1),
     ".tsv": lambda path: iter(range(1, path.read_bytes().count(b"\n") + 2)),

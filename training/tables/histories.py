@@ -1,4 +1,4 @@
-"""Purchases become histories: how often a customer bought again, when last, and for how long he has been watched."""
+"""Summarise purchases as histories: how often customers bought again, when last, and how long they have been observed."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,9 +16,9 @@ from training.tables.summaries import DAYS_A_WEEK, Summaries
 class Histories:
     """Customers who bought by `split`, in order of their names.
 
-    known: of each as of the split: purchases are days of purchases, and no time is rounded. holdout_count, holdout_spend: days of purchases
-    after the split, until the end, and money, [customers]; None where the split is the end. left_out: customers and purchases that are not
-    in it, by reason.
+    known: their summaries as of the split, in which purchases are days of purchases, and times are not rounded. holdout_count,
+    holdout_spend: days of purchases after the split, until the end, and money, [customers]; None where the split is the end. left_out:
+    numbers of customers and purchases that are left out, by reason.
     """
 
     customers: tuple[str, ...]
@@ -32,7 +32,7 @@ class Histories:
 
 
 def of(purchases: Purchases, *, split: date | None = None, end: date | None = None) -> Histories:
-    """Return the histories of customers until `split`, and what they bought from then until `end`; both by default the last day.
+    """Return the histories of customers until `split`, and their purchases from then until `end`; both by default the last day.
 
     Raises TableError where the split is before the first purchase, or after the end.
     """

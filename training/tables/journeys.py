@@ -1,9 +1,9 @@
-"""Events of sessions, and what else is known of these, become columns: which file has what, and which of its columns is which field.
+"""Read sessions with their events as columns.
 
 A folder with `events` and `sessions` (.csv, .csv.gz or .parquet each), or one file of events; a simulated shop is such a folder. Columns
-of sessions that are no field are their attributes: numbers, known when a session begins.
+of sessions without a field are their attributes: numbers, known when a session begins.
 
-A session goes by steps: pages that are shown, and what else is done of which the table says so by the `type` of an event.
+The steps of a session are the pages that are shown, and other events that have a `type` in the table.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -20,43 +20,38 @@ from kernels.types import F32, F64, I64, Bool
 from training.datasets.shop import journeys
 from training.errors import CellError, TableError
 from training.tables import frames
-from training.tables.table import Columns, Field, check, listed
+from training.tables.table import Field, FieldColumns, Grain, Mapped, ReadPlan, Table, check, listed
 
-SESSION, PAGE, TYPE, SECONDS, STEP, LABEL, SPLIT, ENDED, LEFT_OUT = (
-    *("sessionId", "page", "type", "seconds", "step", "purchase", "split", "sessionEnded", "leftOut"),
+SESSION, PAGE_KIND, TYPE, SECONDS, STEP, LABEL, SPLIT, ENDED, LEFT_OUT = (
+    *("sessionId", "pageKind", "type", "seconds", "step", "purchase", "split", "sessionEnded", "leftOut"),
 )
 VALUE, CHURNED, CURRENCY = "orderValue", "churned", "currency"
 FIELDS: tuple[Field, ...] = (
     Field(SESSION, "text or number, in both files", "yes", "session_id"),
-    Field(PAGE, "text or number: what kind of page, or what step", "yes", "page"),
-    Field(TYPE, "page_view, or what else was done, such as add_to_cart", "no: every line shows a page"),
+    Field(PAGE_KIND, "text or number: the kind of page, or the name of a step", "yes", "page"),
+    Field(TYPE, "page_view, or another event such as add_to_cart", "no: every row is a page view"),
     Field(SECONDS, "seconds since the session began", "yes", "cum_time_s"),
-    Field(STEP, "number: the order of events of the same second", "no: the order of the lines", "step"),
+    Field(STEP, "number: the order of events of the same second", "no: the order of the rows", "step"),
     Field(LABEL, "1 or 0: the session bought, in the end", "to train; ignored when scoring", "purchase"),
-    Field(SPLIT, "train or val: val is judged by and never learned from", "no: a part is held out", "split0"),
-    Field(ENDED, "1 or 0: the session is known to have ended", "no: it has not, but with --first"),
-    Field(VALUE, "what was bought for, in currency; of sessions that bought", "no: then nothing is said of what a purchase is worth"),
-    Field(CHURNED, "1 or 0: the customer has not come back since, empty where that is not known", "no: then nothing is said of it"),
+    Field(SPLIT, "train or val: val is for evaluation alone", "no: a part is held out", "split0"),
+    Field(ENDED, "1 or 0: the session is known to have ended", "no: it has not ended, unless --first applies"),
+    Field(VALUE, "money of the order, in currency; of sessions that bought", "no: with it the value of a purchase is predicted"),
+    Field(CHURNED, "1 or 0: the customer has not come back since, empty where not known", "no: with it the risk of churn is predicted"),
     Field(CURRENCY, "ISO 4217: of orderValue, the same for all", "no"),
-    Field(LEFT_OUT, "anything", "no: columns of sessions that are not attributes, such as what is only known at the end", several=True),
+    Field(LEFT_OUT, "anything", "no: columns of sessions to leave out, such as those known only at the end", several=True),
 )
-PUBLISHED_AS = "clickstreams of Ozyurt et al. 2022"
-TOGETHER: tuple[str, ...] = (SESSION,)
-GROUPED = True
 FIELD_NAMES: tuple[str, ...] = tuple(field.name for field in FIELDS)
 _PUBLISHED = {field.name: field.published for field in FIELDS if field.published}
-AT_THE_END = ("n_clicks", "duration_s")  # columns of the published table that are known only then
+KNOWN_AT_END = ("n_clicks", "duration_s")  # columns of the published table that are known only when a session has ended
 EVENTS, SESSIONS = "events", "sessions"
-ATTRIBUTE = "is no number: what is no field is an attribute; code it as numbers, or leave it out with --map leftOut={}"
+ATTRIBUTE = "is not a number: a column without a field is an attribute; encode it as numbers, or leave it out with --map leftOut={}"
 EVENTLESS = "the session has no event"
-UNKNOWN = 0  # the page of an event whose page is none of the model's
+UNKNOWN = 0  # the number of a page that is not in the model
 SHOW = ("page_view", "product_view", "page", "")  # types of events that show a page
-DONE = "event:"  # before the type of an event that is a step by itself
-SHOWN = "page:"  # before the name of a page that would be taken for one
-NO_STEP = "\0"  # the page of a line that is only there since its session has no step
-NO_STEPS = frozenset((*KINDS[2:], "purchase"))  # types of events that are none: too many, or what is to be foreseen
-
-Mapped = Mapping[str, str | Sequence[str]]
+DONE = "event:"  # prefix of the type of an event that is a step
+SHOWN = "page:"  # prefix of a page whose name begins with DONE
+NO_STEP = "\0"  # the page of the row of a session without a step
+NO_STEPS = frozenset((*KINDS[2:], "purchase"))  # types of events that are not steps: too frequent, or the target
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +84,11 @@ class Journeys:
         return replace(kept, ids=[one for one, there in zip(self.ids, sessions, strict=True) if there], **own)
 
     def known(self, names: Collection[str]) -> "Journeys":
-        """Return the steps that are steps to a model that knows these, as `is_step` says."""
+        """Return the sessions with the steps that are in a model with these names; see `is_step`."""
         return self._where([is_step(page, names) for page in self.pages])
 
     def but(self, name: str) -> "Journeys":
-        """Return all steps but those of this name."""
+        """Return the sessions without the steps of this name."""
         return self._where([page != name for page in self.pages])
 
     def _where(self, steps: Sequence[bool]) -> "Journeys":
@@ -106,13 +101,36 @@ class Journeys:
         return replace(self, offsets=np.concatenate(([0], np.cumsum(sizes))).astype(np.int64), pages=pages, seconds=self.seconds[there])
 
 
-def number_columns(mapping: Mapped) -> frozenset[str]:
-    """Return the columns that hold numbers, as far as that can be said beforehand."""
-    return frozenset(str(mapping.get(field, field)) for field in (SECONDS, STEP, LABEL, ENDED, VALUE, CHURNED)) | {"cum_time_s"}
+class JourneysTable(Table):
+    """A table of sessions' events, which a folder may hold in two files; an answer is for a session."""
+
+    fields = FIELDS
+    published_as = "clickstreams of Ozyurt et al. 2022"
+    grain: Grain = "folder"
+
+    def number_columns(self, mapping: Mapped | None = None) -> frozenset[str]:
+        """Return the fields of numbers, or the columns mapped to them; attributes may be numbers too."""
+        mapping = mapping or {}
+        return frozenset(str(mapping.get(field, field)) for field in (SECONDS, STEP, LABEL, ENDED, VALUE, CHURNED)) | {"cum_time_s"}
+
+    def plan(self, columns: Sequence[str], mapping: Mapped | None = None) -> ReadPlan:
+        """Return how to read the events; see `resolve` for what it raises."""
+        return ReadPlan(tuple(columns), self.number_columns(mapping), resolve(columns, mapping).ignored, whole=True, per_row=False)
+
+    def joins(self, source: Path) -> bool:
+        """Return whether `source` is a folder with events, or one file of them; requests are neither."""
+        return bool(_named(source, EVENTS)) if source.is_dir() else source.name.endswith(frames.SUFFIXES)
+
+    def join(self, source: Path, mapping: Mapped | None = None, **options: Any) -> pl.DataFrame:
+        """Return one table of steps, as `join` of this module does."""
+        return join(source, mapping, **options)
 
 
-def resolve(columns: Sequence[str], mapping: Mapped | None = None) -> Columns:
-    """Return which column is which field: what `mapping` says, else the field's own name or its published one.
+TABLE = JourneysTable()
+
+
+def resolve(columns: Sequence[str], mapping: Mapped | None = None) -> FieldColumns:
+    """Return the column of each field: that in `mapping`, else the one with the field's name or its published name.
 
     Raises TableError when a mapped field or column does not exist, or one that is needed is not there.
     """
@@ -123,61 +141,56 @@ def resolve(columns: Sequence[str], mapping: Mapped | None = None) -> Columns:
         for name in (field, _PUBLISHED.get(field, field)):
             if field not in of and name in columns and name not in of.values():
                 of[field] = name
-    for field in (SESSION, PAGE, SECONDS):
+    for field in (SESSION, PAGE_KIND, SECONDS):
         if field not in of:
             raise TableError(f"no column is the {field}; the table has {listed(columns)}. Name it with --map {field}=COLUMN")
     left = mapping.get(LEFT_OUT, ())
-    out = {*((left,) if isinstance(left, str) else left), *AT_THE_END}
-    return Columns(of, tuple(name for name in columns if name in out))
-
-
-def gathers(source: Path) -> bool:
-    """Return whether `source` is a table that `gather` reads: a folder with events, or one file of them; requests are none."""
-    return bool(_named(source, EVENTS)) if source.is_dir() else source.name.endswith(frames.SUFFIXES)
+    out = {*((left,) if isinstance(left, str) else left), *KNOWN_AT_END}
+    return FieldColumns(of, tuple(name for name in columns if name in out))
 
 
 def step(kind: str, page: str | None) -> tuple[bool, str | None]:
-    """Return whether an event of a type may be a step, and its name: the page, which may be unknown, or what was done."""
+    """Return whether an event of a type may be a step, and its name: the page, which may be unknown, or the type."""
     if kind not in SHOW:
         return kind not in NO_STEPS, DONE + kind
     return True, SHOWN + page if page is not None and page.startswith(DONE) else page
 
 
 def is_step(name: str | None, names: Collection[str]) -> bool:
-    """Return whether what may be a step is one to a model that knows these: every page, and what it knows of what else was done."""
+    """Return whether a name is a step of a model with these names: every page is, another event only if it is among them."""
     return name is None or name in names or not name.startswith(DONE)
 
 
 def codes(names: Sequence[str]) -> dict[str, int]:
-    """Return the numbers of steps that a model knows: their places, from 1 on."""
+    """Return the numbers of a model's steps: their places, from 1 on."""
     return {name: place for place, name in enumerate(names, 1)}
 
 
 def coded(pages: Sequence[str | None], codes: Mapping[str, int]) -> I64:
-    """Return the numbers of steps int64 [steps], UNKNOWN of those that have none."""
+    """Return the numbers of steps int64 [steps], UNKNOWN for those without one."""
     return np.array([codes.get(page or "", UNKNOWN) for page in pages], np.int64)
 
 
-def gather(source: Path, mapping: Mapped | None = None, first: int | None = None) -> pl.DataFrame:
-    """Return one table of steps, each with what is known of its session; of each session the first `first`.
+def join(source: Path, mapping: Mapped | None = None, first: int | None = None) -> pl.DataFrame:
+    """Return one table of steps, each with the columns of its session; of each session the first `first` steps.
 
-    A session with fewer than `first` has ended after its last one, the others run on; without `first` the table's own sessionEnded holds.
+    A session with fewer than `first` steps has ended after its last one, the others have not; without `first` sessionEnded holds.
     Raises TableError for a folder without events, or with sessions that do not fit.
     """
     frame = _steps(_renamed(_joined(source), mapping or {}))
     of = resolve(frame.columns).of
     if first is None:
         return frame
-    size = pl.col(of[PAGE]).ne_missing(NO_STEP).sum().over(of[SESSION])
-    order = [pl.col(of[name]).cast(pl.Float64, strict=False) for name in (SECONDS, STEP) if name in of]  # `read` tells of what is none
-    place = "the line's own place"
+    size = pl.col(of[PAGE_KIND]).ne_missing(NO_STEP).sum().over(of[SESSION])
+    order = [pl.col(of[name]).cast(pl.Float64, strict=False) for name in (SECONDS, STEP) if name in of]  # `read` raises for text
+    place = "row of the table"
     known = frame.with_row_index(place).with_columns((size < first).cast(pl.Float64).alias(of.get(ENDED, ENDED)))
     early = known.sort(order, maintain_order=True).filter(pl.int_range(pl.len()).over(of[SESSION]) < first)
     return early.sort(place).drop(place)
 
 
 def read(frame: Any) -> Journeys:
-    """Return the sessions of a table that `gather` returned, in order of their first lines. Raises CellError for a wrong cell."""
+    """Return the sessions of a table that `join` returned, in order of their first lines. Raises CellError for a wrong cell."""
     table = nw.from_native(frame, eager_only=True)
     columns = resolve(table.columns)
     of = columns.of
@@ -193,7 +206,7 @@ def read(frame: Any) -> Journeys:
     offsets = np.concatenate((np.searchsorted(session[order], np.arange(len(firsts))), [len(order)])).astype(np.int64)
     names = tuple(name for name in table.columns if name not in of.values() and name not in columns.ignored)
     attributes = [_numbers(table, name, missing=True, fix=ATTRIBUTE)[firsts] for name in names]
-    shown = np.array(["" if page is None else page for page in table[of[PAGE]].cast(nw.String).to_list()], dtype=object)
+    shown = np.array(["" if page is None else page for page in table[of[PAGE_KIND]].cast(nw.String).to_list()], dtype=object)
     found = Journeys(
         keys[firsts].tolist(),
         offsets,
@@ -232,18 +245,18 @@ def _steps(frame: pl.DataFrame) -> pl.DataFrame:
     of = resolve([name for name in frame.columns if name != EVENTLESS]).of
     kind = pl.col(of[TYPE]).cast(pl.String).fill_null("") if TYPE in of else pl.lit("")
     empty = pl.col(EVENTLESS).fill_null(False) if EVENTLESS in frame.columns else pl.lit(False)
-    page = pl.col(of[PAGE]).cast(pl.String)
-    # Where nothing says of which type events are, a page may be what this function has returned.
+    page = pl.col(of[PAGE_KIND]).cast(pl.String)
+    # Without a column of types a page may be a name that this function returned.
     shown = pl.when(page.str.starts_with(DONE)).then(SHOWN + page).otherwise(page) if TYPE in of else page
     done = pl.when(kind.is_in(SHOW)).then(shown).otherwise(DONE + kind)
-    name = pl.when(empty | kind.is_in(sorted(NO_STEPS))).then(pl.lit(NO_STEP)).otherwise(done).alias(of[PAGE])
+    name = pl.when(empty | kind.is_in(sorted(NO_STEPS))).then(pl.lit(NO_STEP)).otherwise(done).alias(of[PAGE_KIND])
     zeros = (
         pl.when(empty).then(pl.lit(0).cast(frame.schema[of[one]])).otherwise(pl.col(of[one])).alias(of[one])
         for one in (SECONDS, STEP)
         if one in of
     )
     steps = frame.with_columns(name, *zeros).drop(of.get(TYPE, EVENTLESS), EVENTLESS, strict=False)
-    none, first = pl.col(of[PAGE]).eq_missing(NO_STEP), pl.int_range(pl.len()).over(of[SESSION]) == 0
+    none, first = pl.col(of[PAGE_KIND]).eq_missing(NO_STEP), pl.int_range(pl.len()).over(of[SESSION]) == 0
     return steps.filter(~none | (none.all().over(of[SESSION]) & first))
 
 
@@ -266,25 +279,25 @@ def _joined(source: Path) -> pl.DataFrame:
     key = pl.col(both[0]).cast(pl.String)
     events, sessions = events.with_columns(key), sessions.with_columns(key)
     if sessions[both[0]].is_duplicated().any():
-        raise TableError(f"{tables[SESSIONS][0]}: a session is there twice; give each one line")
-    # What only one of the files has stays: a session of which nothing is known, or one without an event.
+        raise TableError(f"{tables[SESSIONS][0]}: a session is there twice; give each one row")
+    # Sessions of only one of the files stay: those without attributes, and those without an event.
     without = sessions.join(events, on=both[0], how="anti", maintain_order="left").select(both[0], pl.lit(True).alias(EVENTLESS))
     together = pl.concat([events, without], how="diagonal") if without.height else events
     return together.join(sessions, on=both[0], how="left", maintain_order="left")
 
 
 def _one(table: Any, column: str) -> str | None:
-    """Return what all of a column say, None where they say nothing. Raises CellError where they say several things."""
+    """Return the one value of a column, None where all cells are blank. Raises CellError for a second value."""
     values = [None if value in (None, "") else str(value) for value in table[column].cast(nw.String).to_list()]
     first = next((value for value in values if value is not None), None)
     for row, value in enumerate(values):
         if value is not None and value != first:
-            raise CellError(row, column, value, f"amounts are in {first} before; give one currency")
+            raise CellError(row, column, value, f"is another currency than {first} before; convert the amounts to one")
     return first
 
 
-def _numbers(table: Any, column: str, *, missing: bool = False, fix: str = "is no number: give one") -> F64:
-    """Return a column as numbers, NaN where it may be missing and is. Raises CellError for what is no number."""
+def _numbers(table: Any, column: str, *, missing: bool = False, fix: str = "is not a number: write one") -> F64:
+    """Return a column as numbers, NaN where it may be missing and is. Raises CellError for text that is not a number."""
     values = table[column].to_list()
     out = np.empty(len(values))
     for row, value in enumerate(values):

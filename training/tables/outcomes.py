@@ -1,4 +1,4 @@
-"""Outcomes of steps that were taken in sessions, with the chance with which each was drawn: what a bandit learns from."""
+"""Outcomes of steps taken in sessions, with their propensities: the training data of a bandit."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,11 +36,11 @@ def find(folder: Path) -> Path | None:
 def read(path: Path) -> Outcomes:
     """Return the outcomes in a table with the columns step, propensity and converted. Raises TableError naming file, line and column."""
     table = nw.from_native(frames.read(path, numbers=(PROPENSITY, CONVERTED)), eager_only=True)
-    if lacking := [name for name in (STEP, PROPENSITY, CONVERTED) if name not in table.columns]:
-        raise TableError(f"{path}: there is no column {listed(lacking)}; it has {listed(table.columns)}")
+    if missing := [name for name in (STEP, PROPENSITY, CONVERTED) if name not in table.columns]:
+        raise TableError(f"{path}: there is no column {listed(missing)}; it has {listed(table.columns)}")
     try:
-        propensity = _numbers(table, PROPENSITY, "give the chance with which the step was drawn, above 0 and at most 1", least=1e-9)
-        converted = _numbers(table, CONVERTED, "give 1 where the session bought, else 0", least=0.0)
+        propensity = _numbers(table, PROPENSITY, "give the probability with which the step was drawn, above 0 and at most 1", minimum=1e-9)
+        converted = _numbers(table, CONVERTED, "give 1 where the session bought, else 0", minimum=0.0)
     except CellError as error:
         raise error.at(frames.place(path, error.row)) from None
     shown = [str(name) for name in table[STEP].cast(nw.String).to_list()]
@@ -50,7 +50,7 @@ def read(path: Path) -> Outcomes:
     return Outcomes(steps, np.array([place[name] for name in shown], np.int64), propensity, converted)
 
 
-def _numbers(table: Any, column: str, fix: str, least: float) -> F64:
+def _numbers(table: Any, column: str, fix: str, minimum: float) -> F64:
     values = table[column].to_list()
     out = np.empty(len(values))
     for row, value in enumerate(values):
@@ -58,6 +58,6 @@ def _numbers(table: Any, column: str, fix: str, least: float) -> F64:
             out[row] = float(value)
         except (TypeError, ValueError):
             raise CellError(row, column, value, fix) from None
-        if not least <= out[row] <= 1:
+        if not minimum <= out[row] <= 1:
             raise CellError(row, column, value, fix)
     return out

@@ -1,4 +1,4 @@
-"""Dates and week numbers as people write them in a table: the one form that fits every row."""
+"""Parse dates and week numbers of a table in the one format that fits every row."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -10,8 +10,8 @@ from training.errors import TableError
 _WEEK = re.compile(r"(\d{4})-?W(\d{1,2})(?:-?([1-7]))?")
 
 
-class Form(NamedTuple):
-    """A way to write a period: its name for people, and what makes a whole number of it; ValueError for what is not so written."""
+class PeriodFormat(NamedTuple):
+    """A format of periods: its name for messages, and its parser, which raises ValueError for another text."""
 
     name: str
     number: Callable[[str], int]
@@ -30,24 +30,24 @@ def _written(layout: str) -> Callable[[str], int]:
 
 
 FORMS = (
-    Form("a whole number, such as a week's", int, is_date=False),
-    Form("YYYY-MM-DD", _written("%Y-%m-%d")),
-    Form("ISO 8601 with a time", lambda text: datetime.fromisoformat(text).toordinal()),
-    Form("YYYY-Www", _week),
-    Form("DD-MM-YYYY", _written("%d-%m-%Y")),
-    Form("DD.MM.YYYY", _written("%d.%m.%Y")),
-    Form("DD/MM/YYYY", _written("%d/%m/%Y")),
-    Form("MM/DD/YYYY", _written("%m/%d/%Y")),
-    Form("YYYY/MM/DD", _written("%Y/%m/%d")),
-    Form("YYYYMMDD", _written("%Y%m%d")),
-    Form("YYYY-MM", _written("%Y-%m")),
+    PeriodFormat("a whole number, such as a week's", int, is_date=False),
+    PeriodFormat("YYYY-MM-DD", _written("%Y-%m-%d")),
+    PeriodFormat("ISO 8601 with a time", lambda text: datetime.fromisoformat(text).toordinal()),
+    PeriodFormat("YYYY-Www", _week),
+    PeriodFormat("DD-MM-YYYY", _written("%d-%m-%Y")),
+    PeriodFormat("DD.MM.YYYY", _written("%d.%m.%Y")),
+    PeriodFormat("DD/MM/YYYY", _written("%d/%m/%Y")),
+    PeriodFormat("MM/DD/YYYY", _written("%m/%d/%Y")),
+    PeriodFormat("YYYY/MM/DD", _written("%Y/%m/%d")),
+    PeriodFormat("YYYYMMDD", _written("%Y%m%d")),
+    PeriodFormat("YYYY-MM", _written("%Y-%m")),
 )
 
 
-def read(texts: Sequence[str]) -> tuple[dict[str, int], Form]:
-    """Return the number of each distinct text, in order of time, and the form that all are written in.
+def read(texts: Sequence[str]) -> tuple[dict[str, int], PeriodFormat]:
+    """Return the number of each distinct text, in order of time, and the format of all.
 
-    Raises TableError where no form fits all of them: it names the text that the best form does not fit.
+    Raises TableError where no format fits all of them: it names the text that the best format does not fit.
     """
     best, failed = -1, (FORMS[1], "")
     for form in FORMS:
@@ -62,12 +62,14 @@ def read(texts: Sequence[str]) -> tuple[dict[str, int], Form]:
         if len(numbers) > best:
             best, failed = len(numbers), (form, texts[len(numbers)])
     known = ", ".join(form.name for form in FORMS)
-    raise TableError(f"period {failed[1]!r} is not written as those before it ({failed[0].name}): write all in one form, of {known}")
+    raise TableError(
+        f"period {failed[1]!r} has another format than those before it ({failed[0].name}): write all in one format, of {known}"
+    )
 
 
 def day_of_digits(text: str) -> int:
-    """Return the ordinal of a day written as YYYYMMDD, which `read` takes for a number. Raises ValueError for what is none."""
+    """Return the ordinal of a day written as YYYYMMDD, which `read` takes for a number. Raises ValueError for another text."""
     try:
         return _written("%Y%m%d")(text.strip())
     except ValueError:
-        raise ValueError(f"period {text!r} is no day: write days in one form, such as YYYY-MM-DD") from None
+        raise ValueError(f"period {text!r} is not a day: write days in one format, such as YYYY-MM-DD") from None

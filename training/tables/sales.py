@@ -1,4 +1,4 @@
-"""A table of sales becomes arrays to learn demand from: which of its columns is which field, and what their cells mean."""
+"""Read a table of sales as arrays to fit demand on."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from kernels.types import F64, I64, Bool
 from training.errors import CellError, TableError
 from training.tables import periods
 from training.tables.csv_text import BLANK
-from training.tables.table import WORDS, Field, check, listed
+from training.tables.table import WORDS, Field, Mapped, ReadPlan, Table, check, listed
 
 PRODUCT, PRICE, QUANTITY, LOG_QUANTITY, PERIOD = "product", "price", "quantity", "logQuantity", "period"
 ITEM_GROUP, PACK_OF, PACK_SIZE = "itemGroup", "packOf", "packSize"
@@ -34,30 +34,28 @@ FIELDS: tuple[Field, ...] = (
     Field(PRICE, "money, more than 0", "to train"),
     Field(QUANTITY, "units sold, 0 or more", "to train, unless logQuantity is there"),
     Field(LOG_QUANTITY, "natural logarithm of the units sold", "no: instead of quantity"),
-    Field(PERIOD, "a date or a week number, all in one form", "no: with it season is learned, and no key may come twice"),
+    Field(PERIOD, "a date or a week number, all in one format", "no: with it season is learned, and keys must be unique"),
     Field(COMPETITOR, "money, more than 0", "no: with it cross elasticities are learned", several=True),
-    Field(PROMOTION, "0 or 1, a share, FALSE or TRUE", "no: with it what promotion adds is not taken for price", several=True),
+    Field(PROMOTION, "0 or 1, a share, FALSE or TRUE", "no: with it effects of promotions are separated from prices", several=True),
     Field(CATEGORY, "text, one for each product", "no: without it all products are one category"),
     Field(COST, "money a unit", "no: with it a request need not state the cost"),
-    Field(STOCK, "units at hand as the period begins", "no: with it sold-out rows are not taken for demand"),
+    Field(STOCK, "units in stock as the period begins", "no: with it sold-out rows are left out"),
     Field(STORE, "text", "no"),
     Field(CURRENCY, "ISO 4217, one for the whole table", "no"),
-    Field(CONTROL, "a number", "no: what else moved prices and demand; with it double machine learning", several=True),
+    Field(CONTROL, "a number", "no: a confounder of prices and demand; with it double machine learning", several=True),
     Field(ITEM_GROUP, "text", "no: batch gives the products of a group one price"),
-    Field(PACK_OF, "a product of the table", "no: batch prices a pack no higher than what is in it"),
+    Field(PACK_OF, "a product of the table", "no: batch prices a pack no higher than its content"),
     Field(PACK_SIZE, "how many of it, 1 or more", "with packOf"),
 )
-TOGETHER = (ITEM_GROUP, PACK_OF)  # a table with one of these cannot be priced in parts
+TIES = (ITEM_GROUP, PACK_OF)  # fields by which one product's price depends on those of others
 FIELD_NAMES: tuple[str, ...] = tuple(field.name for field in FIELDS)
 SEVERAL = frozenset(field.name for field in FIELDS if field.several)
 _NUMBERS = {PRICE, QUANTITY, LOG_QUANTITY, COMPETITOR, COST, STOCK, CONTROL, PACK_SIZE}
 
-Mapped = Mapping[str, str | Sequence[str]]
-
 
 @dataclass(frozen=True, slots=True)
-class Columns:
-    """What a table's columns are: `of[field]` are the names of the field's columns; `ignored` are the columns that are nothing."""
+class SalesColumns:
+    """The columns of a table of sales. of: {field: its columns}; ignored: the columns without a field."""
 
     of: Mapping[str, tuple[str, ...]]
     ignored: tuple[str, ...]
@@ -69,11 +67,11 @@ class Columns:
 
 @dataclass(frozen=True, slots=True)
 class Sales:
-    """Rows that can be learned from; arrays are [rows] where nothing else is said, prices and quantities natural logarithms.
+    """Rows that can be learned from; arrays are [rows] unless stated, prices and quantities natural logarithms.
 
-    product: which of `products`; category: [products], which of `categories`; competitors: [rows, competitor_names], promotions: [rows,
-    promotion_names]; controls: [rows, control_names], NaN where not known; period: which of `periods`, numbers in order of time, None where
-    there is none, as with `store` and `stores`. cost: [products] the latest known, else NaN. left_out: how many rows were not taken, by
+    product: places in `products`; category: [products], places in `categories`; competitors: [rows, competitor_names], promotions: [rows,
+    promotion_names]; controls: [rows, control_names], NaN where not known; period: places in `periods`, numbers in order of time, None
+    without one, as `store` in `stores`. cost: [products] the latest, NaN where not known. left_out: numbers of rows that were left out, by
     reason.
     """
 
@@ -103,16 +101,29 @@ class Sales:
         return len(self.price)
 
 
-def number_columns(mapping: Mapped | None = None) -> frozenset[str]:
-    """Return the names of columns whose cells are numbers and nothing else, for `frames.read`."""
-    mapping = mapping or {}
-    names = {column for field in _NUMBERS for column in (*_columns(mapping, field), field)}
-    texts = {column for field in mapping if field not in _NUMBERS for column in _columns(mapping, field)}
-    return frozenset(names - texts)
+class SalesTable(Table):
+    """A table of sales, one row for each product, store and period; to be priced, one for each product."""
+
+    fields = FIELDS
+
+    def number_columns(self, mapping: Mapped | None = None) -> frozenset[str]:
+        """Return the fields of numbers and the columns mapped to them."""
+        mapping = mapping or {}
+        names = {column for field in _NUMBERS for column in (*_columns(mapping, field), field)}
+        texts = {column for field in mapping if field not in _NUMBERS for column in _columns(mapping, field)}
+        return frozenset(names - texts)
+
+    def plan(self, columns: Sequence[str], mapping: Mapped | None = None) -> ReadPlan:
+        """Return how to read the sales: as a whole where products share a price or are sold in packs; see `resolve` for what it raises."""
+        found = resolve(columns, mapping)
+        return ReadPlan(tuple(columns), self.number_columns(mapping), found.ignored, whole=any(field in found.of for field in TIES))
 
 
-def resolve(columns: Sequence[str], mapping: Mapped | None = None) -> Columns:
-    """Return which columns are which field: what `mapping` says, else the column with the field's own name.
+TABLE = SalesTable()
+
+
+def resolve(columns: Sequence[str], mapping: Mapped | None = None) -> SalesColumns:
+    """Return the columns of each field: those in `mapping`, else the one with the field's name.
 
     Raises TableError when a mapped field or column does not exist, or there is no price or no quantity.
     """
@@ -125,18 +136,17 @@ def resolve(columns: Sequence[str], mapping: Mapped | None = None) -> Columns:
         if field in mapping or (field in columns and field not in taken)
     }
     if PRICE not in of or not (QUANTITY in of or LOG_QUANTITY in of):
-        lacking = PRICE if PRICE not in of else QUANTITY
-        raise TableError(f"no column is the {lacking}; the table has {listed(columns)}. Name it with --map {lacking}=COLUMN")
+        missing = PRICE if PRICE not in of else QUANTITY
+        raise TableError(f"no column is the {missing}; the table has {listed(columns)}. Name it with --map {missing}=COLUMN")
     used = {column for names in of.values() for column in names}
-    return Columns(of, tuple(column for column in columns if column not in used))
+    return SalesColumns(of, tuple(column for column in columns if column not in used))
 
 
 def read(frame: Any, mapping: Mapped | None = None) -> Sales:
     """Return the rows of a table (polars, cudf or pandas) that demand can be learned from.
 
-    Rows without a price or a quantity, sold out, or without a sale, are left out and counted: none of them has a logarithm that says what
-    the demand was. Raises CellError for the first cell that is out of its range, and for a key that comes twice; TableError where nothing
-    is left.
+    Rows without a price or a quantity, sold out, or without a sale, are left out and counted: none of them has a logarithm that measures
+    demand. Raises CellError for the first cell that is out of its range, and for a duplicate key; TableError where no row is left.
     """
     table = nw.from_native(frame, eager_only=True)
     columns = resolve(table.columns, mapping)
@@ -157,7 +167,7 @@ def read(frame: Any, mapping: Mapped | None = None) -> Sales:
         "without a product": product < 0,
         **why_not,
         "without a competitor's price": np.isnan(competitors).any(axis=1),
-        "without saying whether there was a promotion": np.isnan(promotions).any(axis=1),
+        "without a promotion cell": np.isnan(promotions).any(axis=1),
     }
     kept, left_out = np.ones(rows, bool), dict[str, int]()
     for reason, which in reasons.items():
@@ -165,8 +175,8 @@ def read(frame: Any, mapping: Mapped | None = None) -> Sales:
         kept &= ~which
     left_out = {reason: number for reason, number in left_out.items() if number}
     if not kept.any():
-        said = ", ".join(f"{number} {reason}" for reason, number in left_out.items())
-        raise TableError(f"no row is left to learn from ({said or 'the table is empty'})")
+        reasons_left = ", ".join(f"{number} {reason}" for reason, number in left_out.items())
+        raise TableError(f"no row is left to learn from ({reasons_left or 'the table is empty'})")
     return Sales(
         product[kept],
         products,
@@ -197,15 +207,15 @@ def _columns(mapping: Mapped, field: str) -> tuple[str, ...]:
     return (names,) if isinstance(names, str) else tuple(names)
 
 
-def _demand(table: Any, columns: Columns) -> tuple[F64, dict[str, Bool]]:
-    """Return log quantities, and which rows say nothing of demand, by reason."""
+def _demand(table: Any, columns: SalesColumns) -> tuple[F64, dict[str, Bool]]:
+    """Return log quantities, and the rows without a measure of demand, by reason."""
     if QUANTITY not in columns.of:
         logs = _number(table, columns.one(LOG_QUANTITY) or "", -math.inf, "is not a logarithm: write a finite number, or leave it empty")
         return logs, {"without a quantity": np.isnan(logs)}
-    quantity = _number(table, columns.one(QUANTITY) or "", 0.0, "is less than 0: units sold cannot be; net returns out, or leave it empty")
+    quantity = _number(table, columns.one(QUANTITY) or "", 0.0, "is less than 0: subtract returns elsewhere, or leave it empty")
     why_not = {"without a quantity": np.isnan(quantity), "without a sale": quantity == 0}
     if STOCK in columns.of:
-        stock = _number(table, columns.one(STOCK) or "", 0.0, "is less than 0: units at hand cannot be")
+        stock = _number(table, columns.one(STOCK) or "", 0.0, "is less than 0: correct it, or leave it empty")
         why_not["sold out"] = quantity >= stock
     with np.errstate(divide="ignore"):
         return np.log(quantity), why_not
@@ -221,11 +231,11 @@ def _number(table: Any, column: str, low: float, fix: str) -> F64:
 
 
 def _money(table: Any, column: str | None) -> F64:
-    values = _number(table, column or "", 0.0, "is no price: it must be more than 0; correct it, or leave it empty")
+    values = _number(table, column or "", 0.0, "is not a price: it must be more than 0; correct it, or leave it empty")
     wrong = np.flatnonzero(values == 0)
     if wrong.size:
         row = int(wrong[0])
-        raise CellError(row, column or "", table[column][row], "is no price: it must be more than 0; correct it, or leave it empty")
+        raise CellError(row, column or "", table[column][row], "is not a price: it must be more than 0; correct it, or leave it empty")
     return values
 
 
@@ -240,12 +250,12 @@ def _truths(table: Any, column: str) -> F64:
             meanings[number] = math.nan if text in BLANK else WORDS[text] if text in WORDS else float(text)
         except ValueError:
             row = int(np.flatnonzero(where == number)[0])
-            raise CellError(row, column, table[column][row], "does not say whether there was a promotion: write 0 or 1") from None
+            raise CellError(row, column, table[column][row], "is not a promotion: write 0 or 1") from None
     return meanings[where]
 
 
 def _codes(table: Any, column: str | None) -> tuple[I64, tuple[str, ...]]:
-    """Return which text each row has, -1 where it is blank, and the texts in alphabetic order, numbers by size."""
+    """Return the code of each row's text, -1 where it is blank, and the texts in alphabetic order, numbers by size."""
     if column is None:
         return np.zeros(len(table), np.int64), (ONE,)
     texts, where = np.unique(np.array([_text(value) for value in table[column].to_list()]), return_inverse=True)
@@ -266,7 +276,7 @@ def _sort_key(text: str) -> tuple[int, int, str]:
     return (0, int(text), "") if text.isdecimal() else (1, 0, text)
 
 
-def _category(table: Any, columns: Columns, product: I64, products: Sequence[str]) -> tuple[I64, tuple[str, ...]]:
+def _category(table: Any, columns: SalesColumns, product: I64, products: Sequence[str]) -> tuple[I64, tuple[str, ...]]:
     """Return the category of each product. Raises CellError for a product with two."""
     column = columns.one(CATEGORY)
     codes, categories = _codes(table, column)
@@ -284,21 +294,21 @@ def _category(table: Any, columns: Columns, product: I64, products: Sequence[str
     return of, categories
 
 
-def _periods(table: Any, columns: Columns) -> tuple[I64, I64, periods.Form]:
-    """Return which period each row is in, the periods' numbers in order of time, and the form that they are written in."""
+def _periods(table: Any, columns: SalesColumns) -> tuple[I64, I64, periods.PeriodFormat]:
+    """Return the period of each row, the periods' numbers in order of time, and their format."""
     column = columns.one(PERIOD)
     if column is None:
         return np.zeros(len(table), np.int64), np.zeros(1, np.int64), periods.FORMS[0]
     values = [_text(value) for value in table[column].to_list()]
     if "" in values:
-        raise CellError(values.index(""), column, None, "is no period: write one, or leave the row out")
+        raise CellError(values.index(""), column, None, "is a blank period: fill it in, or leave the row out")
     texts = list(dict.fromkeys(values))
     read, form = periods.read(texts)
     numbers = np.unique(np.array(list(read.values()), np.int64))
     return np.searchsorted(numbers, np.array([read[value] for value in values], np.int64)), numbers, form
 
 
-def _check_keys(table: Any, columns: Columns, product: I64, store: I64, period: I64) -> None:
+def _check_keys(table: Any, columns: SalesColumns, product: I64, store: I64, period: I64) -> None:
     """Raise CellError for the first row with the product, store and period of an earlier one, where there are periods."""
     column = columns.one(PERIOD)
     if column is None:
@@ -313,23 +323,23 @@ def _check_keys(table: Any, columns: Columns, product: I64, store: I64, period: 
             row,
             column,
             table[column][row],
-            f"comes twice: row {int(first[where.ravel()[row]]) + 1} has the same {named}; add them up, or map what tells them apart",
+            f"is a duplicate: row {int(first[where.ravel()[row]]) + 1} has the same {named}; add them up, or map what distinguishes them",
         )
 
 
-def _costs(table: Any, columns: Columns, product: I64, period: I64, products: int) -> F64:
+def _costs(table: Any, columns: SalesColumns, product: I64, period: I64, products: int) -> F64:
     """Return the latest known cost of each product, NaN where there is none."""
     of = np.full(products, np.nan)
     column = columns.one(COST)
     if column is not None:
-        cost = _number(table, column, 0.0, "is less than 0: a cost cannot be; leave it empty where it is not known")
+        cost = _number(table, column, 0.0, "is less than 0: correct the cost, or leave it empty")
         order = np.argsort(period, kind="stable")
         known = order[~np.isnan(cost[order]) & (product[order] >= 0)]
         of[product[known]] = cost[known]
     return of
 
 
-def _currency(table: Any, columns: Columns) -> str | None:
+def _currency(table: Any, columns: SalesColumns) -> str | None:
     column = columns.one(CURRENCY)
     if column is None:
         return None

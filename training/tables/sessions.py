@@ -1,4 +1,4 @@
-"""A table of sessions becomes the feature matrix: which of its columns is which feature, and what their cells mean.
+"""Read a table of sessions as the feature matrix.
 
 Columns are named as in the published table of `online_shoppers`, by feature, or as `--map FIELD=COLUMN` says; a feature without a column,
 and a blank cell, is missing. Written with narwhals: Polars and cuDF are read by the same lines.
@@ -19,10 +19,9 @@ from training.datasets import online_shoppers
 from training.errors import CellError, TableError
 from training.features import Vocabulary
 from training.tables.csv_text import BLANK
-from training.tables.table import WORDS, Field, check, listed
+from training.tables.table import WORDS, Field, Mapped, ReadPlan, Table, check, listed, single
 
 LABEL, ORDER_VALUE, CURRENCY = "purchased", "orderValue", "currency"
-PUBLISHED_AS = "UCI 468, Sakar & Kastro 2018"
 PUBLISHED = {field: column for column, field in online_shoppers.COLUMNS.items()}
 
 Parse = Callable[[str], float]
@@ -33,14 +32,13 @@ FIELDS: tuple[Field, ...] = (
     Field(ORDER_VALUE, "money; of the sessions that bought", "no: without it predictedValue counts average orders"),
     Field(CURRENCY, "ISO 4217, one for the whole table", "no: read with orderValue"),
 )
-TOGETHER: tuple[str, ...] = ()  # fields that tie rows together: there are none
 FIELD_NAMES: tuple[str, ...] = tuple(field.name for field in FIELDS)
 _TEXTS = {*features.CATEGORIES, "month", "weekend", LABEL, CURRENCY}
 
 
 @dataclass(frozen=True, slots=True)
-class Columns:
-    """What a table's columns are: `of[field]` is the column's name; `ignored` are the columns that are nothing."""
+class SessionColumns:
+    """The columns of a table of sessions. of: {field: its column}; ignored: the columns that are no feature."""
 
     of: Mapping[str, str]
     ignored: tuple[str, ...]
@@ -51,20 +49,34 @@ class Columns:
         return tuple(name for name in features.NAMES if name not in self.of)
 
 
-def number_columns(mapping: Mapping[str, str] | None = None) -> frozenset[str]:
-    """Return the names of columns whose cells are numbers and nothing else, for `frames.read`."""
-    fields = [name for name in FIELD_NAMES if name not in _TEXTS]
-    mapping = mapping or {}
-    names = {*fields, *(PUBLISHED[name] for name in fields if name in PUBLISHED), *(mapping[name] for name in fields if name in mapping)}
-    return frozenset(names - {column for field, column in mapping.items() if field in _TEXTS})
+class SessionsTable(Table):
+    """A table of sessions, one a row."""
+
+    fields = FIELDS
+    published_as = "UCI 468, Sakar & Kastro 2018"
+
+    def number_columns(self, mapping: Mapped | None = None) -> frozenset[str]:
+        """Return the fields of numbers, their published names and the columns mapped to them."""
+        fields = [name for name in FIELD_NAMES if name not in _TEXTS]
+        mapping = mapping or {}
+        mapped = {str(mapping[name]) for name in fields if name in mapping}
+        names = {*fields, *(PUBLISHED[name] for name in fields if name in PUBLISHED), *mapped}
+        return frozenset(names - {column for field, column in mapping.items() if field in _TEXTS})
+
+    def plan(self, columns: Sequence[str], mapping: Mapped | None = None) -> ReadPlan:
+        """Return how to read the sessions; see `resolve` for what it raises."""
+        return ReadPlan(tuple(columns), self.number_columns(mapping), resolve(columns, mapping).ignored)
 
 
-def resolve(columns: Sequence[str], mapping: Mapping[str, str] | None = None) -> Columns:
-    """Return which column is which field: what `mapping` says, else the field's own name, else its published one.
+TABLE = SessionsTable()
+
+
+def resolve(columns: Sequence[str], mapping: Mapped | None = None) -> SessionColumns:
+    """Return the column of each field: that in `mapping`, else the one with the field's name, else the one with its published name.
 
     Raises TableError when a mapped field or column does not exist, or no column is a feature.
     """
-    mapping = mapping or {}
+    mapping = single(mapping)
     check({field: (column,) for field, column in mapping.items()}, FIELD_NAMES, columns)
     free = set(columns) - set(mapping.values())
     named = {name: next((n for n in (name, PUBLISHED.get(name)) if n in free), None) for name in FIELD_NAMES if name not in mapping}
@@ -74,13 +86,13 @@ def resolve(columns: Sequence[str], mapping: Mapping[str, str] | None = None) ->
             f"no column is a feature; the table has {listed(columns)}. Name them with --map FIELD=COLUMN; --column-help lists the fields"
         )
     used = {column for name, column in of.items() if name in features.NAMES}
-    return Columns(of, tuple(column for column in columns if column not in used))
+    return SessionColumns(of, tuple(column for column in columns if column not in used))
 
 
-def matrix(frame: Any, vocabulary: Vocabulary, mapping: Mapping[str, str] | None = None) -> F32:
+def matrix(frame: Any, vocabulary: Vocabulary, mapping: Mapped | None = None) -> F32:
     """Return the float32 [rows, features] matrix of a table (polars, cudf or pandas); values that `vocabulary` lacks are missing.
 
-    Raises CellError for the first cell of a column that is out of its range or no value of its kind.
+    Raises CellError for the first cell that is out of its range or of another kind.
     """
     table = nw.from_native(frame, eager_only=True)
     of = resolve(table.columns, mapping).of
@@ -92,7 +104,7 @@ def matrix(frame: Any, vocabulary: Vocabulary, mapping: Mapping[str, str] | None
     return features.matrix(given, features.Events.none(len(table)))
 
 
-def keys(frame: Any, mapping: Mapping[str, str] | None = None) -> dict[str, list[str]]:
+def keys(frame: Any, mapping: Mapped | None = None) -> dict[str, list[str]]:
     """Return the distinct values of each category that the table has a column for, as a vocabulary keys them, in alphabetic order."""
     table = nw.from_native(frame, eager_only=True)
     of = resolve(table.columns, mapping).of
@@ -103,26 +115,26 @@ def keys(frame: Any, mapping: Mapping[str, str] | None = None) -> dict[str, list
     }
 
 
-def labels(frame: Any, mapping: Mapping[str, str] | None = None) -> F64:
+def labels(frame: Any, mapping: Mapped | None = None) -> F64:
     """Return 1.0 for each row that bought, 0.0 for one that did not. Raises TableError without a label column or with a blank in it."""
     table = nw.from_native(frame, eager_only=True)
     column = resolve(table.columns, mapping).of.get(LABEL)
     if column is None:
         raise TableError(
-            f"no column says who bought: name it {LABEL} or {PUBLISHED[LABEL]}, or use --map {LABEL}=COLUMN; "
+            f"no column is the label: name it {LABEL} or {PUBLISHED[LABEL]}, or use --map {LABEL}=COLUMN; "
             f"the table has {listed(table.columns)}"
         )
     values = _parsed(table[column], _truth, 0.0, 1.0, "is not TRUE or FALSE (or 1, 0)")
     blank = np.flatnonzero(np.isnan(values) | (values % 1 != 0))
     if blank.size:
         raise CellError(
-            int(blank[0]), column, table[column].to_list()[blank[0]], "does not say who bought; write TRUE or FALSE, or leave the row out"
+            int(blank[0]), column, table[column].to_list()[blank[0]], "is not a label; write TRUE or FALSE, or leave the row out"
         )
     return values
 
 
-def order_value(frame: Any, bought: F64, mapping: Mapping[str, str] | None = None) -> tuple[float, str] | None:
-    """Return the mean order of the rows that bought and its currency; None when the table knows no order value."""
+def order_value(frame: Any, bought: F64, mapping: Mapped | None = None) -> tuple[float, str] | None:
+    """Return the mean order of the rows that bought and its currency; None when the table has no order values."""
     table = nw.from_native(frame, eager_only=True)
     of = resolve(table.columns, mapping).of
     if ORDER_VALUE not in of:
@@ -142,7 +154,7 @@ def _feature(column: Any, feature: features.Feature, vocabulary: Vocabulary) -> 
         return _parsed(column, lambda text: codes.get(_key(feature.name, text), math.nan))
     if feature.name in _TEXTS:
         parse, expected = (
-            (_month, "is no month; write Jan ... Dec or 1 ... 12") if feature.name == "month" else (_truth, "is not TRUE or FALSE")
+            (_month, "is not a month; write Jan ... Dec or 1 ... 12") if feature.name == "month" else (_truth, "is not TRUE or FALSE")
         )
         return _parsed(column, parse, feature.low, feature.high, expected)
     return _number(column, feature.low, feature.high)
@@ -153,9 +165,9 @@ def _number(column: Any, low: float, high: float) -> F64:
 
 
 def _parsed(column: Any, parse: Parse, low: float = -math.inf, high: float = math.inf, fix: str = "") -> F64:
-    """Return a column as float64 [rows], blank cells NaN: numbers as they are, text by what `parse` makes of each distinct one.
+    """Return a column as float64 [rows], blank cells NaN: numbers as they are, each distinct text parsed by `parse`.
 
-    Only what a parse looks up (a category) has no range, and is looked up also for numbers. Raises CellError for what parse refuses.
+    Categories alone have no range; `parse` looks them up, also for numbers. Raises CellError for a cell that `parse` rejects.
     """
     looked_up = not fix
     if column.dtype == nw.Boolean or (column.dtype.is_numeric() and not looked_up):
@@ -193,7 +205,7 @@ def _distinct(column: Any) -> list[Any]:
 
 
 def _key(name: str, value: object) -> str:
-    """Return the key of a category value; "" for one that says nothing. A whole number is one however it is written."""
+    """Return the key of a category value; "" for a missing one. A whole number is one however it is written."""
     key = features.category_key(_text(value) if isinstance(value, float) else value)
     if key in BLANK or (name == "deviceType" and key == "unknown"):
         return ""
@@ -222,7 +234,7 @@ def _whole(text: str) -> float:
 
 
 def _weekend(given: F64) -> None:
-    """Fill in whether the day is one of a weekend where only the day is known, as a request does."""
+    """Derive whether the day is of a weekend where only the day is known, as for a request."""
     day, weekend = given[:, features.INDEX["dayOfWeek"]], given[:, features.INDEX["weekend"]]
     known = ~np.isnan(day) & np.isnan(weekend)
     weekend[known] = (day[known] % 6 == 0).astype(np.float64)

@@ -1,4 +1,4 @@
-"""What is known of customers in six numbers each: how often they bought, when, and for how much. Enough to say what they will do."""
+"""Summaries of customers in six numbers each, sufficient statistics of the value models: how often, when and for how much they bought."""
 
 from typing import Any, NamedTuple
 
@@ -11,10 +11,10 @@ NAMES: tuple[str, ...] = ("frequency", "recencyWeeks", "ageWeeks", "repeatsWithS
 
 
 class Summaries(NamedTuple):
-    """What is known of customers, float64 [customers] each, in the order of NAMES.
+    """Summaries of customers, float64 [customers] each, in the order of NAMES.
 
-    frequency: repeat purchases; recency, age: weeks from the first purchase to the last, and to the moment that this is of; spend_repeats:
-    those of the repeat purchases that brought money; mean_spend: how much, NaN where none did; total: money of all purchases.
+    frequency: repeat purchases; recency, age: weeks from the first purchase to the last, and to the time of the summary; spend_repeats:
+    repeat purchases with an amount above 0; mean_spend: their mean amount, NaN without any; total: money of all purchases.
     """
 
     frequency: F64
@@ -26,7 +26,7 @@ class Summaries(NamedTuple):
 
     @classmethod
     def new(cls) -> "Summaries":
-        """Return a customer who has just bought for the first time and of whom no more is known."""
+        """Return the summary of a new customer with one purchase of unknown amount."""
         zero = np.zeros(1)
         return cls(zero, zero, zero, zero, np.full(1, np.nan), zero)
 
@@ -39,14 +39,14 @@ class Summaries(NamedTuple):
 
     @property
     def spent(self) -> F64:
-        """Return how often and how much, as the kernels take them: float64 [customers, 2]."""
+        """Return the number and mean of repeat purchases with spend, as the kernels take them: float64 [customers, 2]."""
         spent = np.empty((len(self.age), 2))
         spent[:, 0], spent[:, 1] = self.spend_repeats, np.where(self.has_spend, self.mean_spend, 0.0)
         return spent
 
     @property
     def average_spend(self) -> float:
-        """Return what a repeat purchase brings on average, over customers who have made one; 0 where nobody has."""
+        """Return the mean spend at a repeat purchase, over customers who have made one; 0 without any."""
         return float(self.mean_spend[self.has_spend].mean()) if self.has_spend.any() else 0.0
 
     @property
@@ -56,17 +56,17 @@ class Summaries(NamedTuple):
 
     @property
     def has_spend(self) -> Bool:
-        """Return whose repeat purchases brought money: bool [customers]."""
+        """Return which customers have spend at repeat purchases: bool [customers]."""
         return self.spend_repeats > 0
 
     @property
     def spend(self) -> tuple[F64, F64]:
-        """Return how often and how much of those whose repeat purchases brought money."""
+        """Return the number and mean of repeat purchases with spend, of the customers who have some."""
         return self.spend_repeats[self.has_spend], self.mean_spend[self.has_spend]
 
     @property
     def rfm(self) -> tuple[F64, F64, F64]:
-        """Return days since the last purchase, purchases, and money in all."""
+        """Return days since the last purchase, purchases, and total money."""
         return self.silent_days, self.frequency + 1.0, self.total
 
     def of(self, rows: Any) -> "Summaries":

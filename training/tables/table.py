@@ -1,18 +1,27 @@
-"""What the tables of all tasks have in common: fields with a name, columns that are fields, and words for what is wrong."""
+"""What the tables of all tasks have in common: the protocol of a table, its fields, its columns, and the checks of --map."""
 
 import difflib
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from training.errors import TableError
 
-WHOLE = r"^(-?\d+)\.0+$"  # a whole number that a spreadsheet has made a decimal of: the first group is how it was written
+if TYPE_CHECKING:
+    import polars as pl
+
+Grain = Literal["row", "group", "folder"]
+Mapped = Mapping[str, str | Sequence[str]]  # {field: column}, {field: columns} of a field that may have several
+
+WHOLE = r"^(-?\d+)\.0+$"  # a whole number that a spreadsheet wrote as a decimal: the first group is the number
 WORDS = {"true": 1.0, "yes": 1.0, "y": 1.0, "t": 1.0, "1": 1.0, "false": 0.0, "no": 0.0, "n": 0.0, "f": 0.0, "0": 0.0}
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """What a column may hold. `published`: its name in the published table; `needed`: what for; `several`: it may be several columns."""
+    """A field. published: its column in the published table; needed: whether it is, and for what; several: it may have several columns."""
 
     name: str
     unit: str
@@ -22,26 +31,81 @@ class Field:
 
 
 @dataclass(frozen=True, slots=True)
-class Columns:
-    """What a table's columns are: `of[field]` is the name of the field's column; `ignored` are the columns that are nothing."""
+class FieldColumns:
+    """The columns of a table. of: {field: its column}; ignored: the columns that no model uses, the label among them when scoring."""
 
     of: Mapping[str, str]
     ignored: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class ReadPlan:
+    """How a job reads a table, resolved once from its header and --map.
+
+    columns: those of every file; numbers: the CSV columns to read as float64; ignored: the columns that the model does not use; whole: an
+    answer depends on several rows, so that the table is scored as a whole; per_row: there is one answer for each row.
+    """
+
+    columns: tuple[str, ...]
+    numbers: frozenset[str]
+    ignored: tuple[str, ...]
+    whole: bool = False
+    per_row: bool = True
+
+
+class Table(Protocol):
+    """A kind of table that a task learns from and scores.
+
+    fields: what its columns may be; published_as: the data set whose column names it accepts too, "" for none. grain: what an answer is
+    for: "row", each row; "group", each group of rows, such as a customer's purchases; "folder", each group of rows that `join` makes of the
+    files in a folder.
+    """
+
+    fields: tuple[Field, ...]
+    published_as: str = ""
+    grain: Grain = "row"
+
+    @abstractmethod
+    def number_columns(self, mapping: Mapped | None = None) -> frozenset[str]:
+        """Return the names of columns whose cells are numbers and nothing else, for `frames.read`."""
+
+    @abstractmethod
+    def plan(self, columns: Sequence[str], mapping: Mapped | None = None) -> ReadPlan:
+        """Return how to read a table with these columns.
+
+        Raises TableError when a mapped field or column does not exist, or a column that is needed does not.
+        """
+
+    def joins(self, source: Path) -> bool:
+        """Return whether `join` reads this source; without it each file is a table."""
+        return False
+
+    def join(self, source: Path, mapping: Mapped | None = None, **options: Any) -> "pl.DataFrame":
+        """Return one table of the files in `source`, its columns named by field. options: the task's own for `batch`.
+
+        Raises TableError for files that do not fit together.
+        """
+        raise TypeError(f"{type(self).__name__} joins no files: this is a bug")
+
+
+def single(mapping: Mapped | None) -> dict[str, str]:
+    """Return {field: column} of a mapping in which no field has several columns."""
+    return {field: str(column) for field, column in (mapping or {}).items()}
+
+
 def like(word: str, known: Sequence[str]) -> str:
-    """Return what to put behind a name that is not known, "" when none is near."""
+    """Return a suggestion to append to the message about an unknown name, "" when no known name is similar."""
     close = difflib.get_close_matches(word, list(known), 1)
     return f" (did you mean {close[0]}?)" if close else ""
 
 
 def listed(names: Sequence[str]) -> str:
-    """Return names as a list to read, not all of them where there are many."""
+    """Return names as a list for a message, at most 20 of them."""
     return ", ".join(names[:20]) + (f", ... ({len(names)} in all)" if len(names) > 20 else "")
 
 
 def check(named: Mapping[str, Sequence[str]], fields: Sequence[str], columns: Sequence[str]) -> None:
-    """Raise TableError unless what --map names, the columns of each field, are fields of the task and columns of the table."""
+    """Raise TableError unless --map, the columns of each field, has fields of the task and columns of the table alone."""
     for field, names in named.items():
         for name in names:
             if field not in fields:

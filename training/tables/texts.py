@@ -1,4 +1,4 @@
-"""A table of texts and the emotions in them: which column is which, what the labels are, and the groups that they are put into.
+"""Read a table of texts with their emotions: the labels, and the groups of emotions.
 
 Labels and groups are GoEmotions' (Demszky et al. 2020): 27 emotions and neutral, and Ekman's six with neutral as the seventh.
 """
@@ -12,14 +12,13 @@ import numpy as np
 
 from kernels.types import F32
 from training.errors import CellError, TableError
-from training.tables.table import Columns, Field, check, like, listed
+from training.tables.table import Field, FieldColumns, Mapped, ReadPlan, Table, check, like, listed, single
 
 TEXT, LABELS = "text", "labels"
 FIELDS: tuple[Field, ...] = (
     Field(TEXT, "text, in English", "yes; of a .tsv without a header: column1"),
     Field(LABELS, "names or numbers of emotions, with commas between them", "to train; ignored when scoring; of a .tsv: column2"),
 )
-TOGETHER: tuple[str, ...] = ()
 FIELD_NAMES: tuple[str, ...] = tuple(field.name for field in FIELDS)
 _KNOWN_AS = {TEXT: (TEXT, "column1"), LABELS: (LABELS, "column2")}
 
@@ -48,20 +47,32 @@ _GROUPS = [[_PLACES[name] for name in names] for names in (*EKMAN.values(), FRUS
 
 @dataclass(frozen=True, slots=True)
 class Texts:
-    """Texts, and which emotions are in each: float32 [texts, len(EMOTIONS)] of 0 and 1."""
+    """Texts, and the emotions in each: float32 [texts, len(EMOTIONS)] of 0 and 1."""
 
     texts: list[str]
     labels: F32
 
 
-def number_columns(_mapping: Mapping[str, str]) -> frozenset[str]:
-    """Return the columns that hold numbers: none."""
-    return frozenset()
+class TextsTable(Table):
+    """A table of texts, one a row."""
+
+    fields = FIELDS
+
+    def number_columns(self, mapping: Mapped | None = None) -> frozenset[str]:
+        """Return nothing: no column holds numbers."""
+        return frozenset()
+
+    def plan(self, columns: Sequence[str], mapping: Mapped | None = None) -> ReadPlan:
+        """Return how to read the texts; see `resolve` for what it raises."""
+        return ReadPlan(tuple(columns), frozenset(), resolve(columns, mapping).ignored)
 
 
-def resolve(columns: Sequence[str], mapping: Mapping[str, str] | None = None) -> Columns:
-    """Return which column is which field: what `mapping` says, else a column with the field's name. Raises TableError without a text."""
-    mapping = mapping or {}
+TABLE = TextsTable()
+
+
+def resolve(columns: Sequence[str], mapping: Mapped | None = None) -> FieldColumns:
+    """Return the column of each field: that in `mapping`, else the one with the field's name. Raises TableError without a text."""
+    mapping = single(mapping)
     check({field: (column,) for field, column in mapping.items()}, FIELD_NAMES, columns)
     of = dict(mapping)
     for field, known in _KNOWN_AS.items():
@@ -70,22 +81,22 @@ def resolve(columns: Sequence[str], mapping: Mapping[str, str] | None = None) ->
             of[field] = column
     if TEXT not in of:
         raise TableError(f"no column is the text; the table has {listed(columns)}. Name it with --map text=COLUMN")
-    return Columns(of, tuple(column for column in columns if column != of[TEXT]))
+    return FieldColumns(of, tuple(column for column in columns if column != of[TEXT]))
 
 
-def texts(frame: Any, mapping: Mapping[str, str] | None = None) -> list[str]:
-    """Return the texts of a table, "" where there is none. Raises TableError when it has no column of them."""
+def texts(frame: Any, mapping: Mapped | None = None) -> list[str]:
+    """Return the texts of a table, "" for missing ones. Raises TableError without a column of texts."""
     table = nw.from_native(frame, eager_only=True)
     column = table[resolve(table.columns, mapping).of[TEXT]].cast(nw.String)
     return ["" if text is None else text for text in column.to_list()]
 
 
-def read(frame: Any, mapping: Mapping[str, str] | None = None) -> Texts:
-    """Return the texts of a table with their emotions. Raises TableError without a column of them, CellError for one that is not known."""
+def read(frame: Any, mapping: Mapped | None = None) -> Texts:
+    """Return the texts of a table with their emotions. Raises TableError without a column of labels, CellError for an unknown one."""
     table = nw.from_native(frame, eager_only=True)
     of = resolve(table.columns, mapping).of
     if LABELS not in of:
-        raise TableError(f"no column has the labels; the table has {listed(table.columns)}. Name it with --map labels=COLUMN")
+        raise TableError(f"no column is the labels; the table has {listed(table.columns)}. Name it with --map labels=COLUMN")
     labels = np.zeros((len(table), len(EMOTIONS)), np.float32)
     for row, cell in enumerate(table[of[LABELS]].cast(nw.String).to_list()):
         for word in (cell or "").split(","):
@@ -94,7 +105,7 @@ def read(frame: Any, mapping: Mapping[str, str] | None = None) -> Texts:
 
 
 def grouped(labels: F32) -> F32:
-    """Return whether any of a group's emotions is there, float32 [texts, groups]: Ekman's in the order of EKMAN, and FRUSTRATION."""
+    """Return whether any emotion of a group is present, float32 [texts, groups]: Ekman's in the order of EKMAN, and FRUSTRATION."""
     return np.stack([labels[:, places].max(axis=1) for places in _GROUPS], axis=1)
 
 

@@ -1,1 +1,1 @@
-"""How does this text feel?"""
+"""Which emotions are in this text?"""

@@ -1,1 +1,1 @@
-"""What happens next in this session, and is it going badly?"""
+"""What happens next in this session?"""

@@ -1,4 +1,4 @@
-"""Products whose prices must agree: those of a group have one price, and a pack costs no more than what is in it."""
+"""Products of a catalogue whose prices must agree: a group has one price, and a pack costs no more than its content."""
 
 import math
 from collections import defaultdict
@@ -9,36 +9,36 @@ import numpy as np
 
 from kernels.pricing import ladder as kernel
 from kernels.types import F64
-from serving.engines.pricing.guard_rails import ANY, Band, together
+from serving.engines.pricing.guard_rails import ANY, Band, intersection
 from serving.engines.pricing.table import column, texts
 from training.errors import CellError
-from training.tables.sales import ITEM_GROUP, ONE, PACK_OF, PACK_SIZE, PRODUCT, STORE, TOGETHER
+from training.tables.sales import ITEM_GROUP, ONE, PACK_OF, PACK_SIZE, PRODUCT, STORE, TIES
 
-Tie = Literal["", "item_group", "pack"]
+GroupRule = Literal["", "item_group", "pack"]
 
-ROUNDING = 1e-9  # of a tick, that a bound may be off by the way in which numbers are written
+ROUNDING = 1e-9  # of a tick: the tolerance for bounds that have no exact binary form
 
 
 class Pack(NamedTuple):
-    """What a pack holds: so many of the product that stands in these rows."""
+    """The content of a pack: `size` units of the product in the rows `parts`."""
 
     parts: tuple[int, ...]
     size: float
 
 
-class Ties(NamedTuple):
-    """units: rows that share one price, what is in a pack before the pack; packs: of the rows that are one."""
+class PriceGroups(NamedTuple):
+    """units: rows that share one price, the content of a pack before the pack; packs: the packs by row."""
 
     units: tuple[tuple[int, ...], ...]
     packs: dict[int, Pack]
 
 
-def read(frame: Any) -> Ties | None:
-    """Return what ties the rows of a catalogue (polars or pandas) together, None where nothing does.
+def read(frame: Any) -> PriceGroups | None:
+    """Return the groups and packs of a catalogue (polars or pandas), None where it has no such columns.
 
-    Groups and packs keep within a store where the table names stores. Raises CellError for a pack of what is not there, or of itself.
+    They are within a store where the table has stores. Raises CellError for a pack of an unknown product, or of itself.
     """
-    if not any(name in frame.columns for name in TOGETHER):
+    if not any(name in frame.columns for name in TIES):
         return None
     stores, groups = texts(frame, STORE, ""), texts(frame, ITEM_GROUP, "")
     packs = _packs(frame, stores)
@@ -48,7 +48,7 @@ def read(frame: Any) -> Ties | None:
         if group or row in packs:
             units[store, group, -1 if group else row].append(row)
     ordered = sorted(units.values(), key=lambda rows: max(depth[row] for row in rows))
-    return Ties(tuple(tuple(rows) for rows in ordered if len(rows) > 1 or rows[0] in packs), packs)
+    return PriceGroups(tuple(tuple(rows) for rows in ordered if len(rows) > 1 or rows[0] in packs), packs)
 
 
 def _packs(frame: Any, stores: Sequence[str]) -> dict[int, Pack]:
@@ -63,13 +63,13 @@ def _packs(frame: Any, stores: Sequence[str]) -> dict[int, Pack]:
         if (store, part) not in rows:
             raise CellError(row, PACK_OF, part, "is no product of this table" + (f" in store {store}" if store else "") + "; add its row")
         if size is None:
-            raise CellError(row, PACK_SIZE, None, f"is empty: say how many of {part} are in the pack")
+            raise CellError(row, PACK_SIZE, None, f"is empty: give the number of {part} in the pack")
         packs[row] = Pack(tuple(rows[store, part]), size)
     return packs
 
 
 def _depths(frame: Any, packs: dict[int, Pack]) -> list[int]:
-    """Return of each row how many packs are within one another there. Raises CellError for a pack that holds itself."""
+    """Return the nesting depth of each row, 0 for what is no pack. Raises CellError for a pack that contains itself."""
     depth = [0] * len(frame)
     waiting, reached = dict(packs), 0
     while waiting:
@@ -78,7 +78,10 @@ def _depths(frame: Any, packs: dict[int, Pack]) -> list[int]:
         if not ready:
             row = next(iter(waiting))
             raise CellError(
-                row, PACK_OF, texts(frame, PACK_OF, "")[row], "is a pack of this one, or of one that holds it; name what is in it"
+                row,
+                PACK_OF,
+                texts(frame, PACK_OF, "")[row],
+                "is a pack of this one, or of one that contains it; give the product that it contains",
             )
         for row in ready:
             depth[row] = reached
@@ -86,29 +89,31 @@ def _depths(frame: Any, packs: dict[int, Pack]) -> list[int]:
     return depth
 
 
-def tied(ties: Ties, ladder: F64, asked: F64, allowed: Sequence[Sequence[Band]], ticks: Sequence[float], price: F64) -> list[Tie]:
-    """Make prices agree, in place, and return for each row what moved it.
+def align(
+    groups: PriceGroups, ladder: F64, inputs: F64, allowed: Sequence[Sequence[Band]], ticks: Sequence[float], price: F64
+) -> list[GroupRule]:
+    """Make prices agree, in place, and return for each row the rule that moved it.
 
-    ladder: [rows, rungs]; asked: [rows, kernels.pricing.ladder.ASKED]; allowed: of each row the bands of the rails; ticks: of each the coin
-    price: [rows], the best for each row alone
+    ladder: [rows, rungs]; inputs: [rows, kernels.pricing.ladder.INPUTS]; allowed: the bands of each row's guard rails; ticks: the smallest
+    price step of each row; price: [rows], the best one of each row alone.
 
-    A group has the rung, of any of its ladders, at which its products in stock earn most together. Where the rails of its products
-    contradict each other the group goes before them; the margin floors hold.
+    A group gets the rung, of all its products' ladders, at which its products in stock earn most together. Where the guard rails of its
+    products contradict each other the group takes precedence; the margin floors hold.
     """
-    moved: list[Tie] = [""] * len(price)
-    for unit in ties.units:
-        selling = [row for row in unit if asked[row, kernel.STOCK] > 0]
+    moved: list[GroupRule] = [""] * len(price)
+    for unit in groups.units:
+        selling = [row for row in unit if inputs[row, kernel.STOCK] > 0]
         if not selling:
             continue
-        caps = [pack.size * min(price[part] for part in pack.parts) for row in unit if (pack := ties.packs.get(row)) is not None]
+        caps = [pack.size * min(price[part] for part in pack.parts) for row in unit if (pack := groups.packs.get(row)) is not None]
         cap = min(caps, default=math.inf)
         if len(unit) == 1 and price[unit[0]] <= cap:
             continue
         tick, rungs = max(ticks[row] for row in unit), ladder[list(unit)]
         bands = _bands([allowed[row] for row in unit], cap, tick)
-        if cap < math.inf:  # which may be far from the ladder, and so may the margin that goes before it
+        if cap < math.inf:  # the cap may be far from the ladder, and so may the margin floor, which takes precedence
             rungs = np.append(rungs, [bands[-2][1], bands[-1][0]])
-        common = best(rungs, asked[selling], bands, tick)
+        common = best_rung(rungs, inputs[selling], bands, tick)
         for row in unit:
             if price[row] != common:
                 moved[row] = "item_group" if len(unit) > 1 else "pack"
@@ -117,9 +122,9 @@ def tied(ties: Ties, ladder: F64, asked: F64, allowed: Sequence[Sequence[Band]],
 
 
 def _bands(allowed: Sequence[Sequence[Band]], cap: float, tick: float) -> list[Band]:
-    """Return the bands that hold for all: of a rail that allows no price for all of them none, the pack's before the last, the margin.
+    """Return the bands of all products together; a guard rail that allows no common price is dropped.
 
-    The bounds of these two are multiples of the tick, to the side on which they hold.
+    The band of the pack comes before the last one, the margin floor. The bounds of these two are rounded to the tick so that they hold.
     """
     common = list[Band]()
     for rail in zip(*allowed, strict=True):
@@ -129,19 +134,20 @@ def _bands(allowed: Sequence[Sequence[Band]], cap: float, tick: float) -> list[B
     return [*common[:-1], (0.0, _down(cap, tick) if cap < math.inf else cap), (_up(floor, tick) if floor > 0 else 0.0, math.inf)]
 
 
-def best(ladder: F64, asked: F64, bands: Sequence[Band], tick: float) -> float:
-    """Return the rung, of all in `ladder`, at which the products `asked` earn most together, within the bands of all rails.
+def best_rung(ladder: F64, inputs: F64, bands: Sequence[Band], tick: float) -> float:
+    """Return the rung, of all in `ladder`, at which the products `inputs` earn most together, within all bands.
 
-    Where no rung is, the rails give way, the first first; where none meets the last, its bound, rounded up to the tick.
+    Where no rung is within them, bands are dropped, the first one first; where none is within the last, its lower bound is returned,
+    rounded up to the tick.
     """
     rungs = np.unique(ladder[~np.isnan(ladder)])
     low = 0.0
     for first in range(len(bands)):
-        low, high = together(bands[first:])
+        low, high = intersection(bands[first:])
         within = rungs[(rungs >= low) & (rungs <= high)]
         if len(within):
             earned = np.empty(len(within))
-            kernel.earned_together(within, asked, earned)
+            kernel.joint_values(within, inputs, earned)
             return float(within[earned.argmax()])
     return _up(low, tick)
 

@@ -1,4 +1,4 @@
-"""A catalogue becomes pricing requests: a table's rows, named as for training."""
+"""Rows of a catalogue, with columns named as for training, as pricing requests."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ _MAX = 1e9
 
 
 def column(frame: Any, name: str, low: float, otherwise: float | None = None) -> list[float | None]:
-    """Return a column of numbers, `otherwise` where there is none. Raises CellError for one that is less than `low`, or far too much."""
+    """Return a column of numbers, `otherwise` where there is none. Raises CellError for a number below `low` or above 1e9."""
     if name not in frame.columns:
         return [otherwise] * len(frame)
     values = [None if value is None or value != value else float(value) for value in frame[name].to_list()]
@@ -31,7 +31,7 @@ def texts(frame: Any, name: str, otherwise: str) -> list[str]:
 
 
 def requests(frame: Any, model: "PricingModel") -> list[DynamicPricingRequest]:
-    """Return a request for each row of a table (polars or pandas). Raises CellError for a cell that is out of its range."""
+    """Return a request for each row of a table (polars or pandas). Raises CellError for a number outside its range."""
     rows = len(frame)
     names = [name for name in (*model.competitors, "competitorPrice") if name in frame.columns]
     competitors = zip(*(column(frame, name, MIN_PRICE) for name in names), strict=True) if names else [()] * rows
@@ -49,11 +49,11 @@ def requests(frame: Any, model: "PricingModel") -> list[DynamicPricingRequest]:
             product_id=product,
             context_data=PricingContext(
                 current_demand=quantity or 0.0,
-                competitor_prices=[CompetitorPrice(competitor=n, price=p) for n, p in zip(names, rivals, strict=True) if p is not None],
+                competitor_prices=[CompetitorPrice(competitor=n, price=p) for n, p in zip(names, others, strict=True) if p is not None],
                 inventory_level=_MAX if stock is None else stock,
                 current_price=price,
                 unit_cost=cost,
             ),
         )
-        for product, price, quantity, cost, stock, rivals in made
+        for product, price, quantity, cost, stock, others in made
     ]

@@ -1,4 +1,4 @@
-"""Interactions of many requests as flat event columns, in order of time, as of one moment."""
+"""Interactions of many requests as flat event columns, in order of time, up to a moment of each request."""
 
 import math
 from collections.abc import Sequence
@@ -15,8 +15,8 @@ from serving.engines.types import InteractionEvent, epoch_ms
 from training.features import EVENT_CODES, PAGE_CODES, Events
 
 
-class _Codes(dict[str | None, int]):
-    """Codes by name; 0, unknown, for every other name."""
+class _EventCodes(dict[str | None, int]):
+    """Codes by name; 0 (unknown) for every other name."""
 
     def __missing__(self, name: str | None) -> int:
         return 0
@@ -24,25 +24,25 @@ class _Codes(dict[str | None, int]):
 
 KIND_CODES = {**EVENT_CODES, "purchase": IGNORED}  # a purchase in the session would be the answer itself
 
-_kind_of = _Codes(KIND_CODES).__getitem__
-_page_of = _Codes(PAGE_CODES.items()).__getitem__
+_kind_of = _EventCodes(KIND_CODES).__getitem__
+_page_of = _EventCodes(PAGE_CODES.items()).__getitem__
 
 
-class Flat(NamedTuple):
-    """`events` of all sessions; `latest_ms[i]`: when session i's last event was, in milliseconds since 1970, NaN without events."""
+class FlatEvents(NamedTuple):
+    """The events of all sessions; `latest_ms[i]`: the time of session i's last event, in milliseconds since 1970, NaN without events."""
 
     events: Events
     latest_ms: list[float]
 
 
-def flatten(sessions: Sequence[Sequence[InteractionEvent] | F64], until_ms: Sequence[float]) -> Flat:
-    """Return the sessions' events in flat columns; session i is seen as of `until_ms[i]` (NaN: all of it): what is later is not known yet.
+def flatten(sessions: Sequence[Sequence[InteractionEvent] | F64], until_ms: Sequence[float]) -> FlatEvents:
+    """Return the sessions' events in flat columns, of session i those up to `until_ms[i]` (NaN: all).
 
-    Events of one session are put in order of time, equal times in the order given; `purchase` events are left out.
+    Events of one session are sorted by time, equal times in the order given; `purchase` events are left out.
     """
     tables = [session if isinstance(session, np.ndarray) else rows(session) for session in sessions]
     if not any(map(len, tables)):
-        return Flat(Events.none(len(sessions)), [math.nan] * len(sessions))
+        return FlatEvents(Events.none(len(sessions)), [math.nan] * len(sessions))
     offsets = np.array(list(accumulate(map(len, tables), initial=0)), np.int64)
     table = tables[0] if len(tables) == 1 else np.concatenate(tables)
     size = len(table)
@@ -50,18 +50,18 @@ def flatten(sessions: Sequence[Sequence[InteractionEvent] | F64], until_ms: Sequ
     x, y, wait_ms = np.empty(size, np.float32), np.empty(size, np.float32), np.empty(size, np.float32)
     kept, latest_ms = np.empty(len(offsets), np.int64), np.empty(len(tables))
     timeline.columns(table, offsets, np.array(until_ms, np.float64), kept, kind, page, time_ms, x, y, wait_ms, latest_ms)
-    return Flat(Events(kept, kind, page, time_ms, x, y, wait_ms), latest_ms.tolist())
+    return FlatEvents(Events(kept, kind, page, time_ms, x, y, wait_ms), latest_ms.tolist())
 
 
 def moments(events: Sequence[InteractionEvent] | F64) -> list[datetime | float]:
-    """Return when the events were, as their caller said it; nothing of rows: whoever made them has looked."""
+    """Return the timestamps of the events as given; none for rows, whose timestamps are checked when they are parsed."""
     return [] if isinstance(events, np.ndarray) else [event.timestamp for event in events]
 
 
 def rows(events: Sequence[InteractionEvent]) -> F64:
     """Return events as rows, float64 [events, kernels.sessions.timeline.WIDTH]."""
     table = np.empty((len(events), timeline.WIDTH))
-    # One attribute of all events after the other: a struct's attribute costs 25 ns, a call for each event ten times that.
+    # One attribute of all events after the other: a Struct attribute costs 25 ns, a function call for each event ten times that.
     table[:, MOMENT] = [epoch_ms(event.timestamp) for event in events]
     table[:, KIND] = list(map(_kind_of, [event.type for event in events]))
     table[:, PAGE] = list(map(_page_of, [event.page_kind for event in events]))

@@ -1,4 +1,4 @@
-"""What kind of traffic a referrer means: a small table of well-known hosts."""
+"""The traffic class of a referrer: a small table of well-known hosts."""
 
 # A name is matched against the host's registrable label (google in www.google.co.uk); a host with a dot, against the whole host.
 _CLASSES: dict[str, tuple[str, ...]] = {
@@ -22,10 +22,10 @@ def host_of(url: str) -> str:
 
 
 def traffic_class(referrer: str, page: str) -> str | None:
-    """Return what brought the shopper to `page`, in the usual words of web analytics; None where the referrer does not tell.
+    """Return the traffic class of a visit to `page`, in the usual words of web analytics; None where the referrer does not determine it.
 
     direct: an empty referrer; email, organic (a search engine), social, paid: a host of the table; referral: any other site, if `page`
-    is a full URL, for else it may be the shop itself.
+    is a full URL: without one it may be the shop itself.
     """
     if not referrer:
         return "direct"

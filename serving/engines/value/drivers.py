@@ -1,21 +1,21 @@
-"""What a customer's value is made of, what speaks for losing him, and what his summary says of the past: of one row after the other."""
+"""Value drivers, risk factors and history of one customer."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from serving.engines.types import moment
-from serving.engines.value.types import CustomerHistory, Driver, RiskFactor, ValueDriver
+from serving.engines.types import from_epoch_ms
+from serving.engines.value.types import CustomerHistory, DriverName, RiskFactor, ValueDriver
 from training.tables.summaries import DAYS_A_WEEK
 
-DRIVERS: tuple[Driver, ...] = ("probabilityAlive", "purchasesWhileActive", "spendPerPurchase")
+DRIVERS: tuple[DriverName, ...] = ("probabilityAlive", "purchasesWhileActive", "spendPerPurchase")
 _WEEK_MS = 7 * 86_400_000.0
 
 
-class Expected(NamedTuple):
-    """An Outlook of one customer, as Python's numbers."""
+class CustomerOutlook(NamedTuple):
+    """The Outlook of one customer (training.models.value.model), as Python numbers."""
 
     alive: float
-    quiet: float
+    no_purchase: float
     purchases: float
     spend: float
     value: float
@@ -23,13 +23,13 @@ class Expected(NamedTuple):
     high: float
 
     @property
-    def factors(self) -> tuple[float, float, float]:
-        """Return what the value is the product of, in the order of DRIVERS."""
+    def quantities(self) -> tuple[float, float, float]:
+        """Return the three quantities whose product is the value, in the order of DRIVERS."""
         return self.alive, self.value / (self.alive * (self.spend or 1.0)), self.spend
 
 
-class Past(NamedTuple):
-    """Summaries of one customer, as Python's numbers; `training.tables.summaries` says what each is."""
+class CustomerPast(NamedTuple):
+    """The Summaries of one customer (training.tables.summaries), as Python numbers."""
 
     frequency: float
     recency: float
@@ -40,17 +40,17 @@ class Past(NamedTuple):
 
     @property
     def usual_days(self) -> float | None:
-        """Return the days between purchases, on average; None before there were two."""
+        """Return the average days between purchases; None before the second."""
         return self.recency * DAYS_A_WEEK / self.frequency if self.frequency else None
 
     @property
-    def silent_days(self) -> float:
+    def days_since_purchase(self) -> float:
         """Return the days since the last purchase."""
         return round((self.age - self.recency) * DAYS_A_WEEK)
 
 
 def contributions(own: Sequence[float], other: Sequence[float]) -> list[float]:
-    """Return what each of three factors adds to the product, from `other` to `own`: its Shapley value."""
+    """Return the Shapley value of each of three quantities in the change of their product from `other` to `own`."""
     found = []
     for place in range(3):
         second, third = (place + 1) % 3, (place + 2) % 3
@@ -60,9 +60,9 @@ def contributions(own: Sequence[float], other: Sequence[float]) -> list[float]:
     return found
 
 
-def drivers(own: Expected, new: Expected, currency: str) -> list[ValueDriver]:
-    """Return the drivers of a value against that of a new customer, the largest contribution first."""
-    values, others, units = own.factors, new.factors, ("probability", "purchases", currency)
+def value_drivers(own: CustomerOutlook, new: CustomerOutlook, currency: str) -> list[ValueDriver]:
+    """Return the drivers of a value compared with that of a new customer, largest contribution first."""
+    values, others, units = own.quantities, new.quantities, ("probability", "purchases", currency)
     added = contributions(values, others)
     return [
         ValueDriver(
@@ -77,22 +77,24 @@ def drivers(own: Expected, new: Expected, currency: str) -> list[ValueDriver]:
     ]
 
 
-def risks(past: Past, alive: float, at_last: float) -> list[RiskFactor]:
-    """Return the risk factors of who is alive with this probability, and was right after the last purchase with that."""
+def risk_factors(past: CustomerPast, alive: float, at_last: float) -> list[RiskFactor]:
+    """Return the risk factors of a customer; alive, at_last: P(alive) now, and right after the last purchase."""
     at_last = max(alive, at_last)
     factors = [
-        RiskFactor(name="timeSinceLastPurchase", value=past.silent_days, usual=past.usual_days, unit="days", contribution=at_last - alive),
+        RiskFactor(
+            name="timeSinceLastPurchase", value=past.days_since_purchase, usual=past.usual_days, unit="days", contribution=at_last - alive
+        ),
         RiskFactor(name="everyPurchaseMayBeTheLast", value=past.frequency + 1, usual=None, unit="purchases", contribution=1 - at_last),
     ]
     return sorted((one for one in factors if one.contribution > 0), key=lambda one: -one.contribution)
 
 
-def history(past: Past, as_of_ms: float) -> CustomerHistory:
-    """Return what a summary says of the past, as of milliseconds since 1970."""
+def history(past: CustomerPast, as_of_ms: float) -> CustomerHistory:
+    """Return the history of a customer at a moment in milliseconds since 1970."""
     return CustomerHistory(
         purchases=past.frequency + 1,
-        first_purchase_at=moment(as_of_ms - past.age * _WEEK_MS),
-        last_purchase_at=moment(as_of_ms - (past.age - past.recency) * _WEEK_MS),
+        first_purchase_at=from_epoch_ms(as_of_ms - past.age * _WEEK_MS),
+        last_purchase_at=from_epoch_ms(as_of_ms - (past.age - past.recency) * _WEEK_MS),
         days_between_purchases=past.usual_days,
         mean_spend=past.mean_spend if past.spend_repeats else None,
     )

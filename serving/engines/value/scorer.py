@@ -1,38 +1,37 @@
-"""What is this customer worth, and is he still one? Summaries of purchases in, values with intervals out, with what makes them."""
+"""What is this customer worth? Summaries of purchases in, values with intervals out, with their drivers and the risk of leaving."""
 
 import functools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import msgspec
 import numpy as np
 
 from kernels.arrays import Arrays
 from kernels.types import F64, Bool
 from serving.engines import actions
-from serving.engines.actions import Rules
-from serving.engines.churn.scorer import bands
+from serving.engines.actions import ActionRules
 from serving.engines.engine import Engine, Scorer
-from serving.engines.lookup import Lookup, Stored
-from serving.engines.types import Degradation, epoch_ms, is_sane, moment, not_sane
-from serving.engines.value import drivers
-from serving.engines.value.drivers import Expected, Past
-from serving.engines.value.types import Basis, CustomerSummary, CustomerValueRequest, CustomerValueResponse, StoredSummary, ValueInterval
-from serving.errors import FieldProblem, InvalidRequestError, NotFoundError
+from serving.engines.types import UNKNOWN_CURRENCY, from_epoch_ms, risk_bands
+from serving.engines.value import columns as value_columns
+from serving.engines.value.checks import check
+from serving.engines.value.columns import DEFAULT_TERMS, ValueColumns, ValueTerms
+from serving.engines.value.drivers import CustomerOutlook, CustomerPast, history, risk_factors, value_drivers
+from serving.engines.value.stored import LOOKUP
+from serving.engines.value.types import CustomerValueRequest, CustomerValueResponse, ValueInterval
+from serving.errors import FieldProblem, InvalidRequestError
 from serving.settings import CONFIGS, Settings
 from training.features import Feature
-from training.models.value.defaults import DISCOUNT, HORIZON_DAYS, LEVEL
-from training.tables.summaries import DAYS_A_WEEK, NAMES, Summaries
+from training.models.value.defaults import LEVEL
+from training.tables.summaries import Summaries
 
 if TYPE_CHECKING:
     from training.models.value.model import Outlook, ValueModel
     from training.registry.bundle import Bundle
 
-_NO_CURRENCY = "XXX"
-_TERMS = 1024  # pairs of horizon and discount rate whose new customer is remembered
-# What a rule of configs/actions.yaml may be about, beside the probability, which is probabilityAlive.
+_MAX_TERMS = 1024  # pairs of horizon and discount rate for which the outlook of a new customer is cached
+# The facts that rules of configs/actions.yaml can use, besides the probability, which is probabilityAlive.
 FACTS: tuple[Feature, ...] = (
     Feature("purchases", "count", "summary"),
     Feature("daysSincePurchase", "days", "summary"),
@@ -44,28 +43,10 @@ FACTS: tuple[Feature, ...] = (
 )
 
 
-class Terms(NamedTuple):
-    """What the value is about: so many days, discounted at so much a year."""
+class ValuePredictions(NamedTuple):
+    """Predictions as columns. at_last: P(alive) right after the last purchase; scores: fifths of recency, frequency, money [n, 3]."""
 
-    days: float
-    rate: float
-
-
-class Columns(NamedTuple):
-    """Requests as columns: what is known, for which terms, of whom, as of when (milliseconds since 1970), and from where."""
-
-    known: Summaries
-    terms: Sequence[Terms]
-    customers: Sequence[str]
-    as_of_ms: Sequence[float]
-    basis: Sequence[Basis]
-    degradation: Degradation = "none"
-
-
-class Answers(NamedTuple):
-    """Answers as columns. at_last: P(alive) right after the last purchase; scores: float64 [n, 3], fifths of recency, frequency, money."""
-
-    columns: Columns
+    columns: ValueColumns
     outlook: "Outlook"
     at_last: F64
     segments: list[str]
@@ -74,11 +55,11 @@ class Answers(NamedTuple):
 
 
 class ValueScorer:
-    """A loaded value model behind the engine's seam. `clock` returns seconds since 1970."""
+    """The value question's Scorer. `clock` returns seconds since 1970."""
 
-    def __init__(self, model: "ValueModel", rules: Rules, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, model: "ValueModel", rules: ActionRules, clock: Callable[[], float] = time.time) -> None:
         self._model, self._rules, self._clock = model, rules, clock
-        self._new = functools.lru_cache(_TERMS)(self._of_new)
+        self._new_customer = functools.lru_cache(_MAX_TERMS)(self._new_customer_outlook)
 
     @property
     def version(self) -> str:
@@ -86,59 +67,48 @@ class ValueScorer:
         return self._model.version
 
     def tune(self, live: Scorer | None = None) -> Sequence[str]:
-        """Choose nothing: there is one way to compute it."""
+        """Return nothing: there is only one implementation."""
         return ()
 
     def refusal(self, request: CustomerValueRequest) -> InvalidRequestError | None:
-        """Return what lacks where nothing is known of the customer, and no prior may be said instead."""
+        """Return an error where nothing is known of the customer and no prior is allowed, else None."""
         if request.summary is None and not request.allow_prior:
-            return InvalidRequestError(
-                [FieldProblem("summary", "is needed where no feature store is asked; or allow the prior: allowPrior")]
-            )
+            return InvalidRequestError([FieldProblem("summary", "is required where there is no feature store; or set allowPrior")])
         return None
 
-    def columns(self, requests: Sequence[CustomerValueRequest]) -> Columns:
+    def columns(self, requests: Sequence[CustomerValueRequest]) -> ValueColumns:
         """Return the requests as columns."""
-        now_ms = self._clock() * 1000
-        rows = [_known(request.summary) for request in requests]
-        known = np.array([row for row, _ in rows], np.float64).reshape(len(rows), len(NAMES))
-        return Columns(
-            Summaries(*np.ascontiguousarray(known.T)),
-            [_terms(request) for request in requests],
-            [request.customer_id for request in requests],
-            [now_ms if request.as_of is None else epoch_ms(request.as_of) for request in requests],
-            [basis for _, basis in rows],
-        )
+        return value_columns.columns(requests, self._clock() * 1000)
 
-    def without_explanations(self, columns: Columns) -> Columns:
+    def without_explanations(self, columns: ValueColumns) -> ValueColumns:
         """Return the columns of answers without drivers and risk factors."""
         return columns._replace(degradation="no-explanation")
 
     def base_rate(self, request: CustomerValueRequest) -> None:
-        """Return nothing: the prior is said where it is asked for, and never because there is no time."""
+        """Return None: the prior is an answer only where the request allows it."""
 
-    def run(self, columns: Columns) -> Answers:
-        """Return values, segments and what follows from them, as columns."""
+    def run(self, columns: ValueColumns) -> ValuePredictions:
+        """Return values, segments and fired rules as columns."""
         known, outlook = columns.known, self._outlook(columns)
         segments, scores = self._model.segments(known)
         X = np.empty((len(known.total), len(FACTS)), np.float32)
         X[:, 0], X[:, 1], X[:, 2:5] = known.frequency + 1, known.silent_days, scores
-        X[:, 5], X[:, 6] = 1 - outlook.alive, outlook.quiet
+        X[:, 5], X[:, 6] = 1 - outlook.alive, outlook.no_purchase
         fired = self._rules.fired(X, np.ascontiguousarray(outlook.alive))
-        return Answers(columns, outlook, self._model.alive_at_last(known), segments, scores, fired)
+        return ValuePredictions(columns, outlook, self._model.alive_at_last(known), segments, scores, fired)
 
-    def rows(self, requests: Sequence[CustomerValueRequest], answers: Answers) -> list[CustomerValueResponse]:
+    def rows(self, requests: Sequence[CustomerValueRequest], predictions: ValuePredictions) -> list[CustomerValueResponse]:
         """Return one response for each request, in order."""
-        columns, model, currency = answers.columns, self._model, self._model.currency or _NO_CURRENCY
+        columns, model, currency = predictions.columns, self._model, self._model.currency or UNKNOWN_CURRENCY
         now = datetime.fromtimestamp(self._clock(), UTC)
-        pasts = [Past(*row) for row in zip(*(column.tolist() for column in columns.known), strict=True)]
+        pasts = [CustomerPast(*row) for row in zip(*(column.tolist() for column in columns.known), strict=True)]
         table = zip(
             requests,
             pasts,
-            [_UNKNOWN] * len(pasts) if model.insufficient else self._expected(answers, pasts, currency),
-            answers.segments,
-            answers.scores.astype(np.int64).tolist(),
-            self._rules.rows(answers.fired),
+            [_NO_OUTLOOK] * len(pasts) if model.insufficient else self._outlook_fields(predictions, pasts, currency),
+            predictions.segments,
+            predictions.scores.astype(np.int64).tolist(),
+            self._rules.rows(predictions.fired),
             columns.terms,
             columns.basis,
             columns.as_of_ms,
@@ -150,57 +120,58 @@ class ValueScorer:
                 current_value=None if basis == "prior" else past.total,
                 segment=segment,
                 segment_scores=scores,
-                next_best_action=best[0] if best else None,
-                history=drivers.history(past, as_of_ms) if request.include_history and basis != "prior" else None,
+                next_best_action=recommended[0] if recommended else None,
+                history=history(past, as_of_ms) if request.include_history and basis != "prior" else None,
                 prediction_horizon=terms.days,
                 discount_rate=terms.rate,
                 currency=currency,
                 basis=basis,
                 insufficient_data=list(model.insufficient),
                 degradation=columns.degradation,
-                as_of=moment(as_of_ms),
+                as_of=from_epoch_ms(as_of_ms),
                 model_version=model.version,
                 timestamp=now,
                 **expected,
             )
-            for request, past, expected, segment, scores, best, terms, basis, as_of_ms in table
+            for request, past, expected, segment, scores, recommended, terms, basis, as_of_ms in table
         ]
 
-    def table(self, frame: Any) -> Columns:
-        """Return the customers in a table of purchases as columns, as of its last day."""
+    def table(self, frame: Any) -> ValueColumns:
+        """Return the customers of a table of purchases as columns, at its last day."""
         from training.tables import histories, purchases
 
         found = histories.of(purchases.read(frame, today=datetime.fromtimestamp(self._clock(), UTC).date()))
         number = len(found.customers)
         as_of_ms = datetime(found.end.year, found.end.month, found.end.day, tzinfo=UTC).timestamp() * 1000
-        return Columns(found.known, [_DEFAULT] * number, found.customers, [as_of_ms] * number, ["request"] * number)
+        return ValueColumns(found.known, [DEFAULT_TERMS] * number, found.customers, [as_of_ms] * number, ["request"] * number)
 
-    def answers_frame(self, answers: Answers) -> dict[str, Any]:
+    def output_columns(self, predictions: ValuePredictions) -> dict[str, Any]:
         """Return the output columns of a batch job."""
         from training.models.value import model as value
 
-        columns = answers.columns
-        as_of = [_day(as_of_ms) for as_of_ms in columns.as_of_ms]
-        return value.table(self._model, columns.customers, as_of, columns.known, answers.outlook)
+        columns = predictions.columns
+        days = [from_epoch_ms(as_of_ms).date().isoformat() for as_of_ms in columns.as_of_ms]
+        return value.table(self._model, columns.customers, days, columns.known, predictions.outlook)
 
-    def _outlook(self, columns: Columns) -> "Outlook":
+    def _outlook(self, columns: ValueColumns) -> "Outlook":
         """Return the outlook of each row on its own terms."""
         terms = columns.terms
         if len(set(terms)) == 1:
             return self._model.outlook(columns.known, *terms[0])
-        return _rows_of([self._model.outlook(columns.known.of([row]), *one) for row, one in enumerate(terms)])
+        return _concatenate([self._model.outlook(columns.known.of([row]), *one) for row, one in enumerate(terms)])
 
-    def _of_new(self, terms: Terms) -> Expected:
-        """Return what is expected of a new customer."""
-        return Expected(*(float(column[0]) for column in self._model.outlook(Summaries.new(), *terms)))
+    def _new_customer_outlook(self, terms: ValueTerms) -> CustomerOutlook:
+        """Return the outlook of a new customer."""
+        return CustomerOutlook(*(float(column[0]) for column in self._model.outlook(Summaries.new(), *terms)))
 
-    def _expected(self, answers: Answers, pasts: Sequence[Past], currency: str) -> Iterator[Mapping[str, Any]]:
-        """Yield what is expected of each row, as the fields of the response."""
-        columns, outlook = answers.columns, answers.outlook
-        without_explanations = columns.degradation != "none"
+    def _outlook_fields(self, predictions: ValuePredictions, pasts: Sequence[CustomerPast], currency: str) -> Iterator[Mapping[str, Any]]:
+        """Yield the response fields that come from the outlook, of each row."""
+        columns, outlook = predictions.columns, predictions.outlook
+        explain = columns.degradation == "none"
         rows = zip(*(column.tolist() for column in outlook), strict=True)
-        for row, past, at_last, band, terms in zip(rows, pasts, answers.at_last.tolist(), bands(outlook.quiet), columns.terms, strict=True):
-            own, new = Expected(*row), self._new(terms)
+        table = zip(rows, pasts, predictions.at_last.tolist(), risk_bands(outlook.no_purchase), columns.terms, strict=True)
+        for row, past, at_last, band, terms in table:
+            own, new = CustomerOutlook(*row), self._new_customer(terms)
             yield {
                 "lifetime_value": own.value,
                 "lifetime_value_interval": ValueInterval(low=own.low, high=own.high, level=LEVEL),
@@ -208,46 +179,23 @@ class ValueScorer:
                 "expected_spend": own.spend,
                 "probability_alive": own.alive,
                 "churn_risk": 1 - own.alive,
-                "no_purchase_risk": own.quiet,
+                "no_purchase_risk": own.no_purchase,
                 "risk_band": band,
-                "value_drivers": [] if without_explanations else drivers.drivers(own, new, currency),
+                "value_drivers": value_drivers(own, new, currency) if explain else [],
                 "new_customer_value": new.value,
-                "risk_factors": [] if without_explanations else drivers.risks(past, own.alive, at_last),
+                "risk_factors": risk_factors(past, own.alive, at_last) if explain else [],
             }
 
 
-_DEFAULT = Terms(HORIZON_DAYS, DISCOUNT)
-
-
-def _terms(request: CustomerValueRequest) -> Terms:
-    return Terms(
-        HORIZON_DAYS if request.prediction_horizon is None else request.prediction_horizon,
-        DISCOUNT if request.discount_rate is None else request.discount_rate,
-    )
-
-
-def _known(summary: CustomerSummary | None) -> tuple[Sequence[float], Basis]:
-    """Return a customer's row of Summaries, and where it is from."""
-    if isinstance(summary, StoredSummary):
-        return summary.vector, "stored"
-    if summary is None:
-        return [float(column[0]) for column in Summaries.new()], "prior"
-    mean, repeats = summary.mean_spend, summary.repeats_with_spend
-    with_spend = 0.0 if not mean else summary.frequency if repeats is None else repeats
-    total = (1 + summary.frequency) * (mean or 0.0) if summary.current_value is None else summary.current_value
-    weeks = summary.recency_days / DAYS_A_WEEK, summary.age_days / DAYS_A_WEEK
-    return [summary.frequency, *weeks, with_spend, mean if with_spend and mean else np.nan, total], "request"
-
-
-def _rows_of(outlooks: Sequence["Outlook"]) -> "Outlook":
-    """Return the outlooks of one row each as one of them all."""
+def _concatenate(outlooks: Sequence["Outlook"]) -> "Outlook":
+    """Return outlooks of one row each as one with a row for each."""
     from training.models.value.model import Outlook
 
     columns = zip(*outlooks, strict=True) if outlooks else [[np.empty(0)]] * len(Outlook._fields)
     return Outlook(*(np.concatenate(list(column)) for column in columns))
 
 
-_UNKNOWN: Mapping[str, Any] = {
+_NO_OUTLOOK: Mapping[str, Any] = {
     **dict.fromkeys(
         (
             *("lifetime_value", "lifetime_value_interval", "expected_purchases", "expected_spend", "probability_alive"),
@@ -259,73 +207,18 @@ _UNKNOWN: Mapping[str, Any] = {
 }
 
 
-def _day(as_of_ms: float) -> str:
-    day: date = moment(as_of_ms).date()
-    return day.isoformat()
-
-
-def check(request: CustomerValueRequest) -> None:
-    """Raise InvalidRequestError for what types cannot say."""
-    wrong = [not_sane("asOf")] if request.as_of is not None and not is_sane(request.as_of) else []
-    if request.summary is not None:
-        wrong += _problems(request.summary)
-    if wrong:
-        raise InvalidRequestError(wrong)
-
-
-def _problems(summary: CustomerSummary) -> list[FieldProblem]:
-    """Return what contradicts itself in a summary."""
-    wrong = []
-    if summary.recency_days > summary.age_days:
-        wrong.append(FieldProblem("summary.recencyDays", f"is {summary.recency_days:g}, more than ageDays, {summary.age_days:g}"))
-    if (summary.frequency == 0) != (summary.recency_days == 0):
-        wrong.append(FieldProblem("summary.recencyDays", "is 0 where frequency is 0, and only there: a repeat purchase is on a later day"))
-    if summary.frequency > summary.recency_days:
-        wrong.append(FieldProblem("summary.frequency", "is more than recencyDays: purchases of one day count as one"))
-    if summary.repeats_with_spend is not None and summary.repeats_with_spend > summary.frequency:
-        wrong.append(FieldProblem("summary.repeatsWithSpend", "is more than frequency"))
-    return wrong
-
-
-def key(request: CustomerValueRequest) -> str | None:
-    """Return the customer that the feature store is asked for."""
-    return request.customer_id if request.summary is None else None
-
-
-def filled(request: CustomerValueRequest, stored: Stored | None) -> CustomerValueRequest:
-    """Return the request with what is stored of its customer. Raises NotFoundError where nothing is and no prior is allowed."""
-    if stored is None:
-        if request.allow_prior:
-            return request
-        raise NotFoundError(
-            f"no customer {request.customer_id!r} is known: publish the base with `revenue-engine batch value --publish`, "
-            "send `summary`, or set allowPrior for what a new customer is worth"
-        )
-    frequency, recency, age, repeats, mean, total = vector = tuple(stored.vector.tolist())
-    summary = StoredSummary(
-        frequency=frequency,
-        recency_days=recency * DAYS_A_WEEK,
-        age_days=age * DAYS_A_WEEK,
-        mean_spend=None if np.isnan(mean) else mean,
-        repeats_with_spend=repeats,
-        current_value=total,
-        vector=vector,
-    )
-    return msgspec.structs.replace(request, summary=summary, as_of=moment(stored.as_of_s * 1000))
-
-
 def prepare(bundle: "Bundle") -> Arrays:
-    """Return the trees of a bundle that has some, laid out and checked. Raises BundleError."""
+    """Return the trees of a bundle that has some as arrays, checked against XGBoost. Raises BundleError."""
     from training.models.value.model import ValueModel
 
     return ValueModel.prepare(bundle)
 
 
-def load(bundle: "Bundle", settings: Settings, parts: Arrays | None = None) -> ValueScorer:
-    """Return the scorer of a bundle. Raises BundleError for a bundle that does not match, SettingsError for rules that do not."""
+def load(bundle: "Bundle", settings: Settings, arrays: Arrays | None = None) -> ValueScorer:
+    """Return the scorer of a bundle. Raises BundleError for a bundle that does not fit, SettingsError for rules that do not."""
     from training.models.value.model import ValueModel
 
-    return ValueScorer(ValueModel.load(bundle, parts), actions.load(CONFIGS / "actions.yaml", "value", FACTS))
+    return ValueScorer(ValueModel.load(bundle, arrays), actions.load(CONFIGS / "actions.yaml", "value", FACTS))
 
 
 EXAMPLE: Mapping[str, Any] = {
@@ -338,7 +231,7 @@ EXAMPLE: Mapping[str, Any] = {
 VALUE = Engine(
     name="value",
     route="/v1/customer-value",
-    summary="What is this customer worth? Value with an interval, whether he still is a customer, what makes it so, and what to do.",
+    summary="What is this customer worth? Lifetime value with an interval, risk of leaving, the drivers of both, and the next action.",
     request=CustomerValueRequest,
     response=CustomerValueResponse,
     example=EXAMPLE,
@@ -346,5 +239,5 @@ VALUE = Engine(
     prepare=prepare,
     load=load,
     optional=True,
-    lookup=Lookup("customer-value", NAMES, key, filled, entity="customerId", as_of="asOf"),
+    lookup=LOOKUP,
 )

@@ -41,7 +41,7 @@ class Found:
             self.problems.append(FieldProblem(path.removeprefix(".") or ROOT, detail))
 
 
-class Node(Protocol):
+class TypeNode(Protocol):
     """One type of the tree. `deep`: an object is in it somewhere."""
 
     deep: bool
@@ -113,7 +113,7 @@ class Object:
 class Many:
     """A list or a dict; `shape` is its own type without that of what is in it."""
 
-    def __init__(self, shape: Any, item: Node) -> None:
+    def __init__(self, shape: Any, item: TypeNode) -> None:
         self._shape = Leaf(shape)
         self._item = item
         self.deep = item.deep
@@ -137,7 +137,7 @@ class Many:
 class Optional:
     """`X | None`."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: TypeNode) -> None:
         self._node = node
         self.deep = node.deep
 
@@ -162,7 +162,7 @@ class Tagged:
         self._field = structs[0].__struct_config__.tag_field
         self._by_tag = {struct.__struct_config__.tag: Object(struct) for struct in structs}
 
-    def _chosen(self, value: Any) -> Node:
+    def _chosen(self, value: Any) -> TypeNode:
         tag = value.get(self._field) if isinstance(value, dict) else None
         return self._by_tag.get(tag, self._whole) if isinstance(tag, str | int) else self._whole
 
@@ -175,7 +175,7 @@ class Tagged:
         self._chosen(value).find(value, path, found)
 
 
-def tree(kind: Any) -> Node:
+def tree(kind: Any) -> TypeNode:
     """Return a type as a tree."""
     meta: tuple[Any, ...] = ()
     plain = kind
@@ -191,7 +191,7 @@ def tree(kind: Any) -> Node:
     return Leaf(kind)
 
 
-def _union(kind: Any, kinds: Sequence[Any]) -> Node:
+def _union(kind: Any, kinds: Sequence[Any]) -> TypeNode:
     if len(kinds) == 1:
         return Optional(tree(kinds[0]))
     return Tagged(kind, kinds) if all(map(_is_struct, kinds)) else Leaf(kind)
@@ -202,7 +202,7 @@ def _is_struct(kind: Any) -> bool:
 
 
 @functools.cache
-def _fields(struct: type[msgspec.Struct]) -> Mapping[str, tuple[bool, Node]]:
+def _fields(struct: type[msgspec.Struct]) -> Mapping[str, tuple[bool, TypeNode]]:
     return {f.encode_name: (f.required, tree(f.type)) for f in msgspec.structs.fields(struct)}
 
 

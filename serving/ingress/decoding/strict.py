@@ -1,7 +1,7 @@
 """A request type's strict twin: the same fields, but a field that it does not know is an error, at every depth.
 
 Engines' types ignore unknown fields, as callers may rely on. The twin lets msgspec notice them while it decodes, which costs a request
-without any of them nothing. The *quick* twin is strict too, and leaves the fields that have a `Quick` as they stand in the body.
+without any of them nothing. The *quick* twin is strict too, and leaves the fields that have a `CompiledField` as they stand in the body.
 """
 
 import functools
@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_
 
 import msgspec
 
-from serving.engines.compiled_fields import QUICK, Quick
+from serving.engines.compiled_fields import COMPILED, CompiledField
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -19,9 +19,9 @@ T = TypeVar("T", bound=msgspec.Struct)
 Path = tuple[str, ...]  # attributes, from a request down
 
 
-def quick_fields(struct: type[msgspec.Struct], outer: Path = ()) -> list[tuple[Path, Quick]]:
-    """Return the fields of `struct`, and of what must be in it, that have a `Quick`, and where they are."""
-    found: list[tuple[Path, Quick]] = []
+def quick_fields(struct: type[msgspec.Struct], outer: Path = ()) -> list[tuple[Path, CompiledField]]:
+    """Return the fields of `struct`, and of what must be in it, that have a `CompiledField`, and where they are."""
+    found: list[tuple[Path, CompiledField]] = []
     for field in msgspec.structs.fields(struct):
         here = (*outer, field.name)
         if quick := _quick(field.type):
@@ -57,9 +57,11 @@ def _default(field: msgspec.structs.FieldInfo) -> Any:
     return msgspec.field(name=field.encode_name)
 
 
-def _quick(kind: Any) -> Quick | None:
+def _quick(kind: Any) -> CompiledField | None:
     metadata = kind.__metadata__ if get_origin(kind) is Annotated else ()
-    return next((each.extra[QUICK] for each in metadata if isinstance(each, msgspec.Meta) and each.extra and QUICK in each.extra), None)
+    return next(
+        (each.extra[COMPILED] for each in metadata if isinstance(each, msgspec.Meta) and each.extra and COMPILED in each.extra), None
+    )
 
 
 def _twin(kind: Any, outer: tuple[type, ...], quick: bool) -> Any:

@@ -1,4 +1,4 @@
-"""The bounds of a request's body, in bytes and in time, and how it is read over ASGI: a refusal reaches a client that is still sending."""
+"""The limits of a request body in bytes and in time, and how it is read over ASGI so that a refusal reaches a client still sending."""
 
 import asyncio
 
@@ -8,19 +8,19 @@ from serving.errors import SlowRequestError, TooLargeError
 from serving.ingress.http.headers import Headers
 
 BODY_S = 15.0
-# A client that is still sending does not read: what it has left is read and thrown away first, up to these.
+# A client that is still sending does not read the response: the rest of its body is read and thrown away first, up to these limits.
 DISCARD_BYTES = 64 * 1024 * 1024
 DISCARD_S = 5.0
 
 
 class DisconnectedError(Exception):
-    """The client went away while it was sending; nobody is left to answer."""
+    """The client disconnected while it was sending."""
 
 
 async def read(headers: Headers, receive: Receive, limit: int) -> bytes:
     """Return the whole body. Raises TooLargeError beyond `limit` bytes, SlowRequestError, DisconnectedError."""
     if declares_more(headers, limit):
-        # Who waits for 100 Continue has sent nothing yet, and never will.
+        # A client that waits for 100 Continue has not sent a body, and will not send one.
         if headers.get(b"expect", b"").lower() != b"100-continue":
             await _discard(receive)
         raise too_large(limit)
@@ -37,19 +37,19 @@ async def read(headers: Headers, receive: Receive, limit: int) -> bytes:
 
 
 def declares_more(headers: Headers, limit: int) -> bool:
-    """Return whether a request says that its body has more than `limit` bytes."""
+    """Return whether the Content-Length of a request is more than `limit` bytes."""
     declared = headers.get(b"content-length", b"")
     return declared.isdigit() and int(declared[:20]) > limit
 
 
 def too_large(limit: int) -> TooLargeError:
-    """Return why a body of more than `limit` bytes is refused."""
+    """Return the error for a body of more than `limit` bytes."""
     return TooLargeError(f"the body has more than {limit} bytes (server.max_body_bytes); send fewer items or interactions at a time")
 
 
 def too_slow() -> SlowRequestError:
-    """Return why a body that is not here after BODY_S is refused."""
-    return SlowRequestError(f"the body was not here after {BODY_S:g} s")
+    """Return the error for a body that is not complete after BODY_S."""
+    return SlowRequestError(f"the body was not complete after {BODY_S:g} s; send it at once")
 
 
 async def _next(receive: Receive) -> tuple[bytes, bool]:
@@ -60,7 +60,7 @@ async def _next(receive: Receive) -> tuple[bytes, bool]:
 
 
 async def _collect(receive: Receive, limit: int) -> tuple[bytes | None, bool]:
-    """Return the body, None as soon as it has more than `limit` bytes, and whether there is more to come."""
+    """Return the body, None as soon as it has more than `limit` bytes, and whether more of it follows."""
     chunk, more = await _next(receive)
     chunks, size = [chunk], len(chunk)
     while more and size <= limit:

@@ -1,152 +1,148 @@
-"""One request on a hot route, from the end of its head to its answer."""
+"""One request on a hot route, from the end of its head to its response."""
 
 import asyncio
 from typing import Protocol
 
-from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
-
 from serving.errors import RevenueEngineError
 from serving.ingress.http import body as bodies
 from serving.ingress.http.headers import Headers
-from serving.ingress.http.response import Response, written
-from serving.ingress.http.routes import Cancel, Hot, Route, refuse
+from serving.ingress.http.response import Response, encode
+from serving.ingress.http.routes import Cancel, Route, RouteTable, refuse
 
 
 class Connection(Protocol):
-    """What an exchange needs of the connection that it is on."""
+    """The connection that an exchange belongs to."""
 
     transport: asyncio.Transport
     loop: asyncio.AbstractEventLoop
-    under_way: "Exchange | RequestResponseCycle | None"
 
     @property
     def unread_ms(self) -> int:
-        """How long ago the last bytes came."""
+        """How many milliseconds ago the last bytes arrived."""
 
     def on_response_complete(self) -> None:
-        """Let the next request begin."""
+        """Begin the next request."""
 
 
 class Exchange:
-    """Asks the route once everything before has been answered (`open`) and the body is `whole`, and writes its answer.
+    """A request and its response. It calls the route once the request is the next to be answered (`open`) and its body is `whole`.
 
-    Pieces of the body come into `chunks`. After each read that leaves it unfinished, `wait` bounds it in bytes and in time. `ended`: there
-    is an answer, or nobody to get one.
+    Pieces of the body are appended to `chunks`. After each read that leaves the body incomplete, `wait` bounds it in bytes and in time.
+    `queued`: the connection has been asked to open it; `ended`: there is a response, or the client has disconnected.
     """
 
-    # Most requests are whole at once and never get to set these.
+    # Class attributes: most requests are whole at once and never set them.
     queued = whole = ended = False
     _opened = _too_large = _gone = False
-    _weighed = _size = 0
+    _counted = _size = 0
     _timer: asyncio.TimerHandle | None = None
     _cancel: Cancel | None = None
 
-    def __init__(self, connection: Connection, hot: Hot, route: Route, headers: Headers, keep_alive: bool) -> None:
+    def __init__(self, connection: Connection, table: RouteTable, route: Route, headers: Headers, keep_alive: bool) -> None:
         self._connection = connection
-        self._hot = hot
+        self._table = table
         self._route = route
         self.headers = headers
         self.keep_alive = keep_alive
         self.chunks: list[bytes] = []
 
     def open(self) -> None:
-        """Begin, or refuse to: this request is the next to be answered."""
-        self._connection.under_way = self
-        error = self._hot.state.enter(self._hot.max_requests)
+        """Begin: this request is the next to be answered. It is refused where the server answers too many already."""
+        error = self._table.state.enter(self._table.max_requests)
         if error is not None:
             self.reply(refuse(self.headers, error))
             return
         self._opened = True
         if self.whole:
-            self._ask()
+            self._call_route()
 
     def finish(self) -> None:
-        """Ask, now that the body is whole, or leave it to `open`."""
+        """Note that the body is whole, and call the route if the request is open."""
         self.whole = True
         if self._opened:
-            self._ask()
+            self._call_route()
 
     def wait(self) -> None:
-        """Bound what is still to come of the body: a client that is sending does not read, so what is too much is thrown away first."""
+        """Bound the rest of the body. What is too much is read and thrown away first: a client that is sending does not read."""
         if self._too_large or self.ended:
             self._size -= sum(map(len, self.chunks))
             self.chunks.clear()
         else:
-            self._weigh()
+            self._count()
         if self._opened and not self.ended:
             if self._too_large and self._size < 0:
-                self._late()
+                self._time_out()
             elif self._timer is None:
-                self._timer = self._connection.loop.call_later(bodies.DISCARD_S if self._too_large else bodies.BODY_S, self._late)
+                self._timer = self._connection.loop.call_later(bodies.DISCARD_S if self._too_large else bodies.BODY_S, self._time_out)
 
-    def reply(self, answer: Response) -> None:
-        """Have the answer written; whoever is gone gets none."""
+    def reply(self, response: Response) -> None:
+        """Have the response written, unless the client has disconnected."""
         if not self.ended:
             self.ended = True
-            self._cancel = None  # it leads back here: a ring that only the garbage collector would open
-            self._hot.outbox.put(self._send, answer)
+            self._cancel = None  # it refers to this exchange: a cycle that only the garbage collector would free
+            self._table.outbox.put(self._send, response)
 
     def abandon(self) -> None:
-        """Stop: nobody is left to answer."""
+        """Stop: the client has disconnected."""
         self._gone = self.ended = True
-        self._stop_waiting()
+        self._stop_timer()
         if self._opened:
-            self._hot.state.leave()
+            self._table.state.leave()
         if self._cancel is not None:
             self._cancel()
             self._cancel = None
 
-    def _send(self, answer: Response) -> None:
+    def _send(self, response: Response) -> None:
         if self._gone:
             return
-        state = self._hot.state
+        state = self._table.state
         if self._opened:
             state.leave()
-        close = answer.close or not self.keep_alive or state.draining
+        close = response.close or not self.keep_alive or state.draining
         connection = self._connection
-        connection.transport.write(written(answer, close))
+        connection.transport.write(encode(response, close))
         if close:
             connection.transport.close()
         connection.on_response_complete()
 
-    def _ask(self) -> None:
+    def _call_route(self) -> None:
         if self.ended:
             return
         if self._timer is not None:
-            self._stop_waiting()
+            self._stop_timer()
         chunks = self.chunks
         body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        if self._too_large or len(body) > self._hot.max_body_bytes:
-            self._refuse(bodies.too_large(self._hot.max_body_bytes))
+        if self._too_large or len(body) > self._table.max_body_bytes:
+            self._refuse(bodies.too_large(self._table.max_body_bytes))
             return
         try:
             cancel = self._route.begin(self.headers, body, self.reply, self._connection.unread_ms / 1000)
-        except Exception as error:  # it never should, but a caller must not wait for ever
+        except Exception as error:  # `begin` must not raise, but a caller must not wait for ever if it does
             self.reply(self._route.refuse(self.headers, error))
             return
         if not self.ended:
             self._cancel = cancel
 
-    def _weigh(self) -> None:
-        """Count what came since the last time; `_size` becomes how much may be thrown away once it is too much."""
-        limit = self._hot.max_body_bytes
+    def _count(self) -> None:
+        """Count the bytes of the new chunks. Once the body is too large, `_size` is how many bytes may still be thrown away."""
+        limit = self._table.max_body_bytes
         first = self._size == 0
-        self._size += sum(map(len, self.chunks[self._weighed :]))
-        self._weighed = len(self.chunks)
+        self._size += sum(map(len, self.chunks[self._counted :]))
+        self._counted = len(self.chunks)
         if self._size > limit or (first and bodies.declares_more(self.headers, limit)):
             self._too_large, self._size = True, bodies.DISCARD_BYTES
             self.chunks.clear()
-            self._stop_waiting()
+            self._stop_timer()
 
-    def _late(self) -> None:
-        self._refuse(bodies.too_large(self._hot.max_body_bytes) if self._too_large else bodies.too_slow())
+    def _time_out(self) -> None:
+        self._refuse(bodies.too_large(self._table.max_body_bytes) if self._too_large else bodies.too_slow())
 
     def _refuse(self, error: RevenueEngineError) -> None:
-        """End the connection with a problem: some of the body may still be on its way."""
-        self._stop_waiting()
+        """Answer with a problem and end the connection: the client may still be sending the body."""
+        self._stop_timer()
         self.reply(self._route.refuse(self.headers, error).closing())
 
-    def _stop_waiting(self) -> None:
+    def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -1,4 +1,4 @@
-"""What the headers of a request ask for: identity, content type, deadline, freshness."""
+"""What the headers of a request state: request id, content type, timeout, priority, freshness."""
 
 import random
 import re
@@ -8,6 +8,7 @@ from serving.errors import FieldProblem, InvalidRequestError, UnsupportedMediaTy
 
 Headers = Mapping[bytes, bytes]  # names in lower case
 
+AUTHORIZATION = b"authorization"
 MAX_TIMEOUT_MS = 60_000
 TIMEOUT = "X-Request-Timeout-Ms"
 _TIMEOUT = TIMEOUT.lower().encode()
@@ -22,7 +23,7 @@ def request_id(headers: Headers) -> str:
     given = headers.get(b"x-request-id")
     if given is not None and _SANE_ID(given):
         return given.decode("ascii")
-    # Seeded from the operating system, again after each fork; unique is enough, it is no secret.
+    # Seeded from the operating system, again after each fork. The id has to be unique, not secret.
     return f"{random.getrandbits(128):032x}"
 
 
@@ -39,7 +40,7 @@ def require_json(headers: Headers) -> None:
 
 
 def timeout_ms(headers: Headers, default: int) -> int:
-    """Return how long the caller waits, in milliseconds. Raises InvalidRequestError when the header is no sensible number."""
+    """Return how long the caller waits, in milliseconds. Raises InvalidRequestError where the header is not a number in range."""
     given = headers.get(_TIMEOUT)
     if given is None:
         return default
@@ -49,7 +50,7 @@ def timeout_ms(headers: Headers, default: int) -> int:
 
 
 def priority(headers: Headers, default: int) -> int:
-    """Return the urgency that the caller states, 0 first to 7 last (RFC 9218, `Priority: u=1`); one that makes no sense says nothing."""
+    """Return the caller's urgency, 0 first to 7 last (RFC 9218, `Priority: u=1`); `default` where the header is absent or malformed."""
     given = headers.get(b"priority")
     if given is None:
         return default
@@ -58,11 +59,11 @@ def priority(headers: Headers, default: int) -> int:
 
 
 def states_timeout(headers: Headers) -> bool:
-    """Return whether the caller says how long it waits."""
+    """Return whether the request has a timeout header."""
     return _TIMEOUT in headers
 
 
 def fresh(headers: Headers) -> bool:
-    """Return whether the caller refuses an answer from the cache."""
+    """Return whether the caller refuses a cached answer (`Cache-Control: no-cache`)."""
     given = headers.get(b"cache-control")
     return given is not None and b"no-cache" in given.lower()

@@ -1,10 +1,9 @@
-"""HTTP/1.1 on one connection: hot routes are answered straight from the parser, every other request goes uvicorn's way."""
+"""HTTP/1.1 on one connection: hot routes are answered straight from the parser, every other request is delegated to uvicorn."""
 
 import asyncio
+import enum
 from collections import deque
-from collections.abc import Callable
-from functools import partial
-from typing import Any
+from typing import Any, Final, Protocol
 
 import httptools
 import uvicorn
@@ -16,26 +15,55 @@ from serving.ingress import problems
 from serving.ingress.http.exchange import Exchange
 from serving.ingress.http.head_cache import Head
 from serving.ingress.http.headers import request_id
-from serving.ingress.http.response import Response, written
-from serving.ingress.http.routes import Hot
-from serving.ingress.overload import fast_path as plain
+from serving.ingress.http.response import Response, encode
+from serving.ingress.http.routes import RouteTable
+from serving.ingress.overload import fast_path
 from serving.ingress.overload.reader import OverloadReader
 
 MAX_HEAD_BYTES = 64 * 1024
-PARSE_BYTES = 16 * 1024  # parsed in one go: bounds how many requests are taken ahead of their turn
+PARSE_BYTES = 16 * 1024  # parsed at a time: bounds how many pipelined requests are parsed before they can be answered
 
-_NONE = Hot()
+_NO_ROUTES = RouteTable()
 
 
-class Protocol(HttpToolsProtocol):
-    """One connection. Its requests take turns: `_busy` while one is being answered, those behind it wait as what will begin them.
+class ConnectionState(enum.Enum):
+    """What has been read of the latest request of a connection. The request being answered may be an earlier one."""
 
-    `_socket` is its descriptor, -1 where it has none; `_at_gate`: the gate reads it now instead of the loop. `_unread_ms`: how long what is
-    being taken lay unread, where that has been asked.
+    IDLE = enum.auto()  # the latest request is whole; no byte of another one has been read
+    READING_HEAD = enum.auto()
+    READING_BODY = enum.auto()  # on a hot route
+    DELEGATED_TO_ASGI = enum.auto()  # its body goes to uvicorn
+    CLOSING = enum.auto()  # nothing more is parsed: it cannot be, or the protocol is another one after an upgrade
 
-    `_incoming` is the hot request whose body is being read, `under_way` the request that is being answered. What was read but must not be
-    parsed yet is the `_rest`. The parser is within a request when that has `_begun`, in what came before or at the beginning of what it is
-    `_fed` now; `_quiet_bytes` came since it last found anything but a header.
+
+# Module constants: an attribute of the enum takes several times as long to look up, and these are compared for every header.
+IDLE: Final = ConnectionState.IDLE
+READING_HEAD: Final = ConnectionState.READING_HEAD
+READING_BODY: Final = ConnectionState.READING_BODY
+DELEGATED_TO_ASGI: Final = ConnectionState.DELEGATED_TO_ASGI
+CLOSING: Final = ConnectionState.CLOSING
+
+
+class QueuedRequest(Protocol):
+    """A request of a connection that is being answered or waits to be."""
+
+    keep_alive: bool
+
+    def open(self) -> None:
+        """Begin to answer."""
+
+    def abandon(self) -> None:
+        """Stop: the client has disconnected."""
+
+
+class HttpProtocol(HttpToolsProtocol):
+    """One connection. Requests are answered in order: `under_way` is the one being answered, those behind it are `_waiting`.
+
+    `state`: how far the latest request has been read; `_incoming`: that request, while its body on a hot route is being read. `_unparsed`:
+    bytes that must not be parsed yet. `_parsing`: the bytes being parsed now, if a request began with them. `_head_bytes`: how many bytes
+    were read since the parser last found anything but a header. `_reader`: the overload reader that reads this connection now, None while
+    the event loop does. `_socket`: the file descriptor, -1 if there is none. `_unread_ms`: how long the bytes being parsed have waited in
+    the socket, where the overload reader has measured it.
     """
 
     def __init__(
@@ -44,23 +72,20 @@ class Protocol(HttpToolsProtocol):
         server_state: ServerState,
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
-        hot: Hot | None = None,
+        table: RouteTable | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        self._hot = hot or _NONE
-        self._begun = False
-        self._in_head = True
-        self._quiet_bytes = 0
-        self._rest = b""
-        self._fed = b""
+        self._table = table or _NO_ROUTES
+        self.state = IDLE
+        self.under_way: QueuedRequest | None = None
+        self._waiting: deque[QueuedRequest] = deque()
+        self._incoming: Exchange | None = None
+        self._head_bytes = 0
+        self._unparsed = b""
+        self._parsing = b""
         self._unread_ms: int | None = None
         self._socket = -1
-        self._at_gate = False
-        self._busy = False
-        self._reading_closed = False
-        self._waiting: deque[Callable[[], None]] = deque()
-        self._incoming: Exchange | None = None
-        self.under_way: Exchange | RequestResponseCycle | None = None
+        self._reader: OverloadReader | None = None
         self._idle_since: float | None = None
         self._idle_timer: asyncio.TimerHandle | None = None
 
@@ -71,66 +96,71 @@ class Protocol(HttpToolsProtocol):
         self._socket = -1 if sock is None else sock.fileno()
 
     @property
+    def socket(self) -> int:
+        """The file descriptor, -1 if there is none."""
+        return self._socket
+
+    @property
     def unread_ms(self) -> int:
-        """How long ago the last bytes came: for so long, or less, they have lain unread."""
+        """How many milliseconds ago the last bytes arrived: they have waited in the socket for at most that long."""
         if self._unread_ms is not None:
             return self._unread_ms
-        return plain.unread_ms(self._socket) if self._socket >= 0 else 0
+        return fast_path.unread_ms(self._socket) if self._socket >= 0 else 0
 
     def data_received(self, data: bytes | memoryview) -> None:
         """Take bytes from the socket."""
-        gate = self._hot.gate
-        if gate is None or not gate.shedder.pressed or not self._shed(gate, data):
-            self.take(data)
+        reader = self._table.overload_reader
+        if reader is None or not reader.shedder.pressed or not self._shed(reader, data):
+            self.parse(data)
 
-    def take(self, data: bytes | memoryview) -> None:
-        """Take bytes that are not refused unread."""
-        if self._rest or self._reading_closed or len(data) > PARSE_BYTES:
-            self._rest += data
-            self._parse_rest()
+    def parse(self, data: bytes | memoryview) -> None:
+        """Parse bytes, or keep them until they may be parsed."""
+        if self._unparsed or self.state is CLOSING or len(data) > PARSE_BYTES:
+            self._unparsed += data
+            self._parse_on()
             return
         self._idle_since = None
-        if self._take_known(data):
+        if self._answer_cached(data):
             return
-        self._quiet_bytes += len(data)
+        self._head_bytes += len(data)
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            # Not taken. The parser has left out the body, if there is one: what follows is no request.
-            self._reading_closed = True
+            # Upgrades are not supported. The parser has left out the body, if there is one: what follows is not a request.
+            self.state = CLOSING
             self.cycle.keep_alive = False
         except httptools.HttpParserError as error:
-            self._refuse(_fault(error))
+            self._refuse(_cause(error))
         if self._incoming is not None:
-            self._await(self._incoming)
-        if self._quiet_bytes > MAX_HEAD_BYTES and not self._reading_closed:
+            self._await_body(self._incoming)
+        if self._head_bytes > MAX_HEAD_BYTES and self.state is not CLOSING:
             self._refuse(HeadTooLargeError(f"the request line and headers have more than {MAX_HEAD_BYTES} bytes; send less"))
 
-    def take_aged(self, data: bytes, unread_ms: int) -> None:
-        """Take bytes of which the gate knows how long they have lain unread."""
+    def parse_aged(self, data: bytes, unread_ms: int) -> None:
+        """Parse bytes that have waited in the socket for `unread_ms`, as the overload reader has measured."""
         self._unread_ms = unread_ms
         try:
-            self.take(data)
+            self.parse(data)
         finally:
             self._unread_ms = None
 
     @property
-    def quiet(self) -> bool:
-        """Whether nothing is under way here, and everything that was said has been sent: what comes now may be refused unread."""
-        if self._busy or self._waiting or self._rest or self._begun or self._reading_closed or self._hot.state.draining:
+    def idle(self) -> bool:
+        """Whether nothing is read or answered here and everything has been sent: the next bytes may be refused without parsing."""
+        if self.under_way is not None or self.state is not IDLE or self._waiting or self._unparsed or self._table.state.draining:
             return False
         return not self.transport.get_write_buffer_size() and not self.transport.is_closing()
 
-    def _shed(self, gate: OverloadReader, data: bytes | memoryview) -> bool:
-        """Refuse what has come without parsing it, if that may be and can be: nothing is under way here, and it is one plain request."""
-        if not isinstance(data, bytes) or not self.quiet:
+    def _shed(self, reader: OverloadReader, data: bytes | memoryview) -> bool:
+        """Refuse `data` without parsing it, if the connection is idle and it is one plain request without enough time; return whether."""
+        if not isinstance(data, bytes) or not self.idle:
             return False
-        reply = gate.shedder.reply(data, self.unread_ms)
+        reply = reader.shedder.reply(data, self.unread_ms)
         if reply is None:
             return False
-        self._busy = True
+        self.under_way = _SHED
         self._idle_since = None
-        self._hot.outbox.put(self._send_refusal, reply)
+        self._table.outbox.put(self._send_refusal, reply)
         return True
 
     def _send_refusal(self, reply: bytes) -> None:
@@ -138,62 +168,63 @@ class Protocol(HttpToolsProtocol):
             return
         self.transport.write(reply)
         self.on_response_complete()
-        gate = self._hot.gate
-        if gate is not None and self._socket >= 0 and not self._hot.state.draining:  # the next one can be refused for less
+        reader = self._table.overload_reader
+        if reader is not None and self._socket >= 0 and not self._table.state.draining:  # it refuses the next request for less
             self.flow.pause_reading()
-            self._at_gate = True
-            gate.admit(self._socket, self)
+            self._reader = reader
+            reader.take(self)
 
-    def take_rest(self, data: bytes) -> None:
-        """Send what the gate could not."""
-        self.transport.write(data)
-
-    def leave_gate(self) -> None:
-        """Read from the loop again."""
-        self._at_gate = False
+    def given_back(self, unsent: bytes) -> None:
+        """Read from the event loop again, and send what the overload reader could not send."""
+        self._reader = None
+        if self.transport.is_closing():
+            return
         self._idle_since = self.loop.time()
+        if unsent:
+            self.transport.write(unsent)
         self._read_on()
 
-    def _take_known(self, data: bytes | memoryview) -> bool:
-        """Return whether this is one request whose head has come before: then it is not parsed, and has its turn."""
-        if not isinstance(data, bytes) or self._begun or self._busy or self._waiting:
+    def _answer_cached(self, data: bytes | memoryview) -> bool:
+        """Answer `data` without parsing if it is one whole request whose head is cached; return whether."""
+        if self.state is not IDLE or self.under_way is not None or self._waiting or not isinstance(data, bytes):
             return False
-        known = self._hot.heads.find(data)
-        if known is None:
-            self._fed = data
+        table = self._table
+        found = table.head_cache.find(data)
+        if found is None:
+            self._parsing = data
             return False
-        head, body = known
-        exchange = Exchange(self, self._hot, self._hot.routes[head.path], head.headers, keep_alive=True)
+        head, body = found
+        exchange = Exchange(self, table, table.routes[head.path], head.headers, keep_alive=True)
         exchange.chunks.append(body)
         exchange.queued = exchange.whole = True
-        self._turn(exchange.open)
+        self._queue(exchange)
         return True
 
-    def _parse_rest(self) -> None:
-        """Parse what was read until a request has to wait: it and what follows it in the same part are all that wait."""
-        rest, self._rest, at = memoryview(self._rest), b"", 0
-        while at < len(rest) and not self._waiting and not self._reading_closed:
-            self.take(rest[at : at + PARSE_BYTES])
+    def _parse_on(self) -> None:
+        """Parse what was read until a request has to wait. At most PARSE_BYTES of further requests are parsed with it."""
+        data, self._unparsed, at = memoryview(self._unparsed), b"", 0
+        while at < len(data) and not self._waiting and self.state is not CLOSING:
+            self.parse(data[at : at + PARSE_BYTES])
             at += PARSE_BYTES
-        self._rest = b"" if self._reading_closed else bytes(rest[at:])
-        if self._rest:
+        self._unparsed = b"" if self.state is CLOSING else bytes(data[at:])
+        if self._unparsed:
             self.flow.pause_reading()
 
-    def _await(self, exchange: Exchange) -> None:
-        """Let a hot request have its turn before its body is whole."""
+    def _await_body(self, exchange: Exchange) -> None:
+        """Queue a hot request before its body is whole."""
         if not exchange.queued:
             exchange.queued = True
-            self._turn(exchange.open)
+            self._queue(exchange)
         exchange.wait()
 
     def eof_received(self) -> None:
-        """Give up what is being answered: who has closed one half reads no answer, and the transport closes the other."""
+        """Abandon what is being answered: a client that has closed its half reads no response, and the transport closes the other half."""
         self._abandon()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Give up what is being answered."""
-        if self._at_gate and self._hot.gate is not None:
-            self._hot.gate.forget(self._socket)
+        """Abandon what is being answered."""
+        if self._reader is not None:
+            self._reader.give_back(self)
         self._abandon()
         if self._idle_timer is not None:
             self._idle_timer.cancel()
@@ -201,44 +232,43 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """Begin a head."""
-        self._begun = True
+        self.state = READING_HEAD
         self.url = b""
         self.headers = []
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header; trailers are left aside."""
-        if self._in_head:
+        """Take a header; trailers are ignored."""
+        if self.state is READING_HEAD:
             self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
-        """Tell hot requests from others; what follows is the body."""
-        self._quiet_bytes = 0
-        parser, route = self.parser, self._hot.routes.get(self.url)
+        """Choose between the hot route and ASGI; the body follows."""
+        self._head_bytes = 0
+        parser, route = self.parser, self._table.routes.get(self.url)
         if route is not None and parser.get_method() == b"POST":
             headers, keep_alive = dict(self.headers), parser.should_keep_alive()
-            plain = b"expect" not in headers and b"upgrade" not in headers
-            # Only HTTP/1.1 keeps a connection alive unasked; to ask the parser for the version costs as much as all else here.
-            if plain and ((keep_alive and b"connection" not in headers) or parser.get_http_version() == "1.1"):
-                self._incoming = Exchange(self, self._hot, route, headers, keep_alive)
-                self._in_head = False
+            is_plain = b"expect" not in headers and b"upgrade" not in headers
+            # Only HTTP/1.1 keeps a connection alive by default. Asking the parser for the version costs as much as all else here.
+            if is_plain and ((keep_alive and b"connection" not in headers) or parser.get_http_version() == "1.1"):
+                self._incoming = Exchange(self, self._table, route, headers, keep_alive)
+                self.state = READING_BODY
                 return
         self._delegate_to_asgi()
-        self._in_head = False
+        self.state = DELEGATED_TO_ASGI
 
     def on_body(self, body: bytes) -> None:
         """Take a piece of a body."""
-        self._quiet_bytes = 0
+        self._head_bytes = 0
         if self._incoming is not None:
             self._incoming.chunks.append(body)
         else:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """Let a hot request have its turn; what follows is the next one's head."""
-        self._begun = False
-        self._in_head = True
-        self._quiet_bytes = 0
-        fed, self._fed = self._fed, b""
+        """Queue a hot request; the next head follows."""
+        self.state = IDLE
+        self._head_bytes = 0
+        parsed, self._parsing = self._parsing, b""
         exchange = self._incoming
         if exchange is None:
             super().on_message_complete()
@@ -247,73 +277,72 @@ class Protocol(HttpToolsProtocol):
         if exchange.queued:
             exchange.finish()
         else:
-            if fed and exchange.keep_alive:
-                self._hot.heads.keep(fed, Head(self.url, exchange.headers, sum(map(len, exchange.chunks))))
+            if parsed and exchange.keep_alive:
+                self._table.head_cache.keep(parsed, Head(self.url, exchange.headers, sum(map(len, exchange.chunks))))
             exchange.queued = exchange.whole = True
-            self._turn(exchange.open)
+            self._queue(exchange)
 
     def _delegate_to_asgi(self) -> None:
-        """Have uvicorn make a scope and a task of the request, and take them when it is its turn."""
+        """Have uvicorn make an ASGI scope and a task for the request; `_start_asgi_task` queues them."""
         url, headers = self.url, self.headers
         super().on_message_begin()
         self.url = url
         self.headers = self.scope["headers"] = headers
         self.expect_100_continue = any(name == b"expect" and value.lower() == b"100-continue" for name, value in headers)
-        self.cycle = None  # type: ignore[assignment]  # uvicorn would let the request wait for it
+        self.cycle = None  # type: ignore[assignment]  # else uvicorn would queue the request behind it
         super().on_headers_complete()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        self._turn(partial(self._run, cycle, app))
+        self._queue(_AsgiRequest(self, cycle, app))
 
-    def _run(self, cycle: RequestResponseCycle, app: Any) -> None:
-        self.under_way = cycle
+    def start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        """Begin to answer a request that was delegated to ASGI."""
         super()._start_asgi_task(cycle, app)
 
-    def _turn(self, begin: Callable[[], None]) -> None:
-        """Begin now, or when everything before has been answered and read by the client."""
-        if self._busy or self._waiting or self.flow.write_paused:
-            self._waiting.append(begin)
+    def _queue(self, request: QueuedRequest) -> None:
+        """Begin a request now, or once everything before it has been answered and the client has read the responses."""
+        if self.under_way is not None or self._waiting or self.flow.write_paused:
+            self._waiting.append(request)
             self.flow.pause_reading()
         else:
-            self._busy = True
-            begin()
+            self.under_way = request
+            request.open()
 
     def on_response_complete(self) -> None:
-        """Let the next request have its turn; on a connection that closes it never gets one."""
+        """Begin the next request; on a connection that is closing it never begins."""
         self.server_state.total_requests += 1
         self.under_way = None
         if self.transport.is_closing():
             return
-        self._busy = False
         self._idle_since = self.loop.time()
-        if self._at_gate and self._hot.gate is not None and self.quiet:
-            self._hot.gate.resume(self._socket)
+        if self._reader is not None and self.idle:
+            self._reader.resume(self._socket)
         if self._idle_timer is None:
             self._idle_timer = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
-        if self._waiting or self._rest:
+        if self._waiting or self._unparsed:
             self.loop.call_soon(self._advance)
         elif self.flow.read_paused:
             self._read_on()
 
     def _advance(self) -> None:
-        """Begin the request whose turn it is, or go on reading."""
+        """Begin the next request, or go on reading."""
         if self.flow.write_paused or self.transport.is_closing():
             return
-        if not self._busy and self._waiting:
-            self._busy = True
-            self._waiting.popleft()()
+        if self.under_way is None and self._waiting:
+            self.under_way = request = self._waiting.popleft()
+            request.open()
             if self._incoming is not None:
-                self._await(self._incoming)
+                self._await_body(self._incoming)
         if not self._waiting:
-            self._parse_rest()
+            self._parse_on()
         self._read_on()
 
     def _read_on(self) -> None:
-        if not (self._waiting or self._rest or self.flow.write_paused or self._at_gate):
+        if not (self._waiting or self._unparsed or self.flow.write_paused or self._reader is not None):
             self.flow.resume_reading()
 
     def pause_writing(self) -> None:
-        """Take no further requests from a client that does not read its answers."""
+        """Take no further requests from a client that does not read its responses."""
         super().pause_writing()
         self.flow.pause_reading()
 
@@ -323,12 +352,12 @@ class Protocol(HttpToolsProtocol):
         self._advance()
 
     def timeout_keep_alive_handler(self) -> None:
-        """Close a connection that has been idle for its time, else look again later: a timer for every request is dear."""
+        """Close a connection that has been idle for too long, else check again later: a timer for each request would cost too much."""
         self._idle_timer = None
-        if self._busy or self._idle_since is None:
+        if self.under_way is not None or self._idle_since is None:
             return
-        if self._at_gate and self._hot.gate is not None:  # which does not say when it last refused a request here
-            self._hot.gate.release(self._socket)
+        if self._reader is not None:  # which does not report when it last refused a request here
+            self._reader.give_back(self)
         left = self._idle_since + self.timeout_keep_alive - self.loop.time()
         if left <= 0:
             super().timeout_keep_alive_handler()
@@ -336,52 +365,103 @@ class Protocol(HttpToolsProtocol):
             self._idle_timer = self.loop.call_later(left, self.timeout_keep_alive_handler)
 
     def shutdown(self) -> None:
-        """Close an idle connection, another one after the answer that is under way."""
-        if not self._busy:
+        """Close an idle connection; any other one closes after the response that is under way."""
+        if self.under_way is None:
             self.transport.close()
-        elif self.under_way is not None:
+        else:
             self.under_way.keep_alive = False
 
     def _refuse(self, error: BaseException) -> None:
-        """Answer what cannot be read, in its turn, and end the connection."""
-        self._reading_closed = True
-        if not self._in_head and not self._withdraw():
+        """Answer what cannot be parsed, after the requests before it, and end the connection."""
+        reading_body = self.state is READING_BODY or self.state is DELEGATED_TO_ASGI
+        self.state = CLOSING
+        if reading_body and not self._withdraw():
             self.transport.close()
             return
-        self._turn(partial(self._end, problems.answer(error, request_id({}))))
+        self._queue(_LastResponse(self.transport, problems.response(error, request_id({}))))
 
     def _withdraw(self) -> bool:
-        """Take back the request whose body cannot be read, so that what is said now answers it; False when its answer has begun."""
+        """Remove the request whose body cannot be read, so that the error answers it; return False if its response has begun."""
         exchange, self._incoming = self._incoming, None
         if exchange is not None and not exchange.queued:
             return True
         if self._waiting:
             self._waiting.pop()
             return True
-        if not self._busy or (isinstance(self.under_way, RequestResponseCycle) and self.under_way.response_started):
+        request = self.under_way
+        if request is None or (isinstance(request, _AsgiRequest) and request.response_started):
             return False
         self._abandon()
-        self._busy = False
         return True
-
-    def _end(self, answer: Response) -> None:
-        self.transport.write(written(answer, close=True))
-        self.transport.close()
 
     def _abandon(self) -> None:
         """Give up what is being answered and what waits."""
         self._waiting.clear()
-        under_way, self.under_way = self.under_way, None
-        if isinstance(under_way, Exchange):
-            under_way.abandon()
-        elif under_way is not None:
-            under_way.disconnected = True
-            under_way.message_event.set()
+        request, self.under_way = self.under_way, None
+        if request is not None:
+            request.abandon()
 
 
-def _fault(error: httptools.HttpParserError) -> BaseException:
-    """Return whose fault it is that the parser has stopped: the caller's, or that of what we do at its calls."""
+class _AsgiRequest:
+    """A request that uvicorn answers over ASGI."""
+
+    def __init__(self, protocol: HttpProtocol, cycle: RequestResponseCycle, app: Any) -> None:
+        self._protocol, self._cycle, self._app = protocol, cycle, app
+
+    @property
+    def keep_alive(self) -> bool:
+        return self._cycle.keep_alive
+
+    @keep_alive.setter
+    def keep_alive(self, keep_alive: bool) -> None:
+        self._cycle.keep_alive = keep_alive
+
+    @property
+    def response_started(self) -> bool:
+        return self._cycle.response_started
+
+    def open(self) -> None:
+        self._protocol.start_asgi_task(self._cycle, self._app)
+
+    def abandon(self) -> None:
+        self._cycle.disconnected = True
+        self._cycle.message_event.set()
+
+
+class _LastResponse:
+    """The response after which a connection is closed, since nothing more can be read from it."""
+
+    keep_alive = False
+
+    def __init__(self, transport: asyncio.Transport, response: Response) -> None:
+        self._transport, self._response = transport, response
+
+    def open(self) -> None:
+        self._transport.write(encode(self._response, close=True))
+        self._transport.close()
+
+    def abandon(self) -> None:
+        """Do nothing: it is not opened any more."""
+
+
+class _ShedRequest:
+    """A request that was refused without parsing; its refusal is in the outbox."""
+
+    keep_alive = True
+
+    def open(self) -> None:
+        """Do nothing: it is answered already."""
+
+    def abandon(self) -> None:
+        """Do nothing: the refusal is not sent on a connection that is closing."""
+
+
+_SHED: Final = _ShedRequest()
+
+
+def _cause(error: httptools.HttpParserError) -> BaseException:
+    """Return why the parser has stopped: a MalformedRequestError, or the exception that one of our callbacks has raised."""
     ours = error.__context__ if isinstance(error, httptools.HttpParserCallbackError) else None
     if ours is None or isinstance(ours, httptools.HttpParserError):
-        return MalformedRequestError(f"{ours or error}: this is not HTTP/1.1 as RFC 9112 has it")
+        return MalformedRequestError(f"{ours or error}: this is not HTTP/1.1 as RFC 9112 defines it")
     return ours

@@ -1,4 +1,4 @@
-"""What goes back to the caller, before any HTTP framework has a say, and how the wire, ASGI and Starlette want it."""
+"""A whole response, made before any HTTP framework is involved, and its encodings for HTTP/1.1, ASGI and Starlette."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -12,10 +12,10 @@ _END, _CLOSING_END = b"\r\n", b"connection: close\r\n\r\n"
 
 
 class Response(NamedTuple):
-    """A whole response, after which `close` ends the connection.
+    """A whole response; with `close` the connection ends after it.
 
-    `headers` has everything but content-length and connection, which the transport adds: as pairs with names in lower case, or as `lines`,
-    which is how they go over the wire and saves whoever answers often about a microsecond.
+    `headers` holds all headers except content-length and connection, which the transport adds. It is a list of pairs with names in lower
+    case, or the bytes that go over the wire (`encode_headers`), which saves about a microsecond.
     """
 
     status: int
@@ -25,40 +25,40 @@ class Response(NamedTuple):
 
     @property
     def pairs(self) -> list[tuple[bytes, bytes]]:
-        """The headers one by one."""
+        """The headers as (name, value) pairs."""
         if not isinstance(self.headers, bytes):
             return self.headers
         return [(name, value) for name, _, value in (line.partition(b": ") for line in self.headers.split(b"\r\n")[:-1])]
 
     def closing(self) -> "Response":
-        """Return the same answer, after which the connection is closed."""
+        """Return the same response, after which the connection is closed."""
         return self._replace(close=True)
 
 
-def lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """Return headers as they go over the wire, each ended by CRLF. Names and values are the caller's to keep free of CR and LF."""
+def encode_headers(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Return headers as they go over the wire, each ended by CRLF. The caller makes sure that no name or value contains CR or LF."""
     return b"".join([b"%b: %b\r\n" % header for header in headers])
 
 
-def written(answer: Response, close: bool) -> bytes:
-    """Return the answer as it goes over the wire in HTTP/1.1; `close` says that the connection ends with it."""
-    head = answer.headers if isinstance(answer.headers, bytes) else lines(answer.headers)
-    length = b"content-length: %d\r\n" % len(answer.body)
-    return b"".join((STATUS_LINE[answer.status], head, length, _CLOSING_END if close else _END, answer.body))
+def encode(response: Response, close: bool) -> bytes:
+    """Return the response as HTTP/1.1 bytes; with `close` it announces the end of the connection."""
+    head = response.headers if isinstance(response.headers, bytes) else encode_headers(response.headers)
+    length = b"content-length: %d\r\n" % len(response.body)
+    return b"".join((STATUS_LINE[response.status], head, length, _CLOSING_END if close else _END, response.body))
 
 
-async def respond(answer: Response, send: Send) -> None:
-    """Send the answer over ASGI."""
-    await send({"type": "http.response.start", "status": answer.status, "headers": _whole(answer)})
-    await send({"type": "http.response.body", "body": answer.body})
+async def respond(response: Response, send: Send) -> None:
+    """Send the response over ASGI."""
+    await send({"type": "http.response.start", "status": response.status, "headers": _all_headers(response)})
+    await send({"type": "http.response.body", "body": response.body})
 
 
-def to_starlette(answer: Response) -> starlette.Response:
-    """Return the response as an object of Starlette's."""
-    made = starlette.Response(answer.body, answer.status)
-    made.raw_headers = _whole(answer)
+def to_starlette(response: Response) -> starlette.Response:
+    """Return the response as a Starlette response."""
+    made = starlette.Response(response.body, response.status)
+    made.raw_headers = _all_headers(response)
     return made
 
 
-def _whole(answer: Response) -> list[tuple[bytes, bytes]]:
-    return [*answer.pairs, (b"content-length", b"%d" % len(answer.body)), *([CLOSE] if answer.close else [])]
+def _all_headers(response: Response) -> list[tuple[bytes, bytes]]:
+    return [*response.pairs, (b"content-length", b"%d" % len(response.body)), *([CLOSE] if response.close else [])]

@@ -1,4 +1,4 @@
-"""The hot routes: paths whose POST requests a connection answers straight from its parser, without a scope, a task or a framework."""
+"""Hot routes: paths whose POST requests a connection answers straight from its parser, without an ASGI scope, a task or a framework."""
 
 import asyncio
 from collections import deque
@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
 from serving.ingress import problems
-from serving.ingress.http.head_cache import Heads
+from serving.ingress.http.head_cache import HeadCache
 from serving.ingress.http.headers import Headers, request_id
 from serving.ingress.http.lifecycle import State
 from serving.ingress.http.response import Response
 from serving.ingress.overload.reader import OverloadReader
-from serving.scoring.futures import tell
+from serving.scoring.futures import resolve
 
 T = TypeVar("T")
 Reply = Callable[[Response], None]
@@ -22,25 +22,27 @@ Refuse = Callable[[Headers, Exception], Response]
 
 
 def refuse(headers: Headers, error: Exception) -> Response:
-    """Return the problem that `error` is to the caller."""
-    return problems.answer(error, request_id(headers))
+    """Return the problem response for `error`."""
+    return problems.response(error, request_id(headers))
 
 
-def ask(begin: Begin, headers: Headers, body: bytes) -> "asyncio.Future[Response]":
-    """Return the answer to come of a route's `begin`; who gives it up has the route stop."""
-    answer: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
-    cancel = begin(headers, body, lambda made: tell(answer, made), 0.0)
-    answer.add_done_callback(lambda future: cancel() if future.cancelled() else None)
-    return answer
+def future_response(begin: Begin, headers: Headers, body: bytes) -> "asyncio.Future[Response]":
+    """Call a route's `begin` and return its response to come; cancelling the future cancels the request."""
+    response: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
+    cancel = begin(headers, body, lambda made: resolve(response, made), 0.0)
+    response.add_done_callback(lambda future: cancel() if future.cancelled() else None)
+    return response
 
 
 class Route(NamedTuple):
-    """How one hot path is answered; any object's methods will do.
+    """How one hot path is answered.
 
-    `begin(headers, body, reply, unread_s)` starts to answer: `headers` with names in lower case, the whole `body`, whose end has lain
-    unread for `unread_s` seconds, while the caller's time ran. It never raises; in the thread of the event loop it calls `reply` exactly
-    once with the whole Response, perhaps before it returns, unless the function that it returns is called first: the caller has gone away.
-    `refuse(headers, error)` answers a request whose body did not arrive as it should.
+    `begin(headers, body, reply, unread_s)` starts to answer. `headers` have names in lower case; `body` is whole; its end waited for
+    `unread_s` seconds in the socket, which count towards the caller's timeout. It never raises. It calls `reply` exactly once with the
+    whole Response, in the thread of the event loop, perhaps before it returns. It returns a function that cancels the request; once that
+    has been called because the client has disconnected, `reply` is not called any more.
+
+    `refuse(headers, error)` returns the response to a request whose body was too large or too slow.
     """
 
     begin: Begin
@@ -48,35 +50,35 @@ class Route(NamedTuple):
 
 
 class Outbox:
-    """Answers that are written at the end of the loop's turn, one after the other: that costs a third less than to write each at once."""
+    """Responses that are written together at the end of an event loop iteration: a third cheaper than to write each one at once."""
 
     def __init__(self) -> None:
-        self._answers: deque[tuple[Callable[[Any], None], Any]] = deque()
+        self._responses: deque[tuple[Callable[[Any], None], Any]] = deque()
 
-    def put(self, send: Callable[[T], None], answer: T) -> None:
-        """Have `send(answer)` called soon."""
-        if not self._answers:
+    def put(self, send: Callable[[T], None], response: T) -> None:
+        """Call `send(response)` soon."""
+        if not self._responses:
             asyncio.get_running_loop().call_soon(self._empty)
-        self._answers.append((send, answer))
+        self._responses.append((send, response))
 
     def _empty(self) -> None:
         try:
-            while self._answers:
-                send, answer = self._answers.popleft()
-                send(answer)
+            while self._responses:
+                send, response = self._responses.popleft()
+                send(response)
         finally:
-            if self._answers:  # one of them failed: the others must not wait for it
+            if self._responses:  # one of them failed: send the others all the same
                 asyncio.get_running_loop().call_soon(self._empty)
 
 
 @dataclass(frozen=True, slots=True)
-class Hot:
-    """All hot routes of a server by path, as it stands in the request line, and the bounds of what is asked there."""
+class RouteTable:
+    """All hot routes of a server by path, as written in the request line, and the limits that hold for their requests."""
 
     routes: dict[bytes, Route] = field(default_factory=dict)
     state: State = field(default_factory=State)
     max_requests: int = 0
     max_body_bytes: int = 0
     outbox: Outbox = field(default_factory=Outbox)
-    heads: Heads = field(default_factory=Heads)
-    gate: OverloadReader | None = None  # None: every request is parsed
+    head_cache: HeadCache = field(default_factory=HeadCache)
+    overload_reader: OverloadReader | None = None  # None: every request is parsed

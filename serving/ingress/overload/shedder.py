@@ -1,8 +1,8 @@
-"""Refusals under load that cost next to nothing, from the bytes of a request before they are parsed.
+"""Cheap refusals under load, made from the bytes of a request before they are parsed.
 
-What a refusal costs is lost to answers: at four times the load that can be answered, a refusal that cost a quarter of an answer would leave
-nothing. So where a queue is full, a plain request (`serving.ingress.overload.fast_path`) is refused after a look at a few of its headers.
-Whatever is not as plain as that goes the usual way, and is refused there.
+The time that refusals take is lost to answers: at four times the load that can be answered, refusals that cost a quarter of an answer would
+leave no time to answer. So while a queue is full, a plain request (`serving.ingress.overload.fast_path`) is refused after reading only a
+few of its headers. Every other request is parsed, and refused after that.
 """
 
 import math
@@ -20,18 +20,18 @@ from serving.ingress.overload import fast_path
 from serving.ingress.problems import KINDS, MAX_RETRY_S, MEDIA_TYPE
 
 
-class Answer(Protocol):
-    """What answers a hot path."""
+class Sheddable(Protocol):
+    """A hot route whose requests may be refused before they are parsed."""
 
     @property
     def pressed(self) -> bool:
-        """Whether somebody was refused of late: else a look costs more than it saves."""
+        """Whether a request was refused recently: otherwise reading it here costs more than it saves."""
 
     def shed(self, deadline: float) -> OverloadedError | None:
-        """Return why a request with this deadline (time.monotonic()) is refused, if it is, and count it."""
+        """Return why a request with this deadline (time.monotonic()) is refused, and count it; None where it is not refused."""
 
     def shed_likewise(self, times: int) -> None:
-        """Count so many more that were refused for the same reason."""
+        """Count as many more requests that were refused for the same reason."""
 
 
 _pressed = operator.attrgetter("pressed")
@@ -44,59 +44,59 @@ _REPLY = (
     b"HTTP/1.1 %d Too Many Requests\r\ncontent-type: %b\r\nx-request-id: %%b\r\nretry-after: %%d\r\ncontent-length: %%d\r\n\r\n%%b"
     % (_kind.status, MEDIA_TYPE.encode())
 )  # fmt: skip
-_ID = bytes(fast_path.ID_DIGITS)  # zeros, which no error speaks of
+_ID = bytes(fast_path.ID_DIGITS)  # zero bytes, which no error message contains
 
 
-class Form(NamedTuple):
-    """A response that lacks its request id, which stands in two places: at `marks` in `blank`, where there are zeros."""
+class RefusalTemplate(NamedTuple):
+    """A refusal without its request id: `reply` has zero bytes in its place, twice, at `id_offsets`."""
 
-    blank: bytes
-    marks: tuple[int, int]
+    reply: bytes
+    id_offsets: tuple[int, int]
 
-    def filled(self) -> bytes:
-        """Return the response with an id of its own."""
-        return self.blank.replace(_ID, b"%032x" % random.getrandbits(128))
+    def fill(self) -> bytes:
+        """Return the refusal with a new request id."""
+        return self.reply.replace(_ID, b"%032x" % random.getrandbits(128))
 
 
 class Shedder:
-    """Refuses plain requests on hot paths. `bounds` says what is plain; `asked` is in the order of its paths."""
+    """Refuses plain requests on hot routes. `bounds` defines what is plain; `routes` is in the order of its paths."""
 
-    def __init__(self, asked: Mapping[bytes, Answer], default_timeout_ms: int, max_body_bytes: int) -> None:
-        self.asked = tuple(asked.values())
-        self.bounds = fast_path.bounds(tuple(asked), default_timeout_ms, max_body_bytes)
+    def __init__(self, routes: Mapping[bytes, Sheddable], default_timeout_ms: int, max_body_bytes: int) -> None:
+        self.routes = tuple(routes.values())
+        self.bounds = fast_path.bounds(tuple(routes), default_timeout_ms, max_body_bytes)
         self._read(b"\r\n")  # compile now, not when it is needed
 
     @property
     def pressed(self) -> bool:
-        """Whether somebody was refused of late, on any path."""
-        return any(map(_pressed, self.asked))
+        """Whether a request was refused recently, on any route."""
+        return any(map(_pressed, self.routes))
 
     def reply(self, data: bytes, unread_ms: int = 0) -> bytes | None:
-        """Return the whole response to `data` if it is exactly one plain request that is refused for want of time, else None.
+        """Return the whole refusal if `data` is exactly one plain request that cannot be answered in time, else None.
 
-        `unread_ms`: since when it has lain unread, while its caller's time ran.
+        unread_ms: how long it has waited in the socket, which counts towards its timeout.
         """
         if not self.pressed:
             return None
-        path, patience_ms = self._read(data)
-        refused = None if path == fast_path.NOT_PLAIN else self.judge(path, patience_ms - unread_ms)
-        return None if refused is None else refused.filled()
+        path, timeout_ms = self._read(data)
+        template = None if path == fast_path.NOT_PLAIN else self.judge(path, timeout_ms - unread_ms)
+        return None if template is None else template.fill()
 
     def _read(self, data: bytes) -> tuple[int, int]:
         return fast_path.read(np.frombuffer(data, np.uint8), len(data), self.bounds)
 
-    def judge(self, path: int, patience_ms: int) -> Form | None:
-        """Return the response to a plain request that is refused, None when it is not."""
-        asked = self.asked[path]
-        error = asked.shed(time.monotonic() + patience_ms / 1000) if asked.pressed else None
-        return None if error is None else _form(error)
+    def judge(self, path: int, left_ms: int) -> RefusalTemplate | None:
+        """Return the refusal of a plain request with `left_ms` left, None where it is not refused."""
+        route = self.routes[path]
+        error = route.shed(time.monotonic() + left_ms / 1000) if route.pressed else None
+        return None if error is None else _template(error)
 
 
-@lru_cache(maxsize=1)  # within a turn of the loop most are refused in the same words
-def _form(error: OverloadedError) -> Form:
-    """Return the response as `problems.answer` and `answer.written` would make it, but for its request id."""
+@lru_cache(maxsize=1)  # within one iteration of the event loop most refusals have the same error
+def _template(error: OverloadedError) -> RefusalTemplate:
+    """Return the bytes that `problems.response` and `response.encode` would make, without the request id."""
     retry_s = math.ceil(min(max(error.retry_after_s, 1.0), MAX_RETRY_S))
     body = _BODY % (str(error).encode(), _ID, retry_s)
-    blank = _REPLY % (_ID, retry_s, len(body), body)
-    first = blank.index(_ID)
-    return Form(blank, (first, blank.index(_ID, first + len(_ID))))
+    reply = _REPLY % (_ID, retry_s, len(body), body)
+    first = reply.index(_ID)
+    return RefusalTemplate(reply, (first, reply.index(_ID, first + len(_ID))))

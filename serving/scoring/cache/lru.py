@@ -1,4 +1,4 @@
-"""Answers as they are kept: `Entry`, the bytes with their times, and `LruCache`, a bounded number of bytes of them in this process."""
+"""Cached answers: `Entry`, the bytes with their times, and `LruCache`, a bounded number of bytes of them in this process."""
 
 from collections import OrderedDict
 from struct import Struct
@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 import xxhash
 
-_HEADER = Struct("<16sddd")  # seal, computed_at, expires_at, cost_s
-_SEALED = 16
+_HEADER = Struct("<16sddd")  # checksum, computed_at, expires_at, cost_s
+_CHECKSUM_BYTES = 16
 _OVERHEAD_BYTES = 400  # an entry's objects and its slot while the table grows: up to 332 measured with tracemalloc, rounded up
-_SWEEP = 16  # expired entries that a put removes: enough to keep up, too few to be felt
+_SWEEP = 16  # expired entries that a put removes: enough to keep up, few enough to cost nothing
 
 
 class Entry(NamedTuple):
@@ -21,26 +21,26 @@ class Entry(NamedTuple):
     cost_s: float
 
     def fresh(self, now: float) -> bool:
-        """Return whether it may still be served. One from the future may not: the clock was set back, and its expiry says nothing."""
+        """Return whether it may still be served. One from the future may not: the clock was set back, so its expiry is meaningless."""
         return self.computed_at <= now < self.expires_at
 
     def pack(self, key: bytes) -> bytes:
-        """Return it as one string of bytes with a seal over key, times and value."""
-        body = _HEADER.pack(bytes(_SEALED), *self[1:])[_SEALED:] + self.value
+        """Return it as bytes, with a checksum over key, times and value."""
+        body = _HEADER.pack(bytes(_CHECKSUM_BYTES), *self[1:])[_CHECKSUM_BYTES:] + self.value
         return xxhash.xxh3_128_digest(key + body) + body
 
     @classmethod
     def unpack(cls, key: bytes, packed: bytes) -> "Entry | None":
-        """Return what `pack` made for this very key, or None when it is torn, altered or another key's."""
-        if len(packed) < _HEADER.size or packed[:_SEALED] != xxhash.xxh3_128_digest(key + packed[_SEALED:]):
+        """Return the entry that `pack` encoded for this key, or None where the bytes are truncated, altered or another key's."""
+        if len(packed) < _HEADER.size or packed[:_CHECKSUM_BYTES] != xxhash.xxh3_128_digest(key + packed[_CHECKSUM_BYTES:]):
             return None
         return cls(packed[_HEADER.size :], *_HEADER.unpack_from(packed)[1:])
 
 
 class LruCache:
-    """Entries in this process, at most `max_bytes` of them with keys and overhead; the least recently used make room. One event loop.
+    """Entries in this process, at most `max_bytes` of them with keys and overhead; the least recently used are evicted. For one event loop.
 
-    `keep_s`: how long after its expiry an entry stays for `stale`, which alone gives it then.
+    `keep_s`: how long after its expiry `stale` still returns an entry.
     """
 
     def __init__(self, max_bytes: int, keep_s: float = 0.0) -> None:
@@ -54,7 +54,7 @@ class LruCache:
         return len(self._entries)
 
     def get(self, key: bytes, now: float) -> Entry | None:
-        """Return the entry when it is there and fresh; one that is of no use any more is removed."""
+        """Return the entry if there is a fresh one; one that is of no use any more is removed."""
         entry = self._entries.get(key)
         if entry is None:
             return None
@@ -66,12 +66,12 @@ class LruCache:
         return entry
 
     def stale(self, key: bytes, now: float) -> Entry | None:
-        """Return the entry when it is there, fresh or expired less than `keep_s` ago."""
+        """Return the entry if there is one, fresh or expired less than `keep_s` ago."""
         entry = self._entries.get(key)
         return entry if entry is not None and self._useful(entry, now) else None
 
     def put(self, key: bytes, entry: Entry, now: float) -> None:
-        """Keep `entry` when it is fresh and fits; what must go for it goes."""
+        """Keep `entry` if it is fresh and fits, and evict what it needs the room of."""
         if key in self._entries:
             self._remove(key)
         size = _size(key, entry)

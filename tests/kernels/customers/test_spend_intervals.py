@@ -1,4 +1,4 @@
-"""Between what bounds a customer's spend lies: against many lives like his, and at the edge of what is valid."""
+"""Quantiles of a customer's spend: against simulated customers, and at the edge of what is valid."""
 
 import math
 
@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernels.customers import counting, spend_intervals
-from tests import naive
+from kernels.customers import expected_purchases as future
+from tests.naive import customers as naive
 
 BG = (counting.BG_NBD, (0.24259, 4.41353, 0.79289, 2.42575))
 MBG = (counting.MBG_NBD, (0.525, 6.183, 0.891, 1.614))
@@ -26,46 +27,48 @@ CUSTOMERS = (
 
 
 def known(model, params, customers, t):
-    """Return the arrays that both kernels take: model, parameters, what is known, P(alive), horizon."""
+    """Return the arguments that both kernels take: model, parameters, histories, P(alive), horizon."""
     seen, params = np.array(customers, np.float64).reshape(-1, 3), np.array(params, np.float64)
     out = np.empty((len(seen), 2))
-    counting.futures(model, params, seen, np.array([t]), out)
-    return model, params, seen, out[:, counting.ALIVE].copy(), t
+    future.expected_purchases(model, params, seen, np.array([t]), out)
+    return model, params, seen, out[:, future.ALIVE].copy(), t
 
 
-def ranges(model, params, customers, t, spent, spend=SPEND, each=1.0, levels=LEVELS):
+def quantiles(model, params, customers, t, spent, spend=SPEND, each=1.0, levels=LEVELS):
     of = known(model, params, customers, t)
     rows = np.array(spent, np.float64).reshape(-1, 2)
     out = np.empty((len(rows), len(levels)))
-    spend_intervals.ranges(*of, np.array(spend, np.float64), rows, np.full(len(rows), each), np.array(levels), out)
+    spend_intervals.spend_quantiles(*of, np.array(spend, np.float64), rows, np.full(len(rows), each), np.array(levels), out)
     return out
 
 
-def quiet(model, params, customers, t):
+def no_purchase(model, params, customers, t):
     of = known(model, params, customers, t)
     out = np.empty(len(of[2]))
-    spend_intervals.quiet(*of, out)
+    spend_intervals.no_purchase_probabilities(*of, out)
     return out
 
 
 @pytest.mark.parametrize(("model", "params"), [BG, MBG, PARETO])
 @pytest.mark.parametrize(("customer", "t", "spent"), CUSTOMERS)
-def test_quantiles_are_those_of_many_lives_like_his(model, params, customer, t, spent):
-    found = ranges(model, params, [customer], t, [spent])[0]
-    np.testing.assert_allclose(found, naive.ranges(model, params, customer, t, SPEND, spent, LEVELS), rtol=0.05, atol=0.3)
+def test_quantiles_are_those_of_simulated_customers(model, params, customer, t, spent):
+    found = quantiles(model, params, [customer], t, [spent])[0]
+    np.testing.assert_allclose(found, naive.spend_quantiles(model, params, customer, t, SPEND, spent, LEVELS), rtol=0.05, atol=0.3)
 
 
 @pytest.mark.parametrize(("model", "params"), [BG, MBG, PARETO])
 @pytest.mark.parametrize(("customer", "t", "spent"), CUSTOMERS)
-def test_silence_is_its_naive_twin(model, params, customer, t, spent):
-    assert quiet(model, params, [customer], t)[0] == pytest.approx(naive.quiet(model, params, customer, t), rel=1e-4)
+def test_no_purchase_probabilities_are_their_naive_twin(model, params, customer, t, spent):
+    assert no_purchase(model, params, [customer], t)[0] == pytest.approx(
+        naive.no_purchase_probabilities(model, params, customer, t), rel=1e-4
+    )
 
 
 @pytest.mark.parametrize(("model", "params"), [BG, MBG, PARETO])
-def test_where_a_purchase_brings_the_same_always_the_quantiles_are_those_of_how_many(model, params):
+def test_with_a_fixed_amount_quantiles_of_spend_are_those_of_purchases(model, params):
     customer, t, _ = CUSTOMERS[2]
-    bought = naive.lives(model, params, customer, t, np.random.default_rng(1), 400_000)
-    found = ranges(model, params, [customer], t, [(0.0, 0.0)], spend=(), each=2.5)[0]
+    bought = naive.simulated_purchases(model, params, customer, t, np.random.default_rng(1), 400_000)
+    found = quantiles(model, params, [customer], t, [(0.0, 0.0)], spend=(), each=2.5)[0]
     np.testing.assert_allclose(found, 2.5 * np.quantile(bought, LEVELS), atol=2.5)
 
 
@@ -78,23 +81,25 @@ ROW = st.tuples(st.integers(0, 300), st.floats(0, 1), st.floats(0, 300))
 def test_a_row_alone_is_the_row_among_others_and_quantiles_rise(model, params, rows, t):
     customers = [(float(x), share * age if x else 0.0, age) for x, share, age in rows]
     spent = [(x, 20.0 if x else 0.0) for x, _, _ in customers]
-    together = ranges(model, params, customers, t, spent)
+    together = quantiles(model, params, customers, t, spent)
     assert np.isfinite(together).all()
     assert (np.diff(together, axis=1) >= 0).all()
     assert (together >= 0).all()
     for place, (customer, money) in enumerate(zip(customers, spent, strict=True)):
-        np.testing.assert_array_equal(ranges(model, params, [customer], t, [money])[0], together[place])
-        assert -1e-9 <= quiet(model, params, [customer], t)[0] <= 1 + 1e-9
+        np.testing.assert_array_equal(quantiles(model, params, [customer], t, [money])[0], together[place])
+        assert -1e-9 <= no_purchase(model, params, [customer], t)[0] <= 1 + 1e-9
 
 
-def test_so_many_purchases_that_none_is_next_to_impossible_are_counted_from_where_chances_begin():
-    """The chance of nothing is e^-745 there, which is not a float64 any more."""
+def test_the_recurrence_starts_where_probabilities_are_normal_numbers():
+    """P(no purchase) is e^-745 there, which is not a float64."""
     params, customer = (1.0, 0.01, 0.1353352832366127, 50.0), (72.0, 0.0, 0.0)
-    found = ranges(counting.BG_NBD, params, [customer], 2.71, [(72.0, 20.0)])[0]
-    np.testing.assert_allclose(found, naive.ranges(counting.BG_NBD, params, customer, 2.71, SPEND, (72.0, 20.0), LEVELS), rtol=0.05)
-    assert np.isfinite(ranges(counting.BG_NBD, (1.0, 0.01, 0.1353352832366127, 1.0), [customer], 271.0, [(72.0, 20.0)])).all()
+    found = quantiles(counting.BG_NBD, params, [customer], 2.71, [(72.0, 20.0)])[0]
+    np.testing.assert_allclose(
+        found, naive.spend_quantiles(counting.BG_NBD, params, customer, 2.71, SPEND, (72.0, 20.0), LEVELS), rtol=0.05
+    )
+    assert np.isfinite(quantiles(counting.BG_NBD, (1.0, 0.01, 0.1353352832366127, 1.0), [customer], 271.0, [(72.0, 20.0)])).all()
 
 
-def test_within_no_time_nothing_is_spent():
-    assert ranges(*BG, [CUSTOMERS[2][0]], 0.0, [(9.0, 80.0)]).tolist() == [[0.0, 0.0, 0.0]]
-    assert quiet(*PARETO, [CUSTOMERS[2][0]], 0.0)[0] == pytest.approx(1.0)
+def test_a_horizon_of_zero_has_no_spend():
+    assert quantiles(*BG, [CUSTOMERS[2][0]], 0.0, [(9.0, 80.0)]).tolist() == [[0.0, 0.0, 0.0]]
+    assert no_purchase(*PARETO, [CUSTOMERS[2][0]], 0.0)[0] == pytest.approx(1.0)

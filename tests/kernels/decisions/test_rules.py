@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernels.decisions.rules import fired
-from tests import naive
+from tests.naive import decisions as naive
 
 VALUES = st.sampled_from([float("nan"), 0.0, 0.5, 1.0, 2.0])
 BOUNDS = st.sampled_from([float("-inf"), 0.0, 0.5, 1.0, float("inf")])

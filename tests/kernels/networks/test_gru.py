@@ -1,4 +1,4 @@
-"""A session as the state of a network: as plain Python has it, event by event as at once, whatever else is in the batch, on a GPU too."""
+"""The recurrent network: as in plain Python, event by event as at once, in any batch, on a GPU too."""
 
 from pathlib import Path
 
@@ -8,8 +8,8 @@ from hypothesis import given, settings
 
 from benchmarks.clicks import random_journeys, random_network
 from kernels.networks import gru
-from tests import naive
 from tests.journeys import DRAWN, PAGES, columns
+from tests.naive import networks as naive
 from tests.simulator import simulate
 
 ATTRIBUTES, WIDTH, OUTPUTS = 2, 8, 5
@@ -70,19 +70,20 @@ def test_a_session_alone_has_the_bits_it_has_among_others(net, drawn):
         assert alone[0].tobytes() == out[row].tobytes()
 
 
-def test_a_state_says_what_it_said_after_its_last_event(net):
+def test_a_state_has_the_outputs_it_had_after_its_last_event(net):
     attributes, state = given_of(1)[0], np.random.default_rng(0).normal(size=WIDTH).astype(np.float32)
     after, said, again = state.copy(), np.empty(OUTPUTS, np.float32), np.empty(OUTPUTS, np.float32)
     gru.journey_advance(1, 2.0, 5.0, 3, attributes, net, after, said)
-    gru.journey_said(attributes, net, after, again)
+    gru.journey_outputs(attributes, net, after, again)
     assert said.tobytes() == again.tobytes()
-    np.testing.assert_allclose(again, naive.journey_said(after, attributes, net), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(again, naive.journey_outputs(after, attributes, net), rtol=1e-4, atol=1e-4)
 
 
 SIMULATED = """
 import sys
 import numpy as np
-from kernels import compile, recurrent
+from kernels import compile
+from kernels.networks import gru
 assert compile.SIMULATED
 gru.GPU_BATCH = 16
 with np.load(sys.argv[1]) as stored:
@@ -94,7 +95,7 @@ np.save(sys.argv[2], out)
 """
 
 
-def test_the_simulated_cuda_launch_says_what_the_cpu_does(net, tmp_path: Path) -> None:
+def test_the_simulated_cuda_launch_gives_the_outputs_of_the_cpu(net, tmp_path: Path) -> None:
     """To one place of a float32: plain Python rounds a fused product twice."""
     begins, ends, page, seconds, _, attributes = arrays = random_journeys(40, PAGES, ATTRIBUTES)
     np.savez(tmp_path / "in.npz", *arrays, **net._asdict())

@@ -9,14 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernels.pricing import ladder as kernel
-from kernels.pricing.demand import WIDEST, Z
-from tests import naive
+from kernels.pricing.demand import MAX_ABS_Z, Z
+from tests.naive import pricing as naive
 from tests.simulator import simulate
 
 
 def asked(**facts: float) -> np.ndarray:
     """Return what is asked of one product: all that is not said is usual."""
-    row = np.zeros((1, kernel.ASKED))
+    row = np.zeros((1, kernel.INPUTS))
     usual = {"PRICE": 1.0, "QUANTITY": 100.0, "ELASTICITY": -2.0, "HIGH": np.inf, "STOCK": np.inf, "PROFIT_WEIGHT": 1.0, "TICK": -1.0}
     for name, value in {**usual, **facts}.items():
         row[0, getattr(kernel, name)] = value
@@ -24,7 +24,7 @@ def asked(**facts: float) -> np.ndarray:
 
 
 def best(ladder: np.ndarray, **facts: float) -> np.ndarray:
-    out = np.empty((1, kernel.ANSWERED))
+    out = np.empty((1, kernel.OUTPUTS))
     kernel.prices(np.atleast_2d(ladder), asked(**facts), out)
     return out[0]
 
@@ -88,27 +88,27 @@ def test_the_kernel_is_its_naive_twin(ladder, price, quantity, elasticity, sd, c
 def test_draws_are_standard_and_the_same_for_all():
     assert (len(Z), Z.mean()) == (64, pytest.approx(0, abs=1e-15))
     assert Z.std() == pytest.approx(1, abs=1e-15)
-    assert pytest.approx(np.abs(Z).max()) == WIDEST
+    assert pytest.approx(np.abs(Z).max()) == MAX_ABS_Z
 
 
 @given(st.floats(-5, -0.2), st.floats(0, 0.8), st.floats(0, 8), st.floats(0, 4))
 @settings(deadline=None)
 def test_a_higher_cost_never_lowers_the_price(elasticity, sd, cost, more):
     ladder = np.geomspace(0.5, 20, 64)
-    facts = {"ELASTICITY": elasticity, "SD": min(sd, -elasticity / WIDEST)}
+    facts = {"ELASTICITY": elasticity, "SD": min(sd, -elasticity / MAX_ABS_Z)}
     assert best(ladder, COST=cost + more, **facts)[kernel.BEST] >= best(ladder, COST=cost, **facts)[kernel.BEST]
 
 
 @given(st.floats(-5, -1.2), st.floats(1, 100))
 @settings(deadline=None)
-def test_scarce_stock_raises_the_price_and_has_a_worth_of_its_own(elasticity, stock):
+def test_scarce_stock_raises_the_price_and_has_a_shadow_price(elasticity, stock):
     ladder = np.geomspace(0.5, 20, 64)
     plenty, scarce = best(ladder, ELASTICITY=elasticity, COST=1.0), best(ladder, ELASTICITY=elasticity, COST=1.0, STOCK=stock)
     assert scarce[kernel.BEST] >= plenty[kernel.BEST]
-    assert plenty[kernel.SHADOW] == 0
-    assert scarce[kernel.SHADOW] >= 0
+    assert plenty[kernel.SHADOW_PRICE] == 0
+    assert scarce[kernel.SHADOW_PRICE] >= 0
     if scarce[kernel.DEMAND] > stock:
-        assert scarce[kernel.SHADOW] > 0
+        assert scarce[kernel.SHADOW_PRICE] > 0
 
 
 def many(number: int) -> tuple[np.ndarray, np.ndarray]:
@@ -122,7 +122,7 @@ def many(number: int) -> tuple[np.ndarray, np.ndarray]:
 
 def test_one_ladder_of_ratios_serves_all_products_rounded_to_the_tick():
     ladder, rows = many(200)
-    out, each = np.empty((200, kernel.ANSWERED)), np.empty((200, kernel.ANSWERED))
+    out, each = np.empty((200, kernel.OUTPUTS)), np.empty((200, kernel.OUTPUTS))
     kernel.prices(ladder, rows, out)
     absolute = np.round(rows[:, [kernel.PRICE]] * ladder, 2)
     kernel.prices(absolute, rows, each)
@@ -131,16 +131,17 @@ def test_one_ladder_of_ratios_serves_all_products_rounded_to_the_tick():
 
 @given(st.floats(-1e17, 1e17) | st.floats(-1e3, 1e3) | st.integers(-100, 100).map(lambda whole: whole + 0.5))
 def test_the_nearest_whole_number_is_that_of_numpy(number):
-    assert kernel.nearest(number) == np.rint(number)
+    assert kernel.round_half_even(number) == np.rint(number)
 
 
 SIMULATED = """
 import sys
 import numpy as np
-from kernels import compile, pricing
+from kernels import compile
+from kernels.pricing import ladder as pricing
 assert compile.SIMULATED
 with np.load(sys.argv[1]) as stored:
-    out = np.empty((len(stored["rows"]), pricing.ANSWERED))
+    out = np.empty((len(stored["rows"]), pricing.OUTPUTS))
     pricing.prices_on_cuda(len(out), stored["ladder"], stored["rows"], out)
 np.save(sys.argv[2], out)
 """
@@ -148,7 +149,7 @@ np.save(sys.argv[2], out)
 
 def test_cuda_gives_what_the_cpu_gives(tmp_path: Path) -> None:
     ladder, rows = many(20)
-    out = np.empty((20, kernel.ANSWERED))
+    out = np.empty((20, kernel.OUTPUTS))
     kernel.prices(ladder, rows, out)
     np.savez(tmp_path / "inputs.npz", ladder=ladder, rows=rows)
     simulate(SIMULATED, tmp_path / "inputs.npz", tmp_path / "out.npy")
@@ -157,7 +158,7 @@ def test_cuda_gives_what_the_cpu_gives(tmp_path: Path) -> None:
 
 @given(st.floats(0.5, 50), st.sampled_from([0.01, 0.05, 0.1, 0.25, 0.5, 1.0]))
 @settings(deadline=None)
-def test_ladders_are_multiples_of_the_tick_as_people_write_them(price, tick):
+def test_ladders_are_decimal_multiples_of_the_tick(price, tick):
     ratios, out = np.geomspace(0.5, 2, 31), np.full((1, 40), np.nan)
     kernel.ladders(ratios, asked(PRICE=price, TICK=tick), out)
     plain = naive.ladders(ratios.tolist(), price, tick)
@@ -179,37 +180,37 @@ def test_ladders_are_multiples_of_the_tick_as_people_write_them(price, tick):
 @settings(deadline=None, max_examples=200)
 def test_impacts_are_their_naive_twin(price, base, quantity, elasticity, sd, cost, stock):
     facts = {"PRICE": base, "QUANTITY": quantity, "ELASTICITY": elasticity, "SD": sd, "COST": cost, "STOCK": stock}
-    out = np.empty((1, kernel.CHANGED))
+    out = np.empty((1, kernel.CHANGES))
     kernel.impacts(asked(**facts), np.array([price]), np.array([True]), np.array([-1.28, 1.28]), out)
     draws = (elasticity + sd * Z).tolist()
     scale = quantity * max(price, base) * max(1.0, (price / base) ** (elasticity - 3 * sd))
     plain = naive.impacts(price, base, quantity, draws, cost, stock, (1.0, 0.0))
     np.testing.assert_allclose(out[0, :3], plain[:3], rtol=1e-9, atol=1e-9 * max(scale, 1e-9))
     if price != base:
-        assert out[0, kernel.SURE] == pytest.approx(plain[3], abs=1 / 64)
+        assert out[0, kernel.CONFIDENCE] == pytest.approx(plain[3], abs=1 / 64)
     for end, z in enumerate((-1.28, 1.28), 1):
         at_end = naive.impacts(price, base, quantity, [elasticity + sd * z], cost, stock, (1.0, 0.0))
         np.testing.assert_allclose(out[0, 3 * end : 3 * end + 3], at_end[:3], rtol=1e-9, atol=1e-9 * max(scale, 1e-9))
 
 
 def test_a_price_that_stays_changes_nothing():
-    out = np.empty((1, kernel.CHANGED))
+    out = np.empty((1, kernel.CHANGES))
     kernel.impacts(asked(SD=0.3, COST=0.4), np.array([1.0]), np.array([True]), np.array([-1.0, 1.0]), out)
     assert out[0, :9].tolist() == [0.0] * 9
 
 
-def test_what_products_earn_together_is_the_sum_of_what_each_earns():
+def test_joint_values_are_the_sums_of_the_products_values():
     rows = np.concatenate(
         [asked(PRICE=3.0, ELASTICITY=-1.8, SD=0.3, COST=1.0, STOCK=40.0), asked(PRICE=2.0, ELASTICITY=-3.0, COST=0.5, RISK=0.5)]
     )
     rungs = np.array([1.0, 2.0, 3.5])
     out = np.empty(3)
-    kernel.earned_together(rungs, rows, out)
+    kernel.joint_values(rungs, rows, out)
     alone = np.empty((2, 3))
     for row in range(2):
-        kernel.earned_together(rungs, rows[row : row + 1], alone[row])
+        kernel.joint_values(rungs, rows[row : row + 1], alone[row])
     np.testing.assert_allclose(out, alone.sum(axis=0), rtol=1e-14)
-    plain = naive.earned_together(rungs.tolist(), [(3.0, 100.0, (-1.8 + 0.3 * Z).tolist(), 1.0, 40.0)], (1.0, 0.0, 0.0))
+    plain = naive.joint_values(rungs.tolist(), [(3.0, 100.0, (-1.8 + 0.3 * Z).tolist(), 1.0, 40.0)], (1.0, 0.0, 0.0))
     np.testing.assert_allclose(alone[0], plain, rtol=1e-9)
 
 
@@ -220,7 +221,7 @@ def test_a_gpu_gives_what_the_cpu_gives() -> None:
     if not cuda.is_available():
         pytest.skip("no CUDA device here")
     ladder, rows = many(20_000)
-    out, found = np.empty((len(rows), kernel.ANSWERED)), np.empty((len(rows), kernel.ANSWERED))
+    out, found = np.empty((len(rows), kernel.OUTPUTS)), np.empty((len(rows), kernel.OUTPUTS))
     kernel.prices(ladder, rows, out)
     kernel.prices_on_cuda(len(found), ladder, rows, found)
     np.testing.assert_allclose(found, out, rtol=1e-9, atol=1e-9)

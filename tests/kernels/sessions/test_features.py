@@ -1,4 +1,4 @@
-"""The session features of the kernel are those of the slow, obvious twin, one session or many, on the CPU and on CUDA."""
+"""The session features of the kernel are those of the naive twin, one session or many, on the CPU and on CUDA."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from kernels.sessions import features as sessions
 from kernels.types import F32
-from tests.naive import Event, session_features
+from tests.naive.sessions import Event, session_features
 from tests.simulator import simulate
 from training.features import EVENT_CODES, EVENT_TYPES, INDEX, NAMES, PAGE_CODES, PAGE_KINDS
 from training.features import given as nothing_given
@@ -99,7 +99,7 @@ def many(rows: int) -> Arrays:
 
 @settings(deadline=None, max_examples=60)
 @given(some_sessions)
-def test_the_kernel_gives_the_bits_of_the_obvious_twin(rows: list[tuple[list[Event], dict[str, float]]]) -> None:
+def test_the_kernel_gives_the_bits_of_the_naive_twin(rows: list[tuple[list[Event], dict[str, float]]]) -> None:
     expected = [[session_features(events, stated).get(name, math.nan) for name in NAMES] for events, stated in rows]
     np.testing.assert_array_equal(counted(arrays(rows)), np.array(expected, np.float32).reshape(-1, len(NAMES)))
 
@@ -140,7 +140,7 @@ def test_one_event_has_no_gap_before_it() -> None:
     assert (only["eventCount"], only["activeSeconds"], only["productCount"]) == (1, 0, 0)
 
 
-def test_what_is_given_stands_also_zero() -> None:
+def test_a_given_value_is_kept_even_zero() -> None:
     visit = [Event("page_view", "product", 0, 1, 1, 500), Event("click", "product", 2000, 1, 1, 500)]
     assert features(visit)["productSeconds"] == 2
     overridden = features(visit, productSeconds=0, clickCount=7)
@@ -155,7 +155,7 @@ def test_a_product_view_of_an_unknown_page_is_a_visit_to_a_product() -> None:
 
 
 @pytest.mark.parametrize("code", [-128, -1, len(PAGE_KINDS), 127])
-def test_codes_that_no_table_has_are_unknown(code: int) -> None:
+def test_codes_out_of_range_are_unknown(code: int) -> None:
     offsets, kind, page, *rest = arrays([([Event("product_view", "unknown", 0, 1, 1, 1), Event("unknown", "home", 500, 1, 1, 1)], {})])
     expected = counted((offsets, kind, page, *rest))
     strange_page, strange_kind = page.copy(), kind.copy()
@@ -166,7 +166,8 @@ def test_codes_that_no_table_has_are_unknown(code: int) -> None:
 SIMULATED = """
 import sys
 import numpy as np
-from kernels import compile, sessions
+from kernels import compile
+from kernels.sessions import features as sessions
 assert compile.SIMULATED
 with np.load(sys.argv[1]) as stored:
     inputs = [stored[name] for name in stored.files]

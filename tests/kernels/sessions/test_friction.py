@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from benchmarks.clicks import random_sessions
 from kernels.sessions import friction as kernel
-from tests import naive
-from tests.naive import Moved
+from tests.naive import sessions as naive
+from tests.naive.sessions import FrictionEvent
 from tests.simulator import simulate
 
 COUNTED = len(kernel.COUNTED)
@@ -59,28 +59,28 @@ def bulk(arrays):
 
 
 def click(at, x=0.0, y=0.0, target=0):
-    return Moved("click", at, x, y, target)
+    return FrictionEvent("click", at, x, y, target)
 
 
 def page(at, number):
-    return Moved("page", at, page=number)
+    return FrictionEvent("page", at, page=number)
 
 
 def thrash(turns, width=50.0, gap=100):
     """Return moves to and fro."""
-    return [Moved("move", place * gap, width * (place % 2), 0.0) for place in range(turns + 2)]
+    return [FrictionEvent("move", place * gap, width * (place % 2), 0.0) for place in range(turns + 2)]
 
 
 def drift(forth, back):
     """Return moves that turn back eight times, farther or less far than they came."""
     ways = [forth if place % 2 == 0 else -back for place in range(9)]
-    return [Moved("move", place * 10, float(x), 0.0) for place, x in enumerate(np.cumsum([0, *ways]))]
+    return [FrictionEvent("move", place * 10, float(x), 0.0) for place, x in enumerate(np.cumsum([0, *ways]))]
 
 
 def veer(degrees):
     """Return moves each of which veers by so much from the one before, eight times."""
     way = np.exp(1j * np.radians(degrees * np.arange(9)))
-    return [Moved("move", place * 10, at.real, at.imag) for place, at in enumerate(np.cumsum([0, *way]) * 100)]
+    return [FrictionEvent("move", place * 10, at.real, at.imag) for place, at in enumerate(np.cumsum([0, *way]) * 100)]
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def veer(degrees):
         ([click(0, np.nan, np.nan)] * 4, {}),
     ],
 )
-def test_rage_is_as_posthog_counts_it(events, expected):
+def test_rage_clicks_follow_the_rule_of_posthog(events, expected):
     assert fired(*events) == expected
 
 
@@ -104,20 +104,20 @@ def test_rage_is_as_posthog_counts_it(events, expected):
         ([click(0), page(2500, 1)], {"deadClick": 1}),
         ([click(0), page(2499, 1), page(9000, 2)], {}),
         ([click(0)], {}),  # nothing tells yet
-        ([click(0), Moved("scroll", 99), page(9000, 1)], {}),
-        ([click(0), Moved("scroll", 100), page(9000, 1)], {"deadClick": 1}),
+        ([click(0), FrictionEvent("scroll", 99), page(9000, 1)], {}),
+        ([click(0), FrictionEvent("scroll", 100), page(9000, 1)], {"deadClick": 1}),
         ([click(0, target=7), click(999, 90, target=7), page(5000, 1)], {"deadClick": 1}),  # one attempt
         ([click(0, target=7), click(1000, 90, target=7), page(5000, 1)], {"deadClick": 2}),
-        ([click(0), Moved("change", 10), page(5000, 1)], {}),
+        ([click(0), FrictionEvent("change", 10), page(5000, 1)], {}),
         ([click(place, place * 90) for place in range(15)] + [page(9000, 1)], {"deadClick": 15}),
         ([click(place, place * 90) for place in range(40)] + [page(9000, 1)], {"deadClick": 15}),  # no more are remembered
-        ([click(0), Moved("focus", 999), page(5000, 1)], {"hesitation": 1}),
-        ([click(0), Moved("focus", 1000), page(2500, 1)], {"deadClick": 1}),
-        ([Moved("focus", 0), click(999), page(9000, 1)], {}),  # browsers tell of the focus before the click
-        ([Moved("focus", 0), click(1000), page(9000, 1)], {"deadClick": 1}),
-        ([click(0), Moved("error", 100), Moved("error", 100)], {"errorClick": 1, "scriptError": 2}),
-        ([click(0), Moved("error", 101)], {"scriptError": 1}),
-        ([Moved("error", 0)], {"scriptError": 1}),
+        ([click(0), FrictionEvent("focus", 999), page(5000, 1)], {"hesitation": 1}),
+        ([click(0), FrictionEvent("focus", 1000), page(2500, 1)], {"deadClick": 1}),
+        ([FrictionEvent("focus", 0), click(999), page(9000, 1)], {}),  # browsers tell of the focus before the click
+        ([FrictionEvent("focus", 0), click(1000), page(9000, 1)], {"deadClick": 1}),
+        ([click(0), FrictionEvent("error", 100), FrictionEvent("error", 100)], {"errorClick": 1, "scriptError": 2}),
+        ([click(0), FrictionEvent("error", 101)], {"scriptError": 1}),
+        ([FrictionEvent("error", 0)], {"scriptError": 1}),
         ([page(0, 1), page(1000, 2), page(6000, 1)], {"uTurn": 1}),
         ([page(0, 1), page(1000, 2), page(6001, 1)], {}),
         ([page(0, 1), page(1000, 2), click(1500), page(3000, 1)], {}),
@@ -126,18 +126,21 @@ def test_rage_is_as_posthog_counts_it(events, expected):
         ([page(place * 4000, 1) for place in range(12)], {"pageLoop": 1}),  # one run, one event, at whatever pace
         ([page(place * 5000, 1) for place in range(12)], {"pageLoop": 1}),
         ([page(at, 1) for at in (0, 1, 2, 20_000, 20_001, 20_002)], {"pageLoop": 2}),
-        ([Moved("focus", 0, target=1), Moved("input", 3001)], {"hesitation": 1}),
-        ([Moved("hover", 0, target=1), Moved("move", 2000, 1, 1), click(3001)], {"hesitation": 1}),
-        ([Moved("hover", 0, target=1), click(3000)], {}),
-        ([Moved("hover", 0, target=1), Moved("change", 1000), Moved("wait", 2000), click(3001)], {"hesitation": 1}),  # the shop's doing
-        ([Moved("hover", 0, target=1), Moved("unknown", 1000), click(3001)], {"hesitation": 1, "unknownKind": 1}),
-        ([Moved("hover", 0, target=1), Moved("change", 3001), click(3002)], {"hesitation": 1}),
-        ([Moved("hover", 0, target=1), Moved("hover", 3000, target=2), click(6000)], {}),
-        ([Moved("focus", place * 10, target=place % 2 + 1) for place in range(6)], {"refocus": 2}),
-        ([Moved("focus", place, target=place if place % 6 else 100) for place in range(60)], {"refocus": 1}),
-        ([Moved("focus", place * 10) for place in range(6)], {}),  # nobody knows which field
-        ([Moved("focus", 0, target=1), Moved("move", 3000), Moved("input", 3000)], {}),
-        ([Moved("wait", 0, wait_ms=3000.0), Moved("wait", 9, wait_ms=2999.0), Moved("wait", 9)], {"longWait": 1}),
+        ([FrictionEvent("focus", 0, target=1), FrictionEvent("input", 3001)], {"hesitation": 1}),
+        ([FrictionEvent("hover", 0, target=1), FrictionEvent("move", 2000, 1, 1), click(3001)], {"hesitation": 1}),
+        ([FrictionEvent("hover", 0, target=1), click(3000)], {}),
+        (
+            [FrictionEvent("hover", 0, target=1), FrictionEvent("change", 1000), FrictionEvent("wait", 2000), click(3001)],
+            {"hesitation": 1},
+        ),
+        ([FrictionEvent("hover", 0, target=1), FrictionEvent("unknown", 1000), click(3001)], {"hesitation": 1, "unknownKind": 1}),
+        ([FrictionEvent("hover", 0, target=1), FrictionEvent("change", 3001), click(3002)], {"hesitation": 1}),
+        ([FrictionEvent("hover", 0, target=1), FrictionEvent("hover", 3000, target=2), click(6000)], {}),
+        ([FrictionEvent("focus", place * 10, target=place % 2 + 1) for place in range(6)], {"refocus": 2}),
+        ([FrictionEvent("focus", place, target=place if place % 6 else 100) for place in range(60)], {"refocus": 1}),
+        ([FrictionEvent("focus", place * 10) for place in range(6)], {}),  # nobody knows which field
+        ([FrictionEvent("focus", 0, target=1), FrictionEvent("move", 3000), FrictionEvent("input", 3000)], {}),
+        ([FrictionEvent("wait", 0, wait_ms=3000.0), FrictionEvent("wait", 9, wait_ms=2999.0), FrictionEvent("wait", 9)], {"longWait": 1}),
         (thrash(8), {"thrashedCursor": 1}),
         (thrash(7), {}),
         ([*thrash(8)[:-1], thrash(8)[-1]._replace(time_ms=2199)], {"thrashedCursor": 1}),  # the first was at 200
@@ -146,7 +149,7 @@ def test_rage_is_as_posthog_counts_it(events, expected):
         (drift(40, 49), {"thrashedCursor": 1}),
         (veer(119), {}),
         (veer(121), {"thrashedCursor": 1}),
-        ([Moved("move", place * 10, place * 50.0, 0.0) for place in range(30)], {}),
+        ([FrictionEvent("move", place * 10, place * 50.0, 0.0) for place in range(30)], {}),
     ],
 )
 def test_every_rule_holds_at_its_bounds(events, expected):
@@ -165,7 +168,7 @@ def session(draw, most=60):
     at, events = 1_700_000_000_000, []
     for kind, gap, *rest in draw(st.lists(EVENT, max_size=most)):
         at += gap
-        events.append(Moved(kind, at, *rest))
+        events.append(FrictionEvent(kind, at, *rest))
     return events
 
 
@@ -184,7 +187,7 @@ def test_one_after_the_other_equals_all_at_once_equals_the_plain_rules(sessions)
 @given(st.lists(st.tuples(st.sampled_from([0, 1, 500, 4000, 5000, 7000, 14_999]), st.integers(1, 3)), max_size=16))
 @settings(deadline=None)
 def test_loops_among_sixteen_visits_are_exact(visits):
-    """Of so many the ring forgets none, so that the rule is that of a memory without an end: whoever looks at all visits says the same."""
+    """The ring forgets none of so few visits, so the rule equals one with unbounded memory."""
     times = np.cumsum([gap for gap, _ in visits]).tolist()
     pages = [number for _, number in visits]
     loops = [
@@ -198,9 +201,9 @@ def test_loops_among_sixteen_visits_are_exact(visits):
 
 @given(st.integers(0, 400).map(lambda seed: np.random.default_rng(seed)), st.integers(17, 200))
 @settings(deadline=None, max_examples=60)
-def test_a_ring_that_has_gone_round_counts_as_the_plain_rules_do(random, number):
+def test_a_ring_that_has_wrapped_around_counts_as_the_plain_rules_do(random, number):
     events = [
-        Moved(kind, int(at), page=int(mark), target=int(mark))
+        FrictionEvent(kind, int(at), page=int(mark), target=int(mark))
         for kind, at, mark in zip(
             random.choice(["page", "focus"], number),
             np.cumsum(random.integers(0, 1500, number)),
@@ -219,8 +222,8 @@ NARROW = st.sampled_from([0.0, 29.999999999, 0.1, 30.000000001, 2999.99999, 3000
 @example([("click", 0, 0.0, 0.0, 0.0), ("click", 1, 29.999999999, 0.0, 0.0), ("click", 2, 0.0, 0.0, 0.0)])
 @example([("wait", 0, 0.0, 0.0, 2999.99999)])
 @settings(deadline=None)
-def test_numbers_that_no_float32_has_count_alike_in_both(rows):
-    events = [Moved(kind, at, x, y, wait_ms=wait) for kind, at, x, y, wait in rows]
+def test_numbers_beyond_the_precision_of_float32_count_alike_in_both(rows):
+    events = [FrictionEvent(kind, at, x, y, wait_ms=wait) for kind, at, x, y, wait in rows]
     state = started()
     take(state, events)
     np.testing.assert_array_equal(state[0][kernel.COUNTS :], bulk(columns([events]))[0])
@@ -241,7 +244,7 @@ def test_a_state_that_was_packed_into_bytes_goes_on_as_if_it_had_not_been(events
 
 @given(session(), session())
 @settings(deadline=None, max_examples=60)
-def test_an_unknown_kind_is_no_error_and_sessions_do_not_meet(one, other):
+def test_an_unknown_kind_is_no_error_and_sessions_are_independent(one, other):
     strange = fired(*(event._replace(kind="unknown") for event in other))
     strange.pop("unordered", None)
     assert strange == ({"unknownKind": len(other)} if other else {})
@@ -257,18 +260,18 @@ def test_times_that_run_back_are_counted_and_count_as_the_latest():
 
 
 @pytest.mark.parametrize("kind", [-128, -1, len(kernel.KINDS), 127])
-def test_a_kind_that_no_table_has_is_unknown(kind):
+def test_a_kind_out_of_range_is_unknown(kind):
     state = started()
     kernel.update(kind, 0, 0.0, 0.0, 1, 1, 0.0, kernel.DEFAULTS, *state)
     assert told(state[0])["unknownKind"] == (1, 0)
 
 
-def test_a_moment_of_the_future_holds_the_time_until_the_others_reach_it():
+def test_an_event_from_the_future_holds_the_time_until_the_others_reach_it():
     assert fired(click(60_000, 0, 0), click(0, 0, 0), click(30_000, 0, 0)) == {"rageClick": 1, "unordered": 2}
     assert fired(click(0, 0, 0), click(30_000, 0, 0), page(60_000, 1)) == {"deadClick": 2}
 
 
-def test_an_event_that_comes_twice_is_two_events():
+def test_a_duplicate_event_counts_twice():
     assert fired(*[click(0, 1, 1, 7)] * 3) == {"rageClick": 1}
 
 
@@ -280,7 +283,7 @@ def test_ten_thousand_events_and_none_are_sessions_too():
 
 
 @pytest.mark.parametrize("kind", [np.int32, np.int64])
-def test_a_score_is_its_plain_twin(kind):
+def test_a_score_is_its_naive_twin(kind):
     counts = np.random.default_rng(0).integers(0, 4, (200, COUNTED)).astype(kind)
     out = np.empty(200)
     kernel.friction_scores(counts, out)
@@ -311,7 +314,7 @@ def test_a_changed_threshold_changes_its_rule_and_no_other():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"rage": 3}, "rage is no threshold of friction: name one of rageClicks, ragePixels"),
+        ({"rage": 3}, "unknown friction threshold rage: choose one of rageClicks, ragePixels"),
         ({"loopVisits": 17}, "loopVisits is 17: give a whole number from 2 to 16"),
         ({"thrashTurns": 9}, "thrashTurns is 9: give a whole number from 2 to 8"),
         ({"refocuses": 2.5}, "refocuses is 2.5: give a whole number from 2 to 16"),
@@ -319,7 +322,7 @@ def test_a_changed_threshold_changes_its_rule_and_no_other():
         ({"thrashCosine": -1.5}, "thrashCosine is -1.5: give a number from -1 to 1"),
     ],
 )
-def test_a_threshold_that_no_rule_can_hold_with_is_refused(changes, message):
+def test_a_threshold_out_of_range_is_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         kernel.limits_with(changes)
 
@@ -327,7 +330,8 @@ def test_a_threshold_that_no_rule_can_hold_with_is_refused(changes, message):
 SIMULATED = """
 import sys
 import numpy as np
-from kernels import compile, friction
+from kernels import compile
+from kernels.sessions import friction
 assert compile.SIMULATED
 with np.load(sys.argv[1]) as stored:
     arrays = [stored[f"arr_{place}"] for place in range(8)]

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 
 from benchmarks.clicks import random_journeys
 from kernels.sessions import journey
-from tests import naive
 from tests.journeys import DRAWN, PAGES, columns
+from tests.naive import sessions as naive
 from tests.simulator import simulate
 
 ATTRIBUTES = 2
@@ -39,7 +39,8 @@ def test_features_are_those_of_plain_python(drawn):
 SIMULATED = """
 import sys
 import numpy as np
-from kernels import compile, journey
+from kernels import compile
+from kernels.sessions import journey
 assert compile.SIMULATED
 with np.load(sys.argv[1]) as stored:
     arrays = [stored[f"arr_{place}"] for place in range(6)]

@@ -1,4 +1,4 @@
-"""Eight bytes are one number, the first byte lowest, in compiled code as in Python."""
+"""Eight bytes are loaded as one number, the first byte lowest, in compiled code as in Python."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ def test_a_word_is_the_same_in_compiled_code_wherever_it_begins():
 
 
 @pytest.mark.parametrize("text", [b"a", b"timestamp", b"exactly8", b"x" * 17])
-def test_a_text_begins_where_all_its_words_do_and_nowhere_else(text):
+def test_a_text_matches_where_all_its_words_match_and_nowhere_else(text):
     rows, masks = json_words.table((text, b"another text, longer than others"))
     for other, begins in ((text, True), (text + b"!", True), (text[:-1] + b"?", False), (b"?" + text[1:], False)):
         data = np.frombuffer(other.ljust(64, b"\1"), np.uint8)

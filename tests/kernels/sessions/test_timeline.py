@@ -1,4 +1,4 @@
-"""Live events come into the order of time, session by session; what is later than asked for, and what is ignored, is left out."""
+"""Live events are sorted by time within their session; later events than asked for, and ignored kinds, are left out."""
 
 import math
 
@@ -9,7 +9,7 @@ from numpy.testing import assert_array_equal
 
 from kernels.sessions import timeline
 from kernels.sessions.timeline import IGNORED
-from tests import naive
+from tests.naive import sessions as naive
 
 Session = tuple[list[tuple[float, int]], float]  # (moment, kind) of each event, and until when
 

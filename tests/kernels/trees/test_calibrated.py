@@ -1,4 +1,4 @@
-"""What is said of a row in one compiled call is what the definitions say one after the other."""
+"""Scores from one compiled call equal the definitions."""
 
 import numpy as np
 from hypothesis import given, settings
@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 from kernels.trees.calibrated import scores
-from tests import naive
+from tests.naive import trees as naive
 from training.features import NAMES
 from training.models.purchase.confidence import EDGES, Confidence
 from training.models.shared.calibration import Platt, probability

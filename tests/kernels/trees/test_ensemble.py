@@ -1,4 +1,4 @@
-"""What is read from a booster is what the booster learned, and what flat arrays do not hold is refused."""
+"""The arrays hold what the booster learned, and unsupported boosters are refused."""
 
 import json
 from typing import Any
@@ -38,7 +38,7 @@ def test_every_node_is_the_one_that_xgboost_dumps():
                 waiting += (int(read.left[node]), row.Yes), (int(read.left[node]) + 1, row.No)
 
 
-def test_nodes_lie_breadth_first_with_siblings_side_by_side():
+def test_nodes_are_breadth_first_with_siblings_side_by_side():
     read = ensemble.read(booster(rounds=4, max_depth=5))
     split = np.flatnonzero(read.feature != LEAF)
     assert (read.left[split] > split).all()
@@ -61,7 +61,7 @@ def test_the_base_is_in_the_space_of_margins(parameters: dict[str, Any], expecte
     np.testing.assert_allclose(ensemble.read(booster(**parameters)).base, np.array(expected, np.float32), rtol=2e-7)
 
 
-def test_trees_that_were_pruned_are_read_without_what_was_cut_off():
+def test_pruned_trees_are_read_without_their_pruned_nodes():
     """The exact method grows a tree first and leaves the nodes that it cuts off in the model."""
     pruned = booster(tree_method="exact", gamma=1.0, base_score=2)
     assert any(int(tree["tree_param"]["num_deleted"]) > 0 for tree in _document(pruned)["gradient_booster"]["model"]["trees"])
@@ -101,7 +101,7 @@ def test_the_weights_of_dropped_trees_are_in_their_leaves():
         pytest.param(lambda: _by_category(), "without enable_categorical", id="categories"),
     ],
 )
-def test_what_arrays_do_not_hold_is_refused_with_the_fix(make: Any, message: str):
+def test_unsupported_boosters_are_refused_with_the_fix(make: Any, message: str):
     with pytest.raises(ValueError, match=message):
         ensemble.read(make())
 

@@ -1,4 +1,4 @@
-"""A forest answers as the booster that it is made from: every bit of a margin, to 1 ulp of a prediction, in every layout."""
+"""A forest gives the booster's margins bit for bit, and its predictions to 1 ulp, in every layout."""
 
 import math
 from pathlib import Path
@@ -15,7 +15,7 @@ from kernels.trees import forest, heap_walk, node_walk, objectives
 from kernels.trees.ensemble import LEAF, Trees, read
 from kernels.trees.forest import Forest, probes
 from kernels.types import F32
-from tests import naive
+from tests.naive import trees as naive
 from tests.simulator import simulate
 
 COLUMNS = 5
@@ -121,8 +121,8 @@ def test_a_batch_gives_what_its_rows_give_alone(depth: int):
     made = Forest.from_booster(trained(rounds=4, rows=2000, max_depth=depth, min_child_weight=0))
     X = probes(made.trees, 2 * heap_walk.BLOCK + 40)
     alone = np.concatenate([made.margin(row[np.newaxis]) for row in X])
-    for few in (1, 3, 16, heap_walk.BLOCK, 10_000):
-        made.few = few
+    for min_block_rows in (1, 3, 16, heap_walk.BLOCK, 10_000):
+        made.min_block_rows = min_block_rows
         for rows in (0, 1, 2, 15, 16, 31, 33, 255, 256, 257, 2 * 256 + 16, len(X)):
             np.testing.assert_array_equal(made.margin(X[:rows]), alone[:rows])
 
@@ -141,7 +141,7 @@ def naive_margins(trees: Trees, X: F32) -> F32:
 
 @pytest.mark.parametrize("threshold", [-math.inf, math.inf, -0.0, 0.0, 3.4028235e38, -3.4028235e38, 1e-45])
 @pytest.mark.parametrize("missing_left", [False, True])
-def test_any_threshold_sends_every_value_its_way(threshold: float, missing_left: bool):
+def test_any_threshold_sends_every_value_to_the_right_side(threshold: float, missing_left: bool):
     """Also the infinite ones, where no float is less or all are."""
     one = Trees(
         roots=np.array([0, 3], np.int32),
@@ -164,13 +164,13 @@ def test_any_threshold_sends_every_value_its_way(threshold: float, missing_left:
 
 
 @pytest.mark.parametrize("objective", ["reg:squarederror", "multi:softprob"])
-def test_margins_are_those_of_the_obvious_twin(objective: str):
+def test_margins_are_those_of_the_naive_twin(objective: str):
     made = Forest.from_booster(trained(objective, max_depth=5, num_parallel_tree=2))
     X = probes(made.trees, 70)
     np.testing.assert_array_equal(made.margin(X), naive_margins(made.trees, X))
 
 
-def test_responses_are_those_of_the_obvious_twins():
+def test_predictions_are_those_of_the_naive_twins():
     margins = np.linspace(-20, 20, 300, dtype=np.float32)
     for name in ("sigmoid", "exponential"):
         expected = [getattr(naive, name)(margin) for margin in margins.tolist()]
@@ -179,7 +179,7 @@ def test_responses_are_those_of_the_obvious_twins():
     np.testing.assert_allclose(objectives.softmax(classes), [naive.softmax(row) for row in classes.tolist()], rtol=5e-7)
 
 
-def test_more_thresholds_than_a_byte_counts_have_ranks_of_two():
+def test_more_than_255_thresholds_have_ranks_of_two_bytes():
     random = np.random.default_rng(0)
     X = random.normal(size=(3000, 2)).astype(np.float32)
     exact = {"nthread": 1, "tree_method": "exact", "max_depth": 8, "min_child_weight": 0}
@@ -192,7 +192,7 @@ def test_more_thresholds_than_a_byte_counts_have_ranks_of_two():
     np.testing.assert_array_equal(made.margin(rows), booster.inplace_predict(rows, predict_type="margin"))
 
 
-def test_more_views_than_a_byte_counts_are_told_apart():
+def test_more_than_256_views_are_distinguished():
     X = np.random.default_rng(0).normal(size=(200, 300)).astype(np.float32)
     booster = xgb.train({"nthread": 1, "colsample_bynode": 0.05, "eta": 1.0}, xgb.DMatrix(X, X.sum(axis=1)), 40)
     made = Forest.from_booster(booster)
@@ -237,7 +237,7 @@ def test_other_numbers_and_layouts_are_converted_not_compiled_for(X: NDArray[Any
         pytest.param([[1.0], [1.0, 2.0]], "not an array of numbers", id="ragged"),
     ],
 )
-def test_what_is_not_rows_of_the_model_is_refused(X: Any, message: str):
+def test_arrays_of_another_shape_are_refused(X: Any, message: str):
     with pytest.raises(ValueError, match=message):
         Forest.from_booster(trained()).margin(X)
 
@@ -251,29 +251,29 @@ def test_a_forest_that_is_not_the_boosters_is_refused():
         Forest(read(one), "reg:squarederror").check(one)
 
 
-def test_an_objective_without_a_known_response_is_refused():
-    with pytest.raises(ValueError, match=r"objective 'reg:unheard' has no known response: train with one of binary:hinge"):
+def test_an_unsupported_objective_is_refused():
+    with pytest.raises(ValueError, match=r"objective 'reg:unheard' is not supported: train with one of binary:hinge"):
         Forest(read(trained()), "reg:unheard")
 
 
-def test_tuning_tells_what_it_measured_and_changes_no_answer():
+def test_tuning_returns_its_timings_and_changes_no_margin():
     made = Forest.from_booster(trained(max_depth=6))
     X = training_data(100, seed=4)
     before = made.margin(X)
     timings = made.tune(sizes=(1, 40, 80), repeats=2)
     assert [timing.rows for timing in timings] == [1, 40, 80]
     assert all(timing.way in ("row", "block") and timing.us_per_row > 0 for timing in timings)
-    assert made.few == max([timing.rows + 1 for timing in timings if timing.way == "row"], default=1)
+    assert made.min_block_rows == max([timing.rows + 1 for timing in timings if timing.way == "row"], default=1)
     np.testing.assert_array_equal(made.margin(X), before)
     assert {timing.way for timing in Forest.from_booster(trained(rows=3000, max_depth=14)).tune((1, 8), 1)} == {"walk"}
 
 
-def test_what_was_measured_holds_for_forests_of_the_same_shape_alone():
+def test_timings_are_copied_to_forests_of_the_same_shape_only():
     measured, alike, other = (Forest.from_booster(trained(seed=seed, rounds=rounds, rows=900)) for seed, rounds in ((0, 6), (1, 6), (0, 7)))
-    measured.few = 5
-    assert (alike.tune_like(measured), alike.few) == (True, 5)
-    before = other.few
-    assert (other.tune_like(measured), other.few) == (False, before)
+    measured.min_block_rows = 5
+    assert (alike.tune_like(measured), alike.min_block_rows) == (True, 5)
+    before = other.min_block_rows
+    assert (other.tune_like(measured), other.min_block_rows) == (False, before)
 
 
 SIMULATED = """
@@ -321,7 +321,7 @@ def test_cuda_gives_the_bits_of_the_cpu(objective: str, depth: int):
         made.margin_cuda(cuda.to_device(X.astype(np.float64)))
 
 
-def test_the_checked_rows_meet_every_kind_of_value():
+def test_the_checked_rows_have_every_kind_of_value():
     """At a threshold, just below and above, missing, both infinities, both zeros; without infinities where XGBoost takes none."""
     made = Forest.from_booster(trained())
     X = forest.probes(made.trees, 4000)

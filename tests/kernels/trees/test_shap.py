@@ -1,4 +1,4 @@
-"""The factors of a margin are those of XGBoost, of the definition, and add up to the margin."""
+"""SHAP values equal those of XGBoost and of the definition, and add up to the margin."""
 
 import json
 from collections.abc import Callable
@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from kernels.trees.ensemble import LEAF, Trees, read
-from kernels.trees.shap import Factors
-from kernels.trees.shap_paths import walk
+from kernels.trees.shap import TreeShap
+from kernels.trees.shap_paths import paths_of
 from kernels.types import F32, F64
-from tests import naive
+from tests.naive import trees as naive
 from tests.simulator import simulate
 
 objectives = st.sampled_from(["reg:squarederror", "binary:logistic", "multi:softprob"])
@@ -100,24 +100,24 @@ def decision_list(columns: int) -> xgboost.Booster:
 
 @settings(deadline=None, max_examples=40)
 @given(objectives, growths, boosters, st.integers(1, 9), st.sampled_from([0, 0.3]), st.integers(1, 12), st.integers(0, 99))
-def test_factors_are_those_of_xgboost(
+def test_shap_values_are_those_of_xgboost(
     objective: str, growth: dict[str, Any], booster: dict[str, Any], columns: int, missing: float, trees: int, seed: int
 ) -> None:
     """To 1e-5: regression, two classes and three, dart, deep, repeated columns, missing values, splits of single rows."""
     X = rows(300, columns, missing, seed)
     classes = {"num_class": 3} if objective == "multi:softprob" else {}
     model = trained(X, trees, objective=objective, **growth, **booster, **classes)
-    ours, expected = Factors(read(model)), theirs(model, X)
-    np.testing.assert_allclose(ours.of(X), expected[..., :-1], rtol=0, atol=1e-5)
+    ours, expected = TreeShap(read(model)), theirs(model, X)
+    np.testing.assert_allclose(ours.values(X), expected[..., :-1], rtol=0, atol=1e-5)
     np.testing.assert_allclose(
         np.broadcast_to(ours.bias, (len(X), len(ours.bias))), expected[..., -1].reshape(len(X), -1), rtol=0, atol=1e-5
     )
-    np.testing.assert_allclose(ours.of(X).sum(axis=-1) + ours.bias[() if classes else 0], margins(model, X), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(ours.values(X).sum(axis=-1) + ours.bias[() if classes else 0], margins(model, X), rtol=0, atol=1e-5)
 
 
 @settings(deadline=None, max_examples=20)
 @given(growths, st.integers(1, 5), st.sampled_from([0, 0.3]), st.integers(0, 99), st.sampled_from([0.0, 0.5]))
-def test_factors_are_those_of_the_obvious_twin(growth: dict[str, Any], columns: int, missing: float, seed: int, empty: float) -> None:
+def test_shap_values_are_those_of_the_naive_twin(growth: dict[str, Any], columns: int, missing: float, seed: int, empty: float) -> None:
     """To 1e-12, also where leaves have no cover."""
     X = rows(100, columns, missing, seed)
     trees = read(trained(X, 2, **growth))
@@ -125,8 +125,8 @@ def test_factors_are_those_of_the_obvious_twin(growth: dict[str, Any], columns: 
     trees = _covered(trees._replace(cover=cover))
     expected = np.zeros((5, columns))
     for root in trees.roots[:-1]:
-        expected += [naive.factors(nested(trees, root), row) for row in X[:5].tolist()]
-    np.testing.assert_allclose(Factors(trees).of(X[:5]), expected, rtol=0, atol=1e-12)
+        expected += [naive.shap_values(nested(trees, root), row) for row in X[:5].tolist()]
+    np.testing.assert_allclose(TreeShap(trees).values(X[:5]), expected, rtol=0, atol=1e-12)
 
 
 def _covered(trees: Trees) -> Trees:
@@ -142,10 +142,10 @@ def _covered(trees: Trees) -> Trees:
 def test_long_paths_are_as_exact_as_short_ones(columns: int) -> None:
     """More than 8 and 16 features on a path, where the single precision of XGBoost's own recursion misses the margin by 1e-4 and more."""
     trees = read(decision_list(columns))
-    assert walk(trees).features.max() == columns
+    assert paths_of(trees).features.max() == columns
     X = rows(3, columns, 0, 3) / 2
     expected = [by_leaves(nested(trees, 0), row, {}) for row in X]
-    found = Factors(trees).of(X)
+    found = TreeShap(trees).values(X)
     for row, values in enumerate(expected):
         np.testing.assert_allclose(found[row], [values.get(column, 0) for column in range(columns)], rtol=0, atol=1e-9)
 
@@ -153,17 +153,17 @@ def test_long_paths_are_as_exact_as_short_ones(columns: int) -> None:
 def test_a_row_is_the_same_alone_and_among_others() -> None:
     X = rows(60, 7, 0.2, 1)
     for parameters in ({}, {"objective": "multi:softprob", "num_class": 3}):
-        ours = Factors(read(trained(X, 20, max_depth=6, **parameters)))
-        together = ours.of(X)
-        np.testing.assert_array_equal(np.concatenate([ours.of(X[i : i + 1]) for i in range(len(X))]), together)
-        np.testing.assert_array_equal(ours.of(X[::-1])[::-1], together)
+        ours = TreeShap(read(trained(X, 20, max_depth=6, **parameters)))
+        together = ours.values(X)
+        np.testing.assert_array_equal(np.concatenate([ours.values(X[i : i + 1]) for i in range(len(X))]), together)
+        np.testing.assert_array_equal(ours.values(X[::-1])[::-1], together)
 
 
 def test_trees_of_one_leaf_add_to_the_bias_alone() -> None:
     X = rows(50, 3, 0, 1)
     model = trained(X, 3, gamma=1e9)
-    ours = Factors(read(model))
-    np.testing.assert_array_equal(ours.of(X), np.zeros((50, 3)))
+    ours = TreeShap(read(model))
+    np.testing.assert_array_equal(ours.values(X), np.zeros((50, 3)))
     np.testing.assert_allclose(ours.bias, margins(model, X)[:1], rtol=0, atol=1e-6)
 
 
@@ -175,13 +175,13 @@ def test_a_split_without_cover_is_halved() -> None:
     for tree in document["learner"]["gradient_booster"]["model"]["trees"]:
         tree["sum_hessian"] = [0.0] * len(tree["sum_hessian"])
     bare = xgboost.Booster(model_file=bytearray(json.dumps(document).encode()))
-    ours = Factors(read(bare))
-    np.testing.assert_allclose(ours.of(X).sum(axis=1) + ours.bias, margins(bare, X), rtol=0, atol=1e-6)
+    ours = TreeShap(read(bare))
+    np.testing.assert_allclose(ours.values(X).sum(axis=1) + ours.bias, margins(bare, X), rtol=0, atol=1e-6)
 
 
-def test_no_rows_have_no_factors() -> None:
+def test_no_rows_have_no_shap_values() -> None:
     X = rows(50, 3, 0, 1)
-    assert Factors(read(trained(X))).of(X[:0]).shape == (0, 3)
+    assert TreeShap(read(trained(X))).values(X[:0]).shape == (0, 3)
 
 
 @pytest.mark.parametrize(
@@ -192,10 +192,10 @@ def test_no_rows_have_no_factors() -> None:
         pytest.param(lambda X: np.frombuffer(X.tobytes(), np.float32).reshape(X.shape), id="not to be written to"),
     ],
 )
-def test_rows_lie_in_memory_as_they_like(strange: Callable[[F32], F32]) -> None:
+def test_any_memory_layout_of_the_rows_gives_the_same_values(strange: Callable[[F32], F32]) -> None:
     X = rows(50, 3, 0.1, 1)
-    ours = Factors(read(trained(X)))
-    np.testing.assert_array_equal(ours.of(strange(X)), ours.of(X))
+    ours = TreeShap(read(trained(X)))
+    np.testing.assert_array_equal(ours.values(strange(X)), ours.values(X))
 
 
 @pytest.mark.parametrize(
@@ -208,19 +208,19 @@ def test_rows_lie_in_memory_as_they_like(strange: Callable[[F32], F32]) -> None:
 )
 def test_other_rows_are_refused_with_what_to_pass(wrong: NDArray[Any], said: str) -> None:
     with pytest.raises(ValueError, match=said + r": pass float32 \[n, 3\]"):
-        Factors(read(trained(rows(50, 3, 0, 1)))).of(wrong)
+        TreeShap(read(trained(rows(50, 3, 0, 1)))).values(wrong)
 
 
 SIMULATED = """
 import sys
 import numpy as np
 from kernels import compile
-from kernels.trees.shap import Factors
+from kernels.trees.shap import TreeShap
 from kernels.trees.ensemble import Trees
 assert compile.SIMULATED
 with np.load(sys.argv[1]) as stored:
     trees = Trees(*(stored[name] for name in Trees._fields[:-1]), columns=stored["X"].shape[1])
-    np.save(sys.argv[2], Factors(trees).of(stored["X"]))
+    np.save(sys.argv[2], TreeShap(trees).values(stored["X"]))
 """
 
 
@@ -229,4 +229,4 @@ def test_the_compiled_kernel_gives_the_bits_of_plain_python(tmp_path: Path) -> N
     trees, X = read(decision_list(10)), rows(4, 10, 0, 3) / 2
     np.savez(tmp_path / "inputs.npz", X=X, **{name: getattr(trees, name) for name in Trees._fields[:-1]})
     simulate(SIMULATED, tmp_path / "inputs.npz", tmp_path / "out.npy")
-    np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), Factors(trees).of(X))
+    np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), TreeShap(trees).values(X))

@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from kernels.trees.top_factors import rounded, shortlist
-from tests import naive
+from tests.naive import trees as naive
 
 WIDTH = 6
 SHARE = st.sampled_from([0.0, -0.0, 1.0, -1.0, 2.5, -7.0])
@@ -43,7 +43,7 @@ def test_the_largest_shares_come_first_equal_ones_in_order_and_the_rest_last(row
 @example(float(np.float32(1e-15) * 2))
 @example(float(np.float32(9999999.0)))
 @settings(deadline=None, max_examples=2000)
-def test_values_are_rounded_to_the_seven_digits_that_a_float32_knows(value):
+def test_values_are_rounded_to_the_seven_digits_of_a_float32(value):
     assert rounded(np.float32(value)) == naive.seven_digits(value)
 
 

@@ -27,11 +27,11 @@ def same(found: object, said: object) -> bool:
     return found == said if isinstance(said, str) else np.float32(found) == np.float32(said)
 
 
-def test_a_booster_says_the_same_in_both_of_its_languages(booster):
+def test_ubjson_and_json_of_a_booster_are_the_same_document(booster):
     assert same(ubjson.read(bytes(booster.save_raw("ubj"))), json.loads(bytes(booster.save_raw("json"))))
 
 
-def test_a_document_that_was_cut_is_refused_wherever_it_was_cut(booster):
+def test_a_truncated_document_is_refused_wherever_it_ends(booster):
     whole = bytes(booster.save_raw("ubj"))
     for end in range(0, len(whole), 7):
         with pytest.raises(ValueError, match="not UBJSON"):
@@ -58,7 +58,7 @@ def test_every_kind_of_value_is_read(data, value):
 
 
 @given(st.binary(max_size=40))
-def test_whatever_the_bytes_are_the_error_says_so(data):
+def test_arbitrary_bytes_raise_an_error_that_names_the_byte(data):
     with contextlib.suppress(ValueError):
         ubjson.read(data)
         assert data[:1] in {mark.encode() for mark in "{[SiUIlLdDTFZ"}
@@ -69,5 +69,5 @@ NO_LENGTHS = [mark + length for mark in (b"[#", b"[$i#", b"S", b"{") for length 
 
 @pytest.mark.parametrize("data", NO_LENGTHS)
 def test_a_length_is_a_whole_number_from_zero(data):
-    with pytest.raises(ValueError, match="is no length"):
+    with pytest.raises(ValueError, match="is not a length"):
         ubjson.read(data)

@@ -251,14 +251,14 @@ def test_a_corrupted_model_scores_nothing(bundle, task, tmp_path):
 
 def through_workers(task, paths):
     """The Ray job's own functions, called one after another as Ray would."""
-    worker = ray_job.Worker(task)
+    worker = ray_job.ScoringActor(task)
     return [ray_job.answer(worker(table).to_pylist()[0]) for table in ray_job.read(pa.table({"files": [[str(path) for path in paths]]}))]
 
 
 def test_the_workers_of_a_ray_job_give_the_same_answers(task, sessions, whole, tmp_path, monkeypatch):
     monkeypatch.setattr(sources, "CHUNK_BYTES", 20_000)
     sessions.write_csv(tmp_path / "in.csv")
-    fitted = task.of_input(next(iter(sources.read([tmp_path / "in.csv"]))))
+    fitted = task.of_input(sources.Source(tmp_path / "in.csv"))
     parts = through_workers(fitted, [tmp_path / "in.csv"])
     assert len(parts) > 3
     assert pl.concat([part.answers for part in parts]).equals(whole)
@@ -267,18 +267,19 @@ def test_the_workers_of_a_ray_job_give_the_same_answers(task, sessions, whole, t
 @pytest.mark.parametrize("name", ["cell", "file"])
 def test_what_goes_wrong_in_a_ray_job_travels_in_its_place(task, sessions, tmp_path, monkeypatch, name):
     monkeypatch.setattr(sources, "CHUNK_BYTES", 20_000)
+    monkeypatch.setattr(sources, "HEAD_ROWS", 1)
     content = wrong_cell(sessions, 300, "timeOnSite", "long") if name == "cell" else gzip.compress(sessions.write_csv().encode())[:-500]
     path = tmp_path / ("in.csv" if name == "cell" else "in.csv.gz")
     path.write_bytes(content)
     said = {"cell": r"in\.csv, line 302", "file": r"in\.csv\.gz: cannot be read"}[name]
-    fitted = task.of_input(next(iter(sources.read([path]))))
+    fitted = task.of_input(sources.Source(path))
     with pytest.raises(TableError, match=said):
         through_workers(fitted, [path])
 
 
 @pytest.mark.slow
 def test_a_large_input_is_scored_by_ray_with_the_same_numbers_and_nothing_is_left_of_ray(task, sessions, whole, tmp_path):
-    times = batch.RAY_ROWS // ROWS + 20
+    times = sources.HEAD_ROWS // ROWS + 20
     rows = pl.concat([sessions] * times)
     rows.write_csv(tmp_path / "in.csv")
     command = ["batch", "purchase", "--model", task.model, "--input", tmp_path / "in.csv", "--output", tmp_path / "out.csv.gz", "--json"]

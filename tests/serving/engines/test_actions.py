@@ -1,4 +1,4 @@
-"""Recommended actions: rules that are read once, refused with a clear word when they cannot hold, and evaluated over columns."""
+"""Recommended actions: rules that are read once, refused with a clear message when they cannot hold, and evaluated over columns."""
 
 import math
 from pathlib import Path
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from kernels.types import F32
 from serving.engines import actions
-from serving.engines.actions import PROBABILITY, Range, Rule, Rules
+from serving.engines.actions import PROBABILITY, ActionRule, ActionRules, ValueRange
 from serving.errors import SettingsError
 from serving.settings import CONFIGS
 from training.features import FEATURES, INDEX, NAMES
@@ -20,9 +20,9 @@ from training.features import FEATURES, INDEX, NAMES
 CARTS, RAGE = "cartAddCount", "rageClickCount"
 
 
-def rule(name: str = "one", priority: int = 1, **when: dict[str, float]) -> Rule:
-    ranges = {fact: Range(at_least=bounds.get("atLeast"), below=bounds.get("below")) for fact, bounds in when.items()}
-    return Rule(id=name, when=ranges, action="offer_help", sentence="Help.", priority=priority)
+def rule(name: str = "one", priority: int = 1, **when: dict[str, float]) -> ActionRule:
+    ranges = {fact: ValueRange(at_least=bounds.get("atLeast"), below=bounds.get("below")) for fact, bounds in when.items()}
+    return ActionRule(id=name, when=ranges, action="offer_help", sentence="Help.", priority=priority)
 
 
 def session(**facts: float) -> F32:
@@ -33,11 +33,11 @@ def session(**facts: float) -> F32:
     return row
 
 
-def fires(one: Rule, probability: float = 0.5, **facts: float) -> bool:
-    return bool(Rules([one], FEATURES).fired(session(**facts), np.array([probability]))[0, 0])
+def fires(one: ActionRule, probability: float = 0.5, **facts: float) -> bool:
+    return bool(ActionRules([one], FEATURES).fired(session(**facts), np.array([probability]))[0, 0])
 
 
-def naive(one: Rule, row: F32, probability: float) -> bool:
+def naive(one: ActionRule, row: F32, probability: float) -> bool:
     """Return whether a rule fires, the slow and obvious way."""
     for fact, bounds in one.when.items():
         value = probability if fact == PROBABILITY else float(row[INDEX[fact]])
@@ -67,7 +67,7 @@ GOOD: dict[str, Any] = {
 
 def test_the_rules_that_ship_are_good_and_each_of_them_can_fire() -> None:
     rules = actions.load(CONFIGS / "actions.yaml", "purchase", FEATURES)
-    table = msgspec.yaml.decode((CONFIGS / "actions.yaml").read_bytes(), type=dict[str, list[Rule]])["purchase"]
+    table = msgspec.yaml.decode((CONFIGS / "actions.yaml").read_bytes(), type=dict[str, list[ActionRule]])["purchase"]
     for one in table:
         middle = {fact: _inside(bounds) for fact, bounds in one.when.items()}
         row = session(**{fact: value for fact, value in middle.items() if fact != PROBABILITY})
@@ -75,7 +75,7 @@ def test_the_rules_that_ship_are_good_and_each_of_them_can_fire() -> None:
         assert one.id in [action.rule for action in listed]
 
 
-def _inside(bounds: Range) -> float:
+def _inside(bounds: ValueRange) -> float:
     return bounds.at_least if bounds.at_least is not None else (bounds.below or 0) / 2
 
 
@@ -109,11 +109,11 @@ _cells = st.lists(st.lists(st.sampled_from([math.nan, *range(10)]), min_size=3, 
 
 
 @given(_rules, _cells)
-def test_rules_over_columns_say_what_each_rule_says_of_each_row(whens: list[dict[str, tuple[int, int]]], cells: list[list[float]]) -> None:
+def test_rules_over_columns_equal_each_rule_on_each_row(whens: list[dict[str, tuple[int, int]]], cells: list[list[float]]) -> None:
     table = [
-        Rule(
+        ActionRule(
             id=f"rule-{i}",
-            when={fact: Range(*ends) for fact, ends in when.items()} | {PROBABILITY: Range(0.25, None)},
+            when={fact: ValueRange(*ends) for fact, ends in when.items()} | {PROBABILITY: ValueRange(0.25, None)},
             action="offer_help",
             sentence="Help.",
             priority=1,
@@ -124,14 +124,14 @@ def test_rules_over_columns_say_what_each_rule_says_of_each_row(whens: list[dict
     for row, (carts, rage, events) in zip(X, cells, strict=True):
         row[[INDEX[CARTS], INDEX[RAGE], INDEX["eventCount"]]] = carts, rage, events
     probability = np.linspace(0, 1, len(cells))
-    fired = Rules(table, FEATURES).fired(X, probability)
+    fired = ActionRules(table, FEATURES).fired(X, probability)
     assert fired.shape == (len(cells), len(table))
     assert fired.tolist() == [[naive(one, row, p) for one in table] for row, p in zip(X, probability.tolist(), strict=True)]
 
 
 def test_actions_come_by_priority_and_equal_ones_in_the_order_of_the_table() -> None:
     always = {"probability": {"below": 0.9}}
-    rules = Rules(
+    rules = ActionRules(
         [rule("last", 3, **always), rule("first", 1, **always), rule("second", 2, **always), rule("third", 2, **always)], FEATURES
     )
     (listed,) = rules.rows(rules.fired(session(), np.array([0.5])))
@@ -145,7 +145,7 @@ def test_no_rules_recommend_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "message"),
     [
         ({"action": "give_it_away"}, "give_it_away"),
         ({"basis": "measured"}, "measured"),
@@ -165,12 +165,12 @@ def test_no_rules_recommend_nothing(tmp_path: Path) -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )
-def test_a_bad_rule_is_refused_with_the_file_and_what_is_wrong(tmp_path: Path, change: dict[str, Any], says: str) -> None:
+def test_a_bad_rule_is_refused_with_the_file_and_what_is_wrong(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     path = written(tmp_path, msgspec.yaml.encode({"purchase": [GOOD | change]}).decode())
     with pytest.raises(SettingsError) as caught:
         actions.load(path, "purchase", FEATURES)
     assert str(path) in str(caught.value)
-    assert says in str(caught.value)
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize("text", ["purchase: [", "purchase: {}", "- purchase", "pricing: []", "", "\x00"])
@@ -191,5 +191,5 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 def test_two_rules_cannot_share_an_id(tmp_path: Path) -> None:
     path = written(tmp_path, msgspec.yaml.encode({"purchase": [GOOD, GOOD]}).decode())
-    with pytest.raises(SettingsError, match="rules one: the id is taken"):
+    with pytest.raises(SettingsError, match="rules one: the id is used twice"):
         actions.load(path, "purchase", FEATURES)

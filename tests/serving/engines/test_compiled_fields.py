@@ -7,7 +7,7 @@ import pytest
 
 from serving.engines.purchase.scorer import PURCHASE
 from serving.ingress.decoding.decoder import Decoder
-from serving.scoring.cache import cache
+from serving.scoring.cache.key import answer_key
 from tests.serving.sessions import VISIT, visit
 
 DECODER = Decoder(PURCHASE.request, PURCHASE.check, 10)
@@ -38,7 +38,7 @@ def test_events_are_the_same_rows_whichever_way_they_came():
 
 
 def test_the_key_of_an_answer_does_not_tell_how_its_request_was_decoded():
-    keys = {cache.key("purchase", "v", request) for request in ways().values()}
+    keys = {answer_key("default", "purchase", "v", request) for request in ways().values()}
     assert len(keys) == 1
 
 
@@ -46,5 +46,5 @@ def test_the_key_of_an_answer_does_not_tell_how_its_request_was_decoded():
 def test_another_event_has_another_key(field):
     one, other = body(), body()
     other["behaviorData"]["interactions"][-1][field] = {"type": "search", "timestamp": 1772366460000.5, "x": 17.25}[field]
-    keys = {cache.key("purchase", "v", DECODER.read(json.dumps(each).encode())) for each in (one, other)}
+    keys = {answer_key("default", "purchase", "v", DECODER.read(json.dumps(each).encode())) for each in (one, other)}
     assert len(keys) == 2

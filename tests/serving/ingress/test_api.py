@@ -21,7 +21,8 @@ from serving.ingress.http import body as bodies
 from serving.ingress.http.lifecycle import State
 from serving.ingress.problems import KINDS
 from serving.metrics.collect import Metrics
-from serving.scoring.question import Answer, Cancel, Done, Question
+from serving.scoring.answer import Answer, Cancel, Done
+from serving.scoring.question import Question
 from tests.serving.greeting import ROUTE, Counting, Scripted, app, client, configured, encoded, question
 from tests.serving.wire import LOOPS, serving
 
@@ -72,7 +73,7 @@ def port(request: pytest.FixtureRequest) -> Iterator[int]:
         with served(application) as port:
             yield port
     else:
-        with serving(application, application.hot, state, request.param) as server:
+        with serving(application, application.route_table, state, request.param) as server:
             yield server.port
     assert state.in_flight == 0
 

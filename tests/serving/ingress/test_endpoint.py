@@ -10,7 +10,7 @@ import pytest
 
 from serving.errors import DeadlineExceededError, NotReadyError, OverloadedError
 from serving.ingress.endpoint import INLINE_BYTES, Endpoint
-from serving.scoring.question import Answer
+from serving.scoring.answer import Answer
 from tests.serving.greeting import EXAMPLE, JSON, MAX_EVENTS, Counting, Scripted, configured, encoded, endpoint, question
 
 ANSWER = Answer(b'{"a":1}', "miss", 0.0, 0.001, 0.002, 0.003, 0.004)
@@ -214,8 +214,7 @@ async def test_why_there_is_no_answer_has_its_status(error: Exception, status: i
 async def test_a_deadline_that_passes_in_the_queue_is_504() -> None:
     settings = configured()
     with question(settings, Counting()) as asked:
-        request = asyncio.ensure_future(endpoint(asked, settings).answer({**JSON, b"x-request-timeout-ms": b"1"}, encoded()))
-        await asyncio.sleep(0)  # the request is queued
+        request = endpoint(asked, settings).answer({**JSON, b"x-request-timeout-ms": b"1"}, encoded())  # it is queued
         started = time.monotonic()
         while time.monotonic() < started + 0.005:
             pass  # the loop is busy until the deadline has passed
@@ -258,8 +257,7 @@ async def test_any_other_is_replaced_by_a_new_one(given: bytes | None) -> None:
 async def test_cancellation_is_not_an_answer() -> None:
     settings = configured()
     with question(settings, Counting()) as asked:
-        request = asyncio.ensure_future(endpoint(asked, settings).answer(JSON, encoded()))
-        await asyncio.sleep(0)
+        request = endpoint(asked, settings).answer(JSON, encoded())
         request.cancel()
         with pytest.raises(asyncio.CancelledError):
             await request

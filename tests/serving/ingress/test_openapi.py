@@ -24,8 +24,10 @@ from serving.engines import ENGINES, Engine
 from serving.ingress.api import build
 from serving.ingress.http.lifecycle import State
 from serving.metrics.collect import Metrics
-from serving.scoring.cache.cache import Cache, LruCache
-from serving.scoring.question import Answer, Question
+from serving.scoring.answer import Answer
+from serving.scoring.cache.cache import Cache
+from serving.scoring.cache.lru import LruCache
+from serving.scoring.question import Question
 from tests.serving.greeting import GREETING, JSON, Counting, Scripted, app, client, configured, encoded, endpoint
 
 DOCUMENT = app(Scripted(Answer(b"{}", "miss", 0.0)), configured()).openapi()

@@ -11,7 +11,7 @@ import pytest
 from serving.app import Application
 from serving.engines import named
 from serving.errors import SettingsError
-from serving.ingress.pool_client import Relay, answered
+from serving.ingress.pool_client import PoolClient, parse_response
 from serving.metrics.collect import Metrics
 from serving.runtime.placement import pooled
 from serving.runtime.pool_socket import PoolSocket
@@ -66,7 +66,7 @@ def reply(body=b"{}", more=b""):
 
 @contextlib.asynccontextmanager
 async def relayed(path, opened=True, **fields):
-    relay = Relay(EMOTION, path, **{"default_timeout_ms": 2000, "max_queued": 8, "meter": Metrics().meter("emotion"), **fields})
+    relay = PoolClient(EMOTION, path, **{"default_timeout_ms": 2000, "max_queued": 8, "meter": Metrics().meter("emotion"), **fields})
     if opened:
         await relay.open()
     try:
@@ -174,8 +174,8 @@ async def test_an_answer_that_ends_the_connection_is_the_last_on_it(tmp_path):
 @pytest.mark.parametrize("cut", range(1, len(reply(b"abc"))))
 def test_an_answer_in_parts_is_whole_only_at_its_end(cut):
     whole = reply(b"abc")
-    assert answered(whole[:cut]) is None
-    found = answered(whole)
+    assert parse_response(whole[:cut]) is None
+    found = parse_response(whole)
     assert found is not None
     assert found[0].body == b"abc"
 
@@ -183,7 +183,7 @@ def test_an_answer_in_parts_is_whole_only_at_its_end(cut):
 @pytest.mark.parametrize("content", [b"HTTP/1.1 200 OK\r\nx: y\r\n\r\n", b"SSH-2.0\r\ncontent-length: 0\r\n\r\n"])
 def test_what_is_no_answer_is_named(content):
     with pytest.raises(ValueError, match=r"HTTP|SSH"):
-        answered(content)
+        parse_response(content)
 
 
 async def test_an_application_relays_what_is_pooled_and_its_answers_are_those_of_the_engine(tmp_path, bundle_of):
@@ -194,9 +194,9 @@ async def test_an_application_relays_what_is_pooled_and_its_answers_are_those_of
     settings = Settings(home=tmp_path, models={"registry": str(tmp_path / "models")}, cache={"enabled": False})
     entrance = PoolSocket(tmp_path / "pool")
     async with Application(settings, engines=[EMOTION]) as pool:
-        listener = Listener(pool.api, pool.state, pool.api.hot)
+        listener = Listener(pool.api, pool.state, pool.api.route_table)
         await listener.open(entrance.sock)
-        entrance.say(READY)
+        entrance.notify(READY)
         async with Application(settings, pools={"emotion": tmp_path / "pool"}) as front:
             assert "emotion" not in [question.engine.name for question in front.questions]
             endpoint = front.api.endpoints["emotion"]
@@ -216,10 +216,10 @@ def test_an_entrance_takes_the_place_of_its_predecessor_and_leaves_it_to_a_succe
     path = tmp_path / "pool"
     first = PoolSocket(path)
     assert not path.exists()
-    first.say(READY)
+    first.notify(READY)
     own = os.stat(path).st_ino
     second = PoolSocket(path)
-    second.say(READY)
+    second.notify(READY)
     assert os.stat(path).st_ino != own
     first.close()
     assert path.exists()

@@ -11,7 +11,7 @@ from serving.ingress import problems
 
 
 def decoded(error: Exception) -> dict[str, object]:
-    answer = problems.answer(error, "r-1")
+    answer = problems.response(error, "r-1")
     body: dict[str, object] = msgspec.json.decode(answer.body)
     assert body["status"] == answer.status
     return body
@@ -31,7 +31,7 @@ def test_a_problem_says_what_where_and_for_which_request() -> None:
 
 
 def test_headers_say_media_type_and_request() -> None:
-    headers = dict(problems.answer(TooLargeError("6 items", "items"), "r-1").headers)
+    headers = dict(problems.response(TooLargeError("6 items", "items"), "r-1").headers)
     assert headers == {b"content-type": b"application/problem+json", b"x-request-id": b"r-1"}
     assert decoded(TooLargeError("6 items", "items"))["field"] == "items"
 
@@ -39,17 +39,17 @@ def test_headers_say_media_type_and_request() -> None:
 @pytest.mark.parametrize(("wait_s", "seconds"), [(0.0, 1), (0.2, 1), (1.0, 1), (1.01, 2), (7.5, 8), (1e9, 600), (float("inf"), 600)])
 def test_retry_after_is_computed_in_whole_seconds_and_bounded(wait_s: float, seconds: int) -> None:
     error = OverloadedError("full", wait_s)
-    assert dict(problems.answer(error, "r").headers)[b"retry-after"] == str(seconds).encode()
+    assert dict(problems.response(error, "r").headers)[b"retry-after"] == str(seconds).encode()
     assert decoded(error)["retryAfter"] == seconds
 
 
 def test_a_server_that_is_not_ready_says_when_to_come_back() -> None:
-    answer = problems.answer(NotReadyError("starting"), "r")
+    answer = problems.response(NotReadyError("starting"), "r")
     assert (answer.status, dict(answer.headers)[b"retry-after"]) == (503, b"1")
 
 
 def test_a_wrong_method_learns_the_right_ones() -> None:
-    answer = problems.answer(MethodNotAllowedError("no", "GET, HEAD"), "r")
+    answer = problems.response(MethodNotAllowedError("no", "GET, HEAD"), "r")
     assert (answer.status, dict(answer.headers)[b"allow"]) == (405, b"GET, HEAD")
 
 
@@ -58,7 +58,7 @@ def test_a_subclass_has_the_status_of_its_family() -> None:
         code = "fuller"
 
     assert problems.kind(FullerError("x", 1))[0] == "overloaded"
-    assert problems.answer(FullerError("x", 1), "r").status == 429
+    assert problems.response(FullerError("x", 1), "r").status == 429
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError("secret"), errors.RevenueEngineError("secret"), errors.SettingsError("secret")])
@@ -67,7 +67,7 @@ def test_what_is_not_the_callers_fault_is_logged_with_its_trace_and_not_told(err
         raise error
     except Exception as raised:
         with caplog.at_level(logging.ERROR):
-            answer = problems.answer(raised, "r-77")
+            answer = problems.response(raised, "r-77")
     assert answer.status == 500
     assert b"secret" not in answer.body
     assert b"Traceback" not in answer.body
@@ -78,7 +78,7 @@ def test_what_is_not_the_callers_fault_is_logged_with_its_trace_and_not_told(err
 
 def test_what_is_echoed_is_bounded() -> None:
     flood = InvalidRequestError([FieldProblem("f" * 10_000, "d" * 10_000)] * 1000)
-    body = problems.answer(flood, "r").body
+    body = problems.response(flood, "r").body
     assert len(msgspec.json.decode(body)["problems"]) == problems.MAX_PROBLEMS
     assert len(body) < 2.2 * problems.MAX_TEXT * problems.MAX_PROBLEMS
     assert len(str(decoded(TooLargeError("x" * 10_000))["detail"])) == problems.MAX_TEXT

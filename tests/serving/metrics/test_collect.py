@@ -13,8 +13,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from serving.metrics.collect import DIRECTORY, MAX_FIELDS, MAX_ROWS, OTHER, PREFIX, Metrics, observe
 from serving.metrics.series import SERIES
-from serving.scoring.cache.cache import Cache, LruCache
-from serving.scoring.question import Answer
+from serving.scoring.answer import Answer
+from serving.scoring.cache.cache import Cache
+from serving.scoring.cache.lru import LruCache
 from tests.serving.greeting import JSON, Counting, app, client, configured, encoded, endpoint, question
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -129,7 +130,6 @@ async def test_what_is_watched_is_read_as_it_is() -> None:
         asked.switch(Counting("v2"))
         versions = {key[2]: value for key, value in read(metrics).items() if key[0] == "model_replicas"}
         assert versions == {"v2": 1}, "a version that nobody serves has no series"
-    metrics.close()
 
 
 async def test_the_page_is_served() -> None:

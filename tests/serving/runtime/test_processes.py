@@ -59,7 +59,7 @@ def test_a_child_has_a_session_of_its_own_and_is_found_by_its_mark_alone(start: 
 
 
 def test_who_asks_is_not_found_even_when_marked(node: str) -> None:
-    script = f"from serving import processes; print(processes.marked({node!r}))"
+    script = f"from serving.runtime import processes; print(processes.marked({node!r}))"
     child = processes.spawn([sys.executable, "-c", script], node, cwd=Path(__file__).parents[3], output=subprocess.PIPE)
     assert child.communicate()[0].strip() == b"[]"
 
@@ -134,7 +134,7 @@ def test_clear_leaves_nothing_even_where_a_parent_replaces_its_children(start: S
 
 def test_a_child_that_is_to_die_with_its_parent_does_though_the_parent_is_killed(node: str) -> None:
     script = f"""
-from serving import processes
+from serving.runtime import processes
 child = processes.spawn(["sleep", "60"], {node!r}, die_with_parent=True)
 print(child.pid, flush=True)
 child.wait()

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.scoring.cost import LEAP, Cost
+from serving.scoring.cost import MAX_RATIO, Cost
 
 seconds = st.floats(1e-6, 1.0)
 
@@ -51,7 +51,7 @@ def test_a_cost_is_never_negative_and_grows_with_the_rows(batches, rows):
 def test_one_stall_counts_as_a_few_batches_and_no_more():
     cost = learned(0.0, 0.001, [8], times=20)
     cost.learn(8, 60.0)
-    assert cost.of(8) <= 0.008 * LEAP
+    assert cost.of(8) <= 0.008 * MAX_RATIO
 
 
 def test_the_queue_drains_in_batches_of_the_largest_size():

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from serving.engines import ENGINES
-from serving.scoring.model_watcher import Watcher
+from serving.scoring.model_watcher import ModelWatcher
 from serving.scoring.question import Question
-from serving.settings import Models, Settings
+from serving.settings import ModelSettings, Settings
 from training.registry.registry import Registry
 
 PURCHASE = ENGINES[0]
@@ -29,7 +29,7 @@ def own(tmp_path, bundle, second_bundle):
 def watcher(own):
     with ThreadPoolExecutor(1) as executor:
         settings = Settings()
-        yield Watcher(Question(PURCHASE, settings, executor), own, settings, executor)
+        yield ModelWatcher(Question(PURCHASE, settings, executor), own, settings, executor)
 
 
 async def test_the_champion_is_loaded_once_and_a_promotion_is_taken_at_the_next_look(watcher, own, bundle, second_bundle):
@@ -74,7 +74,7 @@ async def test_a_fault_that_passes_is_tried_again_and_counted_once_and_no_fault_
     with ThreadPoolExecutor(1) as executor:
         settings = Settings()
         moody = Moody(str(tmp_path / "models"), tmp_path / "fetched")
-        watcher = Watcher(Question(PURCHASE, settings, executor), moody, settings, executor)
+        watcher = ModelWatcher(Question(PURCHASE, settings, executor), moody, settings, executor)
         assert [await watcher.once() for _ in range(5)] == [False, False, False, True, False]
     assert (watcher._question.version, watcher.failed) == (bundle.version, 2)
 
@@ -96,8 +96,8 @@ async def test_following_looks_until_it_is_cancelled(own, bundle):
         await asyncio.sleep(0)
 
     with ThreadPoolExecutor(1) as executor:
-        settings = Settings(models=Models(poll_s=0.01))
-        watcher = Watcher(Question(PURCHASE, settings, executor), own, settings, executor)
+        settings = Settings(models=ModelSettings(poll_s=0.01))
+        watcher = ModelWatcher(Question(PURCHASE, settings, executor), own, settings, executor)
         task = asyncio.create_task(watcher.follow(pause))
         await asyncio.wait_for(looks.wait(), 60)
         task.cancel()

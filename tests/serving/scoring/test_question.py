@@ -8,15 +8,17 @@ from contextlib import contextmanager
 import msgspec
 import pytest
 
+from serving.auth.principals import ANONYMOUS, Principal
 from serving.engines import Engine
-from serving.errors import NotReadyError, OverloadedError
+from serving.errors import DeadlineExceededError, NotReadyError, OverloadedError
 from serving.scoring.cache.cache import Cache
 from serving.scoring.cache.lru import LruCache
+from serving.scoring.cache.redis import SharedCache
 from serving.scoring.cost import Cost
-from serving.scoring.question import IN_AND_OUT, Question
-from serving.settings import Cache as CacheSettings
-from serving.settings import Degrade, Settings
-from tests.serving.cache_fixtures import turns
+from serving.scoring.degrade import READ_AND_REPLY_ROWS
+from serving.scoring.question import Question
+from serving.settings import CacheSettings, DegradeSettings, Settings
+from tests.serving.cache_fixtures import real_redis, turns
 
 
 class Ask(msgspec.Struct, frozen=True):
@@ -70,7 +72,7 @@ def question():
 
 
 def ask(question, number=1, fresh=False):
-    return question.ask(Ask(number), deadline=time.monotonic() + 60, fresh=fresh)
+    return question.ask(Ask(number), principal=ANONYMOUS, deadline=time.monotonic() + 60, fresh=fresh)
 
 
 async def test_without_a_model_the_question_is_not_ready(question):
@@ -87,6 +89,115 @@ async def test_a_thousand_who_ask_the_same_at_once_cost_one_computation(question
     assert question.batcher.rows == 1
     assert sorted({one.state for one in asked}) == ["joined", "miss"]
     assert (await ask(question)).state == "hit"
+
+
+def held(question):
+    """Have the batcher wait until `_next` is called."""
+    question.batcher._busy = True
+
+
+async def test_a_caller_that_leaves_takes_nothing_from_those_who_joined(question):
+    scorer = Doubler()
+    question.switch(scorer)
+    held(question)
+    first, others = ask(question), [ask(question) for _ in range(10)]
+    first.cancel()
+    await turns()
+    question.batcher._next()
+    assert [(await other).state for other in others] == ["joined"] * 10
+    assert (scorer.calls, question.batcher.rows, question.batcher.skipped) == (1, 1, 0)
+    assert (await ask(question)).state == "hit"
+
+
+async def test_when_all_callers_have_left_nothing_is_computed_and_the_next_one_begins_afresh(question):
+    scorer = Doubler()
+    question.switch(scorer)
+    held(question)
+    for left in [ask(question) for _ in range(5)]:
+        left.cancel()
+    await turns()
+    again = ask(question)
+    question.batcher._next()
+    assert (await again).state == "miss"
+    assert (question.batcher.rows, question.batcher.skipped) == (1, 1)
+
+
+async def test_the_deadline_of_another_caller_does_not_reach_who_only_joined(question):
+    question.switch(Doubler())
+    held(question)
+    hasty = question.ask(Ask(1), principal=ANONYMOUS, deadline=time.monotonic() - 1)
+    others = [ask(question) for _ in range(20)]
+    question.batcher._next()
+    with pytest.raises(DeadlineExceededError):
+        await hasty
+    assert sorted([(await other).state for other in others]) == ["joined"] * 19 + ["miss"]
+    assert question.batcher.rows == 1
+
+
+async def test_who_began_again_after_anothers_deadline_can_still_leave(question):
+    question.switch(Doubler())
+    held(question)
+    hasty = question.ask(Ask(1), principal=ANONYMOUS, deadline=time.monotonic() - 1)
+    answered = []
+    leave = question.begin(Ask(1), answered.append, principal=ANONYMOUS, deadline=time.monotonic() + 60)
+    [(_, _, _, job)] = question.batcher._waiting
+    question.batcher._waiting.clear()
+    job.done(DeadlineExceededError("20 ms"))
+    assert len(question.batcher._waiting) == 1
+    leave()
+    assert question.batcher._waiting[0][3].gone
+    with pytest.raises(DeadlineExceededError):
+        await hasty
+    assert answered == []
+
+
+@pytest.mark.parametrize("patience_s", [-1.0, -2.0])
+async def test_where_every_deadline_passes_every_caller_is_told_at_once(question, patience_s):
+    question.switch(Doubler())
+    held(question)
+    asked = [question.ask(Ask(1), principal=ANONYMOUS, deadline=time.monotonic() + patience_s) for _ in range(300)]
+    question.batcher._next()
+    assert all(isinstance(one.exception(), DeadlineExceededError) for one in asked)
+
+
+async def test_an_error_of_the_model_reaches_all_who_wait_and_is_not_kept(question):
+    def fail():
+        raise ValueError("broken")
+
+    question.switch(Doubler(meanwhile=fail))
+    outcomes = await asyncio.gather(*(ask(question) for _ in range(20)), return_exceptions=True)
+    assert {repr(outcome) for outcome in outcomes} == {"ValueError('broken')"}
+    question._live.meanwhile = lambda: None
+    assert (await ask(question)).state == "miss"
+
+
+async def test_tenants_share_no_answer(question):
+    scorer = Doubler()
+    question.switch(scorer)
+    tenants = (Principal("one"), Principal("two"), Principal("one", "subject"))
+    asked = [await question.ask(Ask(1), principal=tenant, deadline=time.monotonic() + 60) for tenant in tenants]
+    assert [one.state for one in asked] == ["miss", "miss", "hit"]
+
+
+async def test_a_second_replica_takes_the_answer_of_the_first_and_concurrent_callers_join_it(tmp_path_factory):
+    with real_redis(tmp_path_factory.mktemp("home")) as url, ThreadPoolExecutor(1) as executor:
+        caches = [Cache(LruCache(1_000_000), SharedCache(url, 5.0), 60.0) for _ in range(2)]
+        first, second = (Question(ENGINE, Settings(), executor, cache) for cache in caches)
+        for replica in (first, second):
+            replica.switch(Doubler())
+            replica.single_flight.use_shared = True
+        computed = await ask(first)
+        await caches[0].shared.settle()
+        asked = await asyncio.gather(*(ask(second) for _ in range(50)))
+        assert sorted(one.state for one in asked) == ["hit-shared"] + ["joined"] * 49
+        assert {one.body for one in asked} == {computed.body}
+        assert second.batcher.rows == 0
+        left = ask(second, 2)
+        left.cancel()
+        assert (await ask(second, 3)).state == "miss"
+        assert second.batcher.rows == 1
+        for cache in caches:
+            await cache.aclose()
 
 
 async def test_fresh_is_computed_although_the_cache_knows(question):
@@ -115,7 +226,9 @@ async def test_an_answer_scored_across_a_switch_is_given_but_not_kept(question):
 
 def without(*degradations):
     """Settings that give up everything but these degradations."""
-    return Settings(degrade=Degrade(degradations=tuple(r for r in ("no-explanation", "stale", "base-rate") if r not in degradations)))
+    return Settings(
+        degrade=DegradeSettings(degradations=tuple(r for r in ("no-explanation", "stale", "base-rate") if r not in degradations))
+    )
 
 
 @contextmanager
@@ -132,7 +245,7 @@ async def fill(question):
     """Have one request wait that takes a day to answer."""
     question.batcher.full = question.batcher.without_explanations = Cost()
     question.batcher.full.learn(1, 86_400.0)
-    return question.ask(Ask(99), deadline=time.monotonic() + 10**6, fresh=True)
+    return question.ask(Ask(99), principal=ANONYMOUS, deadline=time.monotonic() + 10**6, fresh=True)
 
 
 async def test_under_load_an_old_answer_is_given_and_says_so():
@@ -147,6 +260,21 @@ async def test_under_load_an_old_answer_is_given_and_says_so():
         waiting.cancel()
 
 
+async def test_a_base_rate_that_fails_reaches_its_caller_alone():
+    class Broken(Doubler):
+        def base_rate(self, request):
+            raise ValueError("broken")
+
+    with overloaded(Settings()) as question:
+        question.switch(Broken())
+        waiting = await fill(question)
+        with pytest.raises(ValueError, match="broken"):
+            await ask(question, 3)
+        question.batcher._fail([question.batcher._waiting[0][3]], OverloadedError("full", 1.0))
+        with pytest.raises(OverloadedError):
+            await waiting
+
+
 async def test_without_an_old_answer_the_base_rate_is_given_within_its_share_of_the_time():
     with overloaded(Settings()) as question:
         waiting = await fill(question)
@@ -154,7 +282,7 @@ async def test_without_an_old_answer_the_base_rate_is_given_within_its_share_of_
         assert (asked.degradation, msgspec.json.decode(asked.body)["doubled"]) == ("base-rate", -1)
         assert question.refusal(time.monotonic() + 1) is None
         assert question.refusal(time.monotonic() - 1) is not None, "nobody waits for it any more"
-        question._time_budget.spend(1.0)
+        question.fallback.time_budget.spend(1.0)
         with pytest.raises(OverloadedError, match="would come after"):
             await ask(question, 5)
         assert question.refusal(time.monotonic() + 1) is None, "the cache may know"
@@ -165,13 +293,13 @@ async def test_a_base_rate_is_charged_for_reading_and_replying_too(monkeypatch):
     with overloaded(Settings()) as question:
         waiting = await fill(question)
         spent = []
-        monkeypatch.setattr(question._time_budget, "spend", spent.append)
+        monkeypatch.setattr(question.fallback.time_budget, "spend", spent.append)
         assert (await ask(question, 3)).degradation == "base-rate"
-        assert spent[0] > IN_AND_OUT * question.batcher.full.row_s > 0
+        assert spent[0] > READ_AND_REPLY_ROWS * question.batcher.full.row_s > 0
         waiting.cancel()
 
 
-@pytest.mark.parametrize("settings", [without("stale", "base-rate"), Settings(degrade=Degrade(enabled=False))])
+@pytest.mark.parametrize("settings", [without("stale", "base-rate"), Settings(degrade=DegradeSettings(enabled=False))])
 async def test_what_is_switched_off_is_not_given(settings):
     now = [1000.0]
     with overloaded(settings, lambda: now[0]) as question:
@@ -185,7 +313,7 @@ async def test_what_is_switched_off_is_not_given(settings):
 
 async def test_an_old_answer_is_not_given_beyond_its_bound():
     now = [1000.0]
-    settings = Settings(degrade=Degrade(degradations=("stale",), max_stale_s=50))
+    settings = Settings(degrade=DegradeSettings(degradations=("stale",), max_stale_s=50))
     with overloaded(settings, lambda: now[0]) as question:
         await ask(question)
         now[0] += 5 + 51
@@ -208,7 +336,7 @@ async def test_what_lacks_something_for_want_of_time_is_not_kept():
 
 
 async def test_with_neither_cache_nor_budget_the_refusal_is_known_before_the_request_is_read():
-    settings = Settings(cache=CacheSettings(enabled=False), degrade=Degrade(degradations=()))
+    settings = Settings(cache=CacheSettings(enabled=False), degrade=DegradeSettings(degradations=()))
     with overloaded(settings) as question:
         assert question.refusal(time.monotonic() + 1) is None
         waiting = await fill(question)
@@ -223,8 +351,8 @@ async def test_a_caller_that_goes_away_is_skipped_with_and_without_the_cache():
     with overloaded(Settings()) as question:
         answered = []
         for number, fresh in ((1, False), (2, True)):
-            question.begin(Ask(number), answered.append, deadline=time.monotonic() + 60, fresh=fresh)()
+            question.begin(Ask(number), answered.append, principal=ANONYMOUS, deadline=time.monotonic() + 60, fresh=fresh)()
         assert (await ask(question, 3)).body == b'{"doubled":6,"version":"a","degradation":"none"}'
         assert answered == []
         assert question.batcher.rows == 1
-        assert question.batcher.skipped == 1
+        assert question.batcher.skipped == 2

@@ -13,7 +13,7 @@ def worked(calls: int) -> int:
 def test_work_rests_again_and_again_and_gives_the_same(monkeypatch):
     rests = []
     monkeypatch.setattr(time, "sleep", rests.append)
-    with throttled(work_s=0.0, rest_s=0.25):
+    with throttled(work_s=0.0, pause_s=0.25):
         result = worked(10)
     assert result == 10
     assert len(rests) >= 10

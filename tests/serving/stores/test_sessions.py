@@ -29,12 +29,12 @@ MEMORY = SessionMemory(
 async def test_what_is_written_is_read_and_forgotten_in_time(url):
     sessions = Sessions(url, 5.0)
     try:
-        assert await sessions.read(MEMORY, "nobody") is None
-        await asyncio.gather(*(sessions.write(MEMORY, f"s-{number}", b"%d" % number) for number in range(200)))
-        assert await sessions.read(MEMORY, "s-150") == b"150"
-        await sessions.write(MEMORY, "s-150", b"\x00new")
-        assert await sessions.read(MEMORY, "s-150") == b"\x00new"
-        assert 50_000 < await sessions.link.redis.pttl("revenue-engine:sessions:1:session:s-150") <= 60_000
+        assert await sessions.read("default", MEMORY, "nobody") is None
+        await asyncio.gather(*(sessions.write("default", MEMORY, f"s-{number}", b"%d" % number) for number in range(200)))
+        assert await sessions.read("default", MEMORY, "s-150") == b"150"
+        await sessions.write("default", MEMORY, "s-150", b"\x00new")
+        assert await sessions.read("default", MEMORY, "s-150") == b"\x00new"
+        assert 50_000 < await sessions.link.redis.pttl("revenue-engine:sessions:1:default:session:s-150") <= 60_000
     finally:
         await sessions.aclose()
 
@@ -42,7 +42,7 @@ async def test_what_is_written_is_read_and_forgotten_in_time(url):
 async def test_where_redis_is_not_there_whoever_waits_is_told():
     sessions = Sessions("redis://127.0.0.1:1/0", 0.2)
     try:
-        for call in (sessions.write(MEMORY, "s", b"x"), sessions.read(MEMORY, "s")):
+        for call in (sessions.write("default", MEMORY, "s", b"x"), sessions.read("default", MEMORY, "s")):
             with pytest.raises(StoreUnavailableError):
                 await call
     finally:
@@ -66,7 +66,7 @@ async def test_a_session_goes_on_from_request_to_request_over_the_api(tmp_path, 
         cache={"enabled": True},
         features={"redis_url": url, "timeout_ms": 5000},
     )
-    events = [{"type": "page_view", "timestamp": 1_763_640_000_000 + place * 9_000, "page": str(place % 5)} for place in range(6)]
+    events = [{"type": "page_view", "timestamp": 1_763_640_000_000 + place * 9_000, "pageKind": str(place % 5)} for place in range(6)]
     async with Application(settings, engines=[JOURNEY]) as application:
         first = await _asked(application, {"events": events[:4], "remember": True})
         assert msgspec.json.decode(first.body)["knownEvents"] == 4

@@ -32,7 +32,7 @@ def test_a_month_has_its_number_by_any_of_its_names(name, number):
     assert online_shoppers.MONTHS[name.lower()] == number
 
 
-def test_a_row_becomes_a_request_that_says_the_same():
+def test_a_row_becomes_a_request_with_the_same_values():
     body = online_shoppers.request_of(ROW, "s-1")
     assert body["sessionId"] == "s-1"
     behavior, context = body["behaviorData"], body["contextData"]
@@ -57,12 +57,12 @@ def test_a_row_becomes_a_request_that_says_the_same():
 def test_published_rows_score_alike_from_table_request_and_model(published, published_csv):
     """The trees never look at what a request must carry and the table lacks, so the scores are the same to the bit."""
     scorer, model = PURCHASE.load(published, Settings()), PurchaseModel.load(published)
-    frame = frames.read(published_csv, numbers=sessions.number_columns())
+    frame = frames.read(published_csv, numbers=sessions.TABLE.number_columns())
     with published_csv.open() as file:
         rows = list(csv.DictReader(file))
     picked = np.random.default_rng(5).choice(len(rows), 300, replace=False)
     direct = model.score(sessions.matrix(frame, model.vocabulary))
-    table = scorer.answers_frame(scorer.run(scorer.table(frame)))
+    table = scorer.output_columns(scorer.run(scorer.table(frame)))
     requests = [decode(rows[i]) for i in picked]
     answers = scorer.rows(requests, scorer.run(scorer.columns(requests)))
     assert np.array_equal(table["purchaseProbability"], direct.probability)

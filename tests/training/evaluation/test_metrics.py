@@ -1,4 +1,4 @@
-"""The figures are what their names say, by slow and obvious twins."""
+"""Metrics against slow computations from their definitions."""
 
 import numpy as np
 import pytest
@@ -56,5 +56,5 @@ def test_the_bins_hold_every_row_once_in_order(rows):
     assert sum(row["rows"] * row["observed"] for row in table) == pytest.approx(y.sum())
 
 
-def test_doubtless_and_wrong_costs_much_but_not_infinitely():
+def test_a_certain_but_wrong_prediction_has_a_large_finite_loss():
     assert np.isfinite(metrics.figures(np.array([1.0, 0.0]), np.array([0.0, 1.0]))["log_loss"])

@@ -96,7 +96,7 @@ def test_cdnow_is_as_published(cdnow, data_dir):
 
 def test_online_retail_leaves_out_lines_without_a_customer(data_dir):
     mapping = {"customer": "CustomerID", "time": "InvoiceDate", "quantity": "Quantity", "price": "UnitPrice", "order": "InvoiceNo"}
-    frame = frames.read(data_dir / "online_retail" / "online_retail.csv.gz", numbers=transactions_table.number_columns(mapping))
+    frame = frames.read(data_dir / "online_retail" / "online_retail.csv.gz", numbers=transactions_table.TABLE.number_columns(mapping))
     got = transactions_table.read(frame, mapping)
     assert got.left_out["without a customer"] == 135_080
     assert "17850" in got.customers
@@ -111,20 +111,20 @@ def test_a_day_in_the_future_is_said_with_its_row():
 
 def test_days_in_several_forms_are_not_guessed_at():
     frame = pl.DataFrame({"customer": ["a"] * 3, "time": ["2026-01-02", "02.01.2026", "20260102"], "amount": [1.0] * 3})
-    with pytest.raises(TableError, match=r"column time: time '02\.01\.2026' is not written as those before it"):
+    with pytest.raises(TableError, match=r"column time: time '02\.01\.2026' has another format than those before it"):
         transactions_table.read(frame)
 
 
 def test_digits_are_days_only_where_they_are_written_as_days():
     frame = pl.DataFrame({"customer": ["a"], "time": ["41"], "amount": [1.0]})
-    with pytest.raises(TableError, match="'41' is no day"):
+    with pytest.raises(TableError, match="'41' is not a day"):
         transactions_table.read(frame)
 
 
 def test_an_amount_that_is_no_number_is_said_with_its_line(tmp_path):
     (tmp_path / "t.csv").write_text('customer,time,amount\na,2026-01-02,1.5\na,2026-01-03,"1.234,50"\n')
     with pytest.raises(TableError, match=r"t\.csv, line 3, column amount: '1\.234,50'"):
-        frames.read(tmp_path / "t.csv", numbers=transactions_table.number_columns())
+        frames.read(tmp_path / "t.csv", numbers=transactions_table.TABLE.number_columns())
 
 
 @pytest.mark.parametrize(
@@ -134,8 +134,8 @@ def test_an_amount_that_is_no_number_is_said_with_its_line(tmp_path):
         ({"customer": ["a"], "time": ["2026-01-02"], "quantity": [1.0]}, {}, "no column is the amount.*or quantity and price"),
         ({"customer": ["a"], "time": ["2026-01-02"], "amount": [1.0]}, {"custom": "customer"}, "there is no field 'custom'"),
         ({"customer": ["a"], "time": ["2026-01-02"], "amount": [1.0]}, {"time": "day"}, "the table has no column 'day'"),
-        ({"customer": [" "], "time": ["2026-01-02"], "amount": [1.0]}, {}, "1 rows without a customer; nothing can be learned"),
-        ({"customer": ["a"], "time": ["2026-01-02"], "amount": [-1.0]}, {}, "nets to less than nothing"),
+        ({"customer": [" "], "time": ["2026-01-02"], "amount": [1.0]}, {}, "1 rows without a customer; correct the columns"),
+        ({"customer": ["a"], "time": ["2026-01-02"], "amount": [-1.0]}, {}, "the net amount of every day is negative"),
     ],
 )
 def test_a_table_that_cannot_be_read_is_said(columns, mapping, said):

@@ -32,5 +32,5 @@ def test_week_numbers_are_numbers():
 
 
 def test_two_forms_in_one_column_are_refused_with_the_odd_one_named():
-    with pytest.raises(TableError, match=r"'13/01/2025' is not written as those before it \(YYYY-MM-DD\)"):
+    with pytest.raises(TableError, match=r"'13/01/2025' has another format than those before it \(YYYY-MM-DD\)"):
         periods.read(["2025-01-06", "2025-01-13", "13/01/2025"])

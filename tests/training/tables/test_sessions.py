@@ -103,7 +103,7 @@ def test_a_mapped_column_is_only_what_it_is_mapped_to():
 
 
 BAD = {
-    "Month": (["Nov", "Brumaire"], "row 2, column Month: 'Brumaire' is no month"),
+    "Month": (["Nov", "Brumaire"], "row 2, column Month: 'Brumaire' is not a month"),
     "Weekend": (["perhaps"], "row 1, column Weekend: 'perhaps' is not TRUE or FALSE"),
     "ProductRelated": ([1.0, -1.0], r"row 2, column ProductRelated: -1.0 is not in the range 0 to 1e\+09"),
     "BounceRates": (["0.1", "much"], "row 2, column BounceRates: 'much' is not a number"),
@@ -121,11 +121,11 @@ def test_a_cell_that_is_no_value_of_its_column_is_named(name):
 
 
 def test_a_label_must_be_there_and_be_yes_or_no():
-    with pytest.raises(TableError, match="no column says who bought: name it purchased or Revenue"):
+    with pytest.raises(TableError, match="no column is the label: name it purchased or Revenue"):
         sessions.labels(pl.DataFrame({"month": [1]}))
-    with pytest.raises(CellError, match="row 2, column Revenue: None does not say who bought"):
+    with pytest.raises(CellError, match="row 2, column Revenue: None is not a label"):
         sessions.labels(pl.DataFrame({"month": [1, 1], "Revenue": ["TRUE", None]}))
-    with pytest.raises(CellError, match=r"row 1, column purchased: 0\.5 does not say"):
+    with pytest.raises(CellError, match=r"row 1, column purchased: 0\.5 is not a label"):
         sessions.labels(pl.DataFrame({"month": [1], "purchased": [0.5]}))
     assert sessions.labels(pl.DataFrame({"month": [1, 2], "purchased": [True, False]})).tolist() == [1, 0]
 
@@ -141,6 +141,6 @@ def test_the_order_value_is_the_mean_of_those_that_bought_in_one_currency():
 
 
 def test_only_columns_of_numbers_are_read_as_numbers():
-    numbers = sessions.number_columns({"pageValue": "worth", "region": "pageViews"})
+    numbers = sessions.TABLE.number_columns({"pageValue": "worth", "region": "pageViews"})
     assert {"ProductRelated", "productCount", "worth", "orderValue"} <= numbers
     assert not {"Month", "month", "Weekend", "Region", "Revenue", "purchased", "pageViews"} & numbers

@@ -1,1 +1,1 @@
-"""A simulated shop with known truth."""
+"""A simulated shop with known ground truth."""

@@ -1,6 +1,6 @@
-"""The sessions of the simulated shop before anything happens in them: who came when, from where, on what, and wanting what.
+"""The sessions of the simulated shop before their first event: customer, start, region, device, traffic source and intent.
 
-What a shop cannot see is called latent: price sensitivity, loyalty and spend of the visitor, intent and friction of the session.
+Latent variables cannot be observed by the shop: price sensitivity, loyalty and spend of the visitor, intent and friction of the session.
 Everything else is context that a request may carry.
 """
 
@@ -28,17 +28,17 @@ TRAFFIC = ("affiliate", "direct", "email", "organic", "paid", "referral", "socia
 TRAFFIC_SHARES = ((0.05, 0.15, 0.03, 0.36, 0.23, 0.06, 0.12), (0.03, 0.34, 0.22, 0.21, 0.12, 0.03, 0.05))  # anonymous, known
 TRAFFIC_INTENT = np.array([0.1, 0.25, 0.45, 0.0, 0.05, -0.1, -0.7])
 
-# Share of sessions of which a tracker cannot say it.
+# Share of sessions for which the tracker does not record it.
 UNKNOWN_SYSTEM, UNKNOWN_REGION, UNKNOWN_TRAFFIC = 0.05, 0.08, 0.04
 
 
 @dataclass(frozen=True, slots=True)
 class Audience:
-    """Sessions before anything happens in them, [sessions]. Codes index the tuples above; -1 is not known to the shop."""
+    """Sessions before their first event, [sessions]. Codes index the tuples above; -1 is unknown to the shop."""
 
     customer: I64  # -1 anonymous
     start_ms: I64  # UTC
-    offset_ms: I64  # local time less UTC
+    offset_ms: I64  # local time minus UTC
     region: I8
     device: I8
     system: I8
@@ -53,7 +53,7 @@ class Audience:
 
 
 def draw(rng: np.random.Generator, sessions: int, customers: Customers) -> Audience:
-    """Return `sessions` sessions in no particular order of time: any head of them is a fair sample."""
+    """Return `sessions` sessions in random order of time, so that the first n are a representative sample."""
     customer = _customer(rng, sessions, customers)
     known = customer >= 0
     region = np.where(known, customers.region[customer], regions(rng, sessions)).astype(np.int8)
@@ -70,11 +70,11 @@ def draw(rng: np.random.Generator, sessions: int, customers: Customers) -> Audie
         customer=customer,
         start_ms=start_ms,
         offset_ms=offset_ms,
-        region=_forget(rng, region, UNKNOWN_REGION),
+        region=_mask(rng, region, UNKNOWN_REGION),
         device=device,
-        system=_forget(rng, system, UNKNOWN_SYSTEM),
-        browser=_forget(rng, browser, UNKNOWN_SYSTEM),
-        traffic=_forget(rng, traffic, UNKNOWN_TRAFFIC),
+        system=_mask(rng, system, UNKNOWN_SYSTEM),
+        browser=_mask(rng, browser, UNKNOWN_SYSTEM),
+        traffic=_mask(rng, traffic, UNKNOWN_TRAFFIC),
         returning=returning,
         sensitivity=np.where(known, customers.sensitivity[customer], rng.beta(2, 2.5, sessions)),
         loyalty=loyalty,
@@ -85,21 +85,21 @@ def draw(rng: np.random.Generator, sessions: int, customers: Customers) -> Audie
 
 
 def _customer(rng: np.random.Generator, sessions: int, customers: Customers) -> I64:
-    """Return who each session belongs to, -1 nobody known; the loyal come more often."""
+    """Return the customer of each session, -1 for anonymous; loyal customers come more often."""
     weights = rng.gamma(1.5, 1, customers.loyalty.size) * (0.2 + customers.loyalty)
-    who = rng.choice(weights.size, sessions, p=weights / weights.sum())
-    return np.where(rng.random(sessions) < KNOWN_SHARE, who, -1)
+    customer = rng.choice(weights.size, sessions, p=weights / weights.sum())
+    return np.where(rng.random(sessions) < KNOWN_SHARE, customer, -1)
 
 
 def _intent(rng: np.random.Generator, traffic: F64, returning: Bool, loyalty: F64, start: calendar.Moment) -> F64:
-    """Return how much each session wants to buy, about N(0, 1) around what its context says."""
+    """Return the intent of each session: a mean given its context, plus normal noise."""
     evening = np.cos(2 * np.pi * (start.hour - 20.5) / 24)
     expected = traffic + 0.3 * returning + 0.6 * loyalty + 0.4 * start.special + 0.1 * evening - 0.2
     return np.asarray(expected + rng.normal(0, 0.9, traffic.size))
 
 
 def _first(customer: I64, start_ms: I64, customers: Customers) -> Bool:
-    """Return which sessions are a fresh customer's first ever."""
+    """Return whether each session is the first of a customer who joined this year, bool [sessions]."""
     order = np.lexsort((start_ms, customer))
     ranked = customer[order]
     first = np.empty(customer.size, np.bool_)
@@ -107,5 +107,5 @@ def _first(customer: I64, start_ms: I64, customers: Customers) -> Bool:
     return np.asarray(first & customers.fresh[customer])
 
 
-def _forget(rng: np.random.Generator, codes: I8, share: float) -> I8:
+def _mask(rng: np.random.Generator, codes: I8, share: float) -> I8:
     return np.where(rng.random(codes.size) < share, -1, codes).astype(np.int8)

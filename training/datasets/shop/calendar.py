@@ -1,6 +1,6 @@
-"""When people visit the simulated shop: one year from FIRST_DAY, by season, day of the week and hour; and which days are special.
+"""Session times in the simulated shop: one year from FIRST_DAY, by season, day of the week and hour; and the special days.
 
-Local time is UTC plus the region's fixed offset; the simulated shop knows no daylight saving. Days and weeks count from FIRST_DAY.
+Local time is UTC plus the region's fixed offset, without daylight saving time. Days and weeks count from FIRST_DAY.
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ SPECIAL_SPAN = 5  # closeness is 1 on the day and falls by a fifth with each day
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """The local calendar at some moments, [moments]: hour [0, 24) to the minute, day_of_week 0 Sunday, month 1-12, special 0-1."""
+    """The local calendar at given times, [times]: hour [0, 24) to the minute, day_of_week 0 Sunday, month 1-12, special 0-1."""
 
     hour: F64
     day_of_week: I64
@@ -38,7 +38,7 @@ class Moment:
 
 
 def draw_starts(rng: np.random.Generator, sessions: int) -> I64:
-    """Return `sessions` local start times in epoch milliseconds, in no particular order."""
+    """Return `sessions` local start times in epoch milliseconds, in random order."""
     days = np.arange(DAYS)
     weights = DAY_WEIGHTS[days % 7] * (1 + 0.5 * np.exp(-(((days - 330) / 20) ** 2)) + 0.5 * closeness(EPOCH_DAY + days))
     day = rng.choice(DAYS, sessions, p=weights / weights.sum())
@@ -63,5 +63,5 @@ def closeness(epoch_day: I64) -> F64:
 
 
 def week(epoch_ms: I64) -> I64:
-    """Return the shop's week of each time; what runs over the end of the year belongs to the last week."""
+    """Return the shop's week of each time; times after the end of the year belong to the last week."""
     return np.asarray(((epoch_ms - EPOCH_MS) // (7 * DAY_MS)).clip(0, WEEKS - 1), np.int64)

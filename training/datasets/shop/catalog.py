@@ -1,8 +1,8 @@
-"""What the simulated shop sells: its products, a price a week for each, and how much of each sold at that price.
+"""Products of the simulated shop, with weekly prices and quantities sold.
 
-Prices follow no demand: each is the list price times a level redrawn now and then, less an occasional promotion. So a regression of log
-quantity on log price, log competitor price and promotion, with an effect for each product and week, finds the elasticities of
-`truth_products`. Quantities are those of the whole shop, every channel; they do not scale with the number of simulated sessions.
+Prices are exogenous: each is the list price times a level redrawn every few weeks, less an occasional promotion. So a regression of log
+quantity on log price, log competitor price and promotion, with product and week effects, estimates the elasticities of `truth_products`
+consistently. Quantities cover all channels of the shop; they do not scale with the number of simulated sessions.
 """
 
 from dataclasses import dataclass
@@ -18,9 +18,9 @@ FIRST_DAY = date(2025, 1, 6)  # a Monday
 CATEGORIES = ("audio", "bags", "garden", "kitchen", "lighting", "outdoor", "sports", "toys")
 CURRENCY = "EUR"
 
-LEVEL_WEEKS = 4  # a price level stands this long
+LEVEL_WEEKS = 4  # duration of a price level
 PROMOTION_SHARE, PROMOTION_DISCOUNT, PROMOTION_LIFT = 0.1, 0.15, 1.25
-SCARCE_SHARE = 0.02  # of product weeks start with less stock than usual
+SCARCE_SHARE = 0.02  # share of product weeks with low stock
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Catalog:
 
     category: I8
     list_price: F64
-    appeal: F64  # about N(0, 1): how much more than its price it tempts
+    appeal: F64  # about N(0, 1): attractiveness at a given price
     popularity: F64  # cumulative share of views
     elasticity: F64
     competitor_elasticity: F64
@@ -45,7 +45,7 @@ class Catalog:
 
 
 def draw(rng: np.random.Generator) -> Catalog:
-    """Return the catalogue of one shop with its prices for a year of weeks."""
+    """Return the catalogue of a shop, with weekly prices for a year."""
     category = rng.integers(0, len(CATEGORIES), PRODUCTS).astype(np.int8)
     list_price = np.sort(np.exp(rng.normal(3.6, 0.7, PRODUCTS)).clip(4, 400)).round(2)
     appeal = rng.normal(0, 1, PRODUCTS)
@@ -79,19 +79,19 @@ def _cumulative(weights: F64) -> F64:
 
 
 def names() -> pl.Series:
-    """Return the products' ids in the order of the catalogue, P0000 the cheapest."""
+    """Return the product ids in the order of the catalogue; P0000 is the cheapest."""
     return pl.Series("product", [f"P{number:04d}" for number in range(PRODUCTS)])
 
 
 def products(catalog: Catalog) -> pl.DataFrame:
-    """Return one row a product: product, category, listPrice, currency."""
+    """Return one row per product: product, category, listPrice, currency."""
     category = [CATEGORIES[code] for code in catalog.category]
     frame = pl.DataFrame({"product": names(), "category": category, "listPrice": catalog.list_price})
     return frame.with_columns(currency=pl.lit(CURRENCY))
 
 
 def truth(catalog: Catalog) -> pl.DataFrame:
-    """Return one row a product with what no shop knows: elasticity, competitorElasticity, appeal."""
+    """Return one row per product with its latent parameters: elasticity, competitorElasticity, appeal."""
     return pl.DataFrame(
         {
             "product": names(),
@@ -103,10 +103,10 @@ def truth(catalog: Catalog) -> pl.DataFrame:
 
 
 def sales(catalog: Catalog, rng: np.random.Generator) -> pl.DataFrame:
-    """Return one row a product and week; period is its Monday.
+    """Return one row per product and week; period is its Monday.
 
     Demand is gamma-Poisson with mean base * season * (price / list)^elasticity * (competitor / list)^competitorElasticity * promotion
-    lift; quantity is demand as far as the stock went.
+    lift; quantity is the demand up to the stock.
     """
     relative = catalog.list_price[:, None]
     usual = np.exp(rng.normal(3.7, 0.6, PRODUCTS))[:, None] * (1 + 0.2 * np.sin(2 * np.pi * (np.arange(WEEKS) - 35) / WEEKS))

@@ -1,4 +1,4 @@
-"""The customers of the simulated shop: what it knows of them, and what it cannot know."""
+"""The customers of the simulated shop: their observed and latent attributes."""
 
 from dataclasses import dataclass
 
@@ -9,9 +9,9 @@ from kernels.types import F64, I8, I64, Bool
 from training.datasets.shop.calendar import DAY_MS, EPOCH_MS
 from training.datasets.shop.catalog import CURRENCY
 
-KNOWN_SHARE = 0.35  # of the sessions are a known customer's
-SESSIONS_A_CUSTOMER = 4
-FRESH_SHARE = 0.3  # of the customers joined with their first session of the year
+KNOWN_SHARE = 0.35  # of the sessions, with a known customer
+SESSIONS_PER_CUSTOMER = 4
+FRESH_SHARE = 0.3  # of the customers, who joined with their first session of the year
 
 # region: hours from UTC, share of visitors
 REGIONS: dict[str, tuple[int, float]] = {
@@ -32,19 +32,19 @@ REGIONS: dict[str, tuple[int, float]] = {
 
 @dataclass(frozen=True, slots=True)
 class Customers:
-    """Known customers, [customers]. sensitivity, loyalty in [0, 1]; spend around 1: drawn to dearer products above it."""
+    """Known customers, [customers]. sensitivity, loyalty in [0, 1]; spend around 1, higher for more expensive products."""
 
     sensitivity: F64
     loyalty: F64
     spend: F64
     region: I8
     fresh: Bool
-    days_before: F64  # days from joining to the first day of the year; of fresh ones, who joined later, it says nothing
+    days_before: F64  # days from joining to the first day of the year; unused for fresh customers, who joined later
 
 
 def draw(rng: np.random.Generator, sessions: int) -> Customers:
-    """Return as many customers as have SESSIONS_A_CUSTOMER known sessions each among `sessions`."""
-    count = max(1, round(sessions * KNOWN_SHARE / SESSIONS_A_CUSTOMER))
+    """Return customers, in the number that gives each SESSIONS_PER_CUSTOMER of the known sessions on average."""
+    count = max(1, round(sessions * KNOWN_SHARE / SESSIONS_PER_CUSTOMER))
     return Customers(
         sensitivity=rng.beta(2, 2.5, count),
         loyalty=rng.beta(2, 3, count),
@@ -78,18 +78,18 @@ def times(epoch_ms: I64) -> pl.Series:
 
 
 def frame(customers: Customers, customer: I64, start_ms: I64, spent: F64) -> pl.DataFrame:
-    """Return one row a customer with what the shop knows at the end of the year.
+    """Return one row per customer with their observed attributes at the end of the year.
 
-    customerId, region, country, joinedAt, sessions and orders and spent (EUR) of the year, lastSeenAt (null: not seen), currency.
+    customerId, region, country, joinedAt, sessions and orders and spent (EUR) of the year, lastSeenAt (null without a session), currency.
     customer (-1 anonymous), start_ms, spent (0: bought nothing): [sessions].
     """
     count = customers.loyalty.size
     known = customer >= 0
-    who, starts, money = customer[known], start_ms[known], spent[known]
+    owner, starts, money = customer[known], start_ms[known], spent[known]
     first, last = np.full(count, np.iinfo(np.int64).max), np.full(count, -1)
-    np.minimum.at(first, who, starts)
-    np.maximum.at(last, who, starts)
-    sessions = np.bincount(who, minlength=count)
+    np.minimum.at(first, owner, starts)
+    np.maximum.at(last, owner, starts)
+    sessions = np.bincount(owner, minlength=count)
     before = (EPOCH_MS - customers.days_before * DAY_MS).astype(np.int64)
     region = pl.Series(list(REGIONS)).gather(customers.region)
     return pl.DataFrame(
@@ -99,18 +99,18 @@ def frame(customers: Customers, customer: I64, start_ms: I64, spent: F64) -> pl.
             "country": region.str.head(2),
             "joinedAt": times(np.where(customers.fresh & (sessions > 0), first, before)),
             "sessions": sessions,
-            "orders": np.bincount(who[money > 0], minlength=count),
-            "spent": np.bincount(who, money, minlength=count).round(2),
+            "orders": np.bincount(owner[money > 0], minlength=count),
+            "spent": np.bincount(owner, money, minlength=count).round(2),
             "lastSeenAt": times(last),
         }
     ).with_columns(pl.when(pl.col("sessions") > 0).then("lastSeenAt"), currency=pl.lit(CURRENCY))
 
 
 def truth(customers: Customers, customer: I64, expected: F64) -> pl.DataFrame:
-    """Return one row a customer: customerId, priceSensitivity, loyalty, spend and value.
+    """Return one row per customer: customerId, priceSensitivity, loyalty, spend and value.
 
-    value is the money (EUR) that the customer's sessions of the year were worth when they could still go either way: the sum of
-    `expected`, purchase probability times order value if bought, [sessions].
+    value is the expected spend (EUR) of the customer's sessions of the year: the sum of `expected` [sessions], the purchase probability
+    times the order value if bought.
     """
     known = customer >= 0
     return pl.DataFrame(

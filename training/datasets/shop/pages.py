@@ -1,13 +1,13 @@
-"""Page statistics of the simulated shop, as a web analytics tool would have had them on the day a session began.
+"""Page statistics of the simulated shop, as a web analytics tool reports them on the day that a session starts.
 
-A page's statistics on a day come from the sessions that had ended before that day. So no session's outcome is in its own statistics: it
-had not ended before it began. Each product has a page of its own; of the other kinds there is one page each. Over those sessions,
+The statistics of a page on a day come from the sessions that ended before that day, so no session's outcome leaks into its own
+statistics. Each product has its own page; each other kind has one page. Over those sessions,
 
-    bounceRate  share of the sessions that began on the page in which no other page was seen
+    bounceRate  share of the sessions that began on the page and viewed no other page
     exitRate    share of the views of the page that were the last of their session
-    pageValue   money spent in the sessions that saw the page, divided by their number (EUR)
+    pageValue   mean spend of the sessions that viewed the page (EUR)
 
-and a session's statistics are the means over the pages it has seen, of those that have any; NaN when none has.
+and a session's statistics are the means over its viewed pages with statistics, NaN without any.
 """
 
 import numpy as np
@@ -22,9 +22,9 @@ PAGES = PRODUCTS + len(PAGE_KINDS)
 
 
 def statistics(seen: Stream, start_ms: I64, whole: Stream, spent: F64) -> F64:
-    """Return bounceRate, exitRate and pageValue [sessions, 3] of what each session has `seen` up to its scored moment.
+    """Return bounceRate, exitRate and pageValue [sessions, 3] of the pages that each session has `seen` up to its scored moment.
 
-    whole: the sessions to their end; spent: EUR a session, 0 when it bought nothing; start_ms: epoch, [sessions].
+    whole: the complete sessions; spent: EUR per session, 0 without a purchase; start_ms: epoch, [sessions].
     """
     history = _history(whole, spent)
     session, page = seen.session[seen.views], _page(seen)[seen.views]
@@ -40,7 +40,7 @@ def _history(whole: Stream, spent: F64) -> F64:
     last = np.cumsum(views) - 1
     first = last - views + 1
     once = np.unique(session * PAGES + page, return_index=True)[1]
-    parts = (  # what counts, out of what, both by day and page
+    parts = (  # numerator, weights of the numerator, denominator
         (first[views == 1], None, first),
         (last, None, slice(None)),
         (once, spent[session[once]], once),
@@ -61,14 +61,14 @@ def _page(stream: Stream) -> I64:
 
 
 def _day(time_ms: I64) -> I64:
-    """Return the UTC day of each time, 0 the one before the first day of the year: there, local time may be ahead."""
+    """Return the UTC day of each time; day 0 is the one before the first day of the year, since local time may be ahead of UTC."""
     return np.asarray((time_ms - EPOCH_MS) // DAY_MS + 1)
 
 
 def _mean(session: I64, values: F64, sessions: int) -> F64:
-    """Return each session's mean of the values that are there, NaN when none is."""
-    there = ~np.isnan(values)
-    count = np.bincount(session[there], minlength=sessions)
-    total = np.bincount(session[there], values[there], minlength=sessions)
-    with np.errstate(invalid="ignore"):  # 0 / 0: none has
+    """Return each session's mean of its values that are not NaN, NaN without any."""
+    present = ~np.isnan(values)
+    count = np.bincount(session[present], minlength=sessions)
+    total = np.bincount(session[present], values[present], minlength=sessions)
+    with np.errstate(invalid="ignore"):  # 0 / 0: no value
         return np.asarray(total / count)

@@ -1,8 +1,8 @@
-"""Requests to the simulated shop's purchase engine: what a shop's backend would send at the scored moment of a session.
+"""Requests to the purchase engine from the simulated shop's backend, at the scored moment of a session.
 
-Row i of the requests is row i of the training table: same session, same features to the bit, once read the way serving reads them.
-Clients write times differently, so the requests do too, by row: epoch milliseconds, ISO 8601 in UTC, ISO 8601 with the local offset, or a
-mixture. What the table lacks (null) the request leaves out.
+Row i of the requests is row i of the training table: the same session, with bit-identical features once decoded by the server. The format
+of times varies by row, as among clients: epoch milliseconds, ISO 8601 in UTC, ISO 8601 with the local offset, or a mixture. Null cells
+of the table are omitted.
 """
 
 from collections.abc import Callable, Iterator
@@ -47,7 +47,7 @@ CLOCKS: tuple[tuple[Clock, ...], ...] = ((_epoch,), (_utc,), (_local,), (_epoch,
 
 
 def bodies(table: pl.DataFrame, events: pl.DataFrame) -> list[Row]:
-    """Return the body of a PurchasePredictionRequest for each row of `table`, in its order; `events` may hold more than they need."""
+    """Return the body of a PurchasePredictionRequest for each row of `table`, in its order; `events` may hold further events."""
     seen = _seen(table, events)
     return [
         _body(row, interactions, CLOCKS[number % len(CLOCKS)])
@@ -95,7 +95,7 @@ def _interaction(event: Row, clock: Clock, hours: int) -> Row:
 
 
 def _number(row: Row, name: str) -> Any:
-    """Return a cell as a client would write it: the shortest decimal that is the table's float32; counts without a point."""
+    """Return a cell as a client writes it: the shortest decimal of the table's float32; counts as integers."""
     value = row[name]
     if not isinstance(value, float):
         return value

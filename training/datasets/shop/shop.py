@@ -1,28 +1,28 @@
-"""A simulated shop whose truth is known: a year of sessions as event streams, and everything that hangs together with them.
+"""A simulated shop with known ground truth: a year of sessions as event streams, with customers, products and sales.
 
-Use it where no data of one's own are at hand: default models, lifelike load, estimators held against the truth. Nothing in it is real.
+Use it for default models, realistic load, and tests of estimators against the truth. All data are simulated.
 
-How a session comes about (each step in a module of its own, all vectorised):
+How a session is generated (each step in a module of its own, all vectorised):
 
-1. `shop_audience`  who comes, when, from where, on what; 65 % anonymous. Latent: price sensitivity, loyalty, spend, intent, friction.
-2. `shop_visits`    a Markov chain of page visits, drawn by intent and driven away by friction, with the products seen and the cart.
-3. `shop_browsing`  each visit becomes events: a view with its waiting time, scrolls, clicks with places, rage clicks, cart, checkout.
-4. the scored moment: that of one event, drawn uniformly from the session's browsing. What comes before it, itself included, is *seen*.
-5. `shop_truth`     the purchase probability from the latents and what is seen, by a documented formula; one Bernoulli draw with it.
-6. `shop_checkout`  a session that buys goes on as it would have, then through cart and checkout to the `purchase`, its last event.
-7. `shop_pages`     page statistics from sessions that had ended before the day of this one.
-8. `shop_table`     the training table: the seen events through `training.features.matrix`, the function that serving uses.
+1. `audience`  customer, start, region, device and traffic; 65 % are anonymous. Latent: price sensitivity, loyalty, spend, intent, friction.
+2. `visits`    a Markov chain of page visits, longer with intent and shorter with friction, with the products viewed and the cart.
+3. `browsing`  each visit becomes events: a view with its loading time, scrolls, clicks with positions, rage clicks, cart, checkout.
+4. the scored moment: one event, drawn uniformly from the session's browsing. The events up to and including it are *seen*.
+5. `truth`     the purchase probability from the latents and the seen events, by a documented formula; one Bernoulli draw with it.
+6. `checkout`  a buying session completes its browsing, then goes through cart and checkout to the `purchase`, its last event.
+7. `pages`     page statistics from sessions that ended before the day of this one.
+8. `table`     the training table: the seen events through `training.features.matrix`, the function that serving uses.
 
-Because the browsing knows nothing of the purchase, the length of what is seen does not give it away: a model trained on the table cannot
-learn that a session has ended, and `purchaseProbability` is exact (see `shop_truth`).
+Browsing is independent of the purchase given the latents, so the number of seen events does not leak the outcome: a model trained on the
+table cannot learn that a session has ended, and `purchaseProbability` is exact (see `truth`).
 
-What `simulate` returns and `write` writes (times are UTC, money is EUR, an unknown value is null, sessions are in no order of time):
+Results of `simulate` and files of `write` (times are UTC, money is EUR, an unknown value is null, sessions are in random order of time):
 
 | file | a row is | columns |
 |---|---|---|
 | events | an event, by session, then time | sessionId, timestamp, type, pageKind, productId, x, y, waitMs, amount (of a purchase) |
 | sessions | a session as of its scored moment | sessionId, customerId, startedAt, asOf, the features, purchased, orderValue, currency |
-| customers | a known customer at the end of the year | see `shop_customers.frame` |
+| customers | a known customer at the end of the year | see `customers.frame` |
 | products | a product | product, category, listPrice, currency |
 | sales | a product in a week | product, period, price, quantity, promotion, competitorPrice, cost, stock, category, currency |
 | truth | a session, in the order of `sessions` | sessionId, purchaseProbability, orderValueIfBought, the latents of the formula |
@@ -30,7 +30,7 @@ What `simulate` returns and `write` writes (times are UTC, money is EUR, an unkn
 | truth_products | a product | product, elasticity, competitorElasticity, appeal |
 | requests.ndjson | row i: a request for row i of `sessions`, the first 1,000 | the body of a PurchasePredictionRequest |
 
-Every part draws from a stream of random numbers of its own, made from the seed: the same seed gives the same shop to the last bit.
+Every part has its own random number generator, derived from the seed: the same seed gives a bit-identical shop.
 """
 
 from collections.abc import Callable
@@ -57,14 +57,14 @@ from training.datasets.shop.audience import Audience
 from training.datasets.shop.catalog import Catalog
 from training.datasets.shop.customers import Customers
 from training.datasets.shop.stream import PURCHASE, TYPES, Stream
-from training.datasets.shop.truth import Seen
+from training.datasets.shop.truth import LastProduct
 from training.errors import TableError
 from training.features import PAGE_KINDS, PAGE_STATISTICS
 
 REQUESTS = 1000
-NO_STATISTICS = 0.25  # share of sessions of which no page statistics are known
+NO_STATISTICS = 0.25  # share of sessions without page statistics
 
-# One stream of random numbers each: a change in one part leaves the others as they were.
+# One random number generator each: a change in one part does not change the others.
 PARTS = ("catalog", "customers", "audience", "visits", "browsing", "moment", "purchase", "checkout", "statistics", "sales")
 
 Progress = Callable[[str, float], None]
@@ -72,7 +72,7 @@ Progress = Callable[[str, float], None]
 
 @dataclass(frozen=True, slots=True)
 class Shop:
-    """A year of a simulated shop; the module's docstring says what the frames hold."""
+    """A year of a simulated shop; the frames are described in the module's docstring."""
 
     events: pl.DataFrame
     sessions: pl.DataFrame
@@ -87,14 +87,14 @@ class Shop:
 
 @dataclass(frozen=True, slots=True)
 class _Year:
-    """What happened, as arrays: [sessions] where nothing else is said."""
+    """The simulated year as arrays, [sessions] unless noted."""
 
     catalog: Catalog
     customers: Customers
     audience: Audience
     seen: Stream  # up to the scored moments
     whole: Stream
-    last_seen: Seen
+    last_seen: LastProduct
     probability: F64
     bought: Bool
     order_value: F64  # if bought
@@ -102,7 +102,7 @@ class _Year:
 
     @property
     def spent(self) -> F64:
-        """Return the money each session spent, 0 when it bought nothing."""
+        """Return the spend of each session (EUR), 0 without a purchase."""
         return np.where(self.bought, self.order_value, 0)
 
     def table(self) -> pl.DataFrame:
@@ -111,12 +111,12 @@ class _Year:
 
 
 def simulate(sessions: int, seed: int, progress: Progress | None = None) -> Shop:
-    """Return a shop with `sessions` sessions; `progress` is told the stage and the share that is done."""
-    tell = progress or (lambda stage, share: None)
-    year = _live(sessions, seed, tell)
-    tell("tables", 0.7)
+    """Return a shop with `sessions` sessions; `progress` gets the stage and the completed share."""
+    report = progress or (lambda stage, share: None)
+    year = _simulate_year(sessions, seed, report)
+    report("tables", 0.7)
     table, events = year.table(), _events(year)
-    tell("requests", 0.9)
+    report("requests", 0.9)
     first = table.head(REQUESTS)
     requests = shop_requests.bodies(first, events.head(int(year.whole.offsets[first.height])))
     customer, catalog = year.audience.customer, year.catalog
@@ -131,17 +131,17 @@ def simulate(sessions: int, seed: int, progress: Progress | None = None) -> Shop
         truth_products=shop_catalog.truth(catalog),
         requests=requests,
     )
-    tell("done", 1.0)
+    report("done", 1.0)
     return shop
 
 
 def training_table(sessions: int, seed: int) -> pl.DataFrame:
-    """Return `simulate(sessions, seed).sessions` without making the rest."""
-    return _live(sessions, seed, lambda stage, share: None).table()
+    """Return the table `simulate(sessions, seed).sessions` alone, which is faster."""
+    return _simulate_year(sessions, seed, lambda stage, share: None).table()
 
 
 def write(shop: Shop, folder: Path) -> None:
-    """Write every frame as Parquet and the requests as NDJSON into `folder`: all of it, or nothing. TableError when it is in use."""
+    """Write every frame as Parquet and the requests as NDJSON into `folder`, atomically. Raises TableError when it is not empty."""
     folder = folder.resolve()
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise TableError(f"{folder} exists and is not an empty folder; name one that is empty or does not exist")
@@ -168,38 +168,38 @@ def _random(seed: int) -> dict[str, np.random.Generator]:
     return {name: np.random.default_rng([seed, number]) for number, name in enumerate(PARTS)}
 
 
-def _live(sessions: int, seed: int, tell: Progress) -> _Year:
-    """Return the year: the steps of the module's docstring, in their order."""
+def _simulate_year(sessions: int, seed: int, report: Progress) -> _Year:
+    """Return the year, by the steps of the module's docstring."""
     if sessions < 1 or seed < 0:
-        raise TableError(f"cannot simulate sessions={sessions}, seed={seed}; ask for at least 1 session and a seed of at least 0")
+        raise TableError(f"cannot simulate sessions={sessions}, seed={seed}; give at least 1 session and a seed of at least 0")
     random = _random(seed)
-    tell("visitors", 0.0)
+    report("visitors", 0.0)
     catalog = shop_catalog.draw(random["catalog"])
     customers = shop_customers.draw(random["customers"], sessions)
     audience = shop_audience.draw(random["audience"], sessions, customers)
-    tell("visits", 0.05)
+    report("visits", 0.05)
     visits = shop_visits.walk(random["visits"], audience, catalog)
-    tell("browsing", 0.2)
+    report("browsing", 0.2)
     browsing = shop_browsing.browse(random["browsing"], visits, audience)
     moment = 1 + (random["moment"].random(sessions) * np.diff(browsing.offsets)).astype(np.int64)
     seen = browsing.head(moment)
-    tell("purchases", 0.5)
+    report("purchases", 0.5)
     last_seen = _last_seen(seen, audience, catalog)
     without = shop_table.matrix(seen, audience, np.full((sessions, len(PAGE_STATISTICS)), np.nan))
     probability = shop_truth.probability(shop_truth.terms(without, audience, last_seen))
     bought = random["purchase"].random(sessions) < probability
     whole = checkout.close(random["checkout"], browsing, visits, audience, bought)
-    tell("features", 0.6)
+    report("features", 0.6)
     statistics = pages.statistics(seen, audience.start_ms, whole, np.where(bought, visits.order_value, 0))
     statistics[random["statistics"].random(sessions) < NO_STATISTICS] = np.nan
     numbers = shop_table.matrix(seen, audience, statistics)
     return _Year(catalog, customers, audience, seen, whole, last_seen, probability, bought, visits.order_value, numbers)
 
 
-def _last_seen(seen: Stream, audience: Audience, catalog: Catalog) -> Seen:
+def _last_seen(seen: Stream, audience: Audience, catalog: Catalog) -> LastProduct:
     product = seen.last_product()
     pressure = catalog.pressure[product, calendar.week(audience.start_ms)]
-    return Seen(np.where(product >= 0, catalog.appeal[product], 0), np.where(product >= 0, pressure, 0))
+    return LastProduct(np.where(product >= 0, catalog.appeal[product], 0), np.where(product >= 0, pressure, 0))
 
 
 def _events(year: _Year) -> pl.DataFrame:

@@ -1,4 +1,4 @@
-"""The events of the simulated shop: flat columns, session after session, each session in strict order of time."""
+"""The events of the simulated shop in flat columns, sorted by session and strictly by time."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -8,7 +8,7 @@ import numpy as np
 from kernels.types import F32, I8, I16, I64, Bool
 from training.features import EVENT_CODES, EVENT_TYPES, Events
 
-TYPES = (*EVENT_TYPES, "purchase")  # a purchase is the outcome: it is in the stored events, never in what is scored
+TYPES = (*EVENT_TYPES, "purchase")  # a purchase is the outcome: it is stored, but never among the scored events
 PURCHASE = len(EVENT_TYPES)
 PAGE_VIEW, PRODUCT_VIEW = EVENT_CODES["page_view"], EVENT_CODES["product_view"]
 
@@ -31,7 +31,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """All events of some sessions; columns as in `Part`, but in order and with the time itself."""
+    """Events of sessions; columns as in `Part`, but sorted and with absolute times."""
 
     offsets: I64  # [sessions + 1]
     kind: I8
@@ -54,7 +54,7 @@ class Stream:
 
     @property
     def views(self) -> Bool:
-        """Return which events open a page."""
+        """Return whether each event is a view of a page."""
         return np.isin(self.kind, (PAGE_VIEW, PRODUCT_VIEW))
 
     def head(self, counts: I64) -> "Stream":
@@ -65,12 +65,12 @@ class Stream:
         return Stream(offsets, *(column[index] for column in columns))
 
     def part(self, start_ms: I64) -> Part:
-        """Return the events as a part, to be ordered anew with others."""
+        """Return the events as a part, to be sorted together with others."""
         session = self.session
         return Part(session, self.kind, self.page, self.product, self.time_ms - start_ms[session], self.x, self.y, self.wait_ms)
 
     def events(self) -> Events:
-        """Return what the features are counted from."""
+        """Return the events from which features are counted."""
         return Events(self.offsets, self.kind, self.page, self.time_ms, self.x, self.y, self.wait_ms)
 
     def last_product(self) -> I16:
@@ -80,9 +80,9 @@ class Stream:
 
 
 def ordered(parts: Sequence[Part], start_ms: I64) -> Stream:
-    """Return the events of all parts in order of session and time, no two of a session in the same millisecond.
+    """Return the events of all parts, sorted by session and time; no two of a session share a millisecond.
 
-    start_ms: when each session started, [sessions]. Every session must have an event. Events of the same time keep the order of the parts.
+    start_ms: start of each session, [sessions]. Every session must have an event. Events of the same time keep the order of the parts.
     """
     session, kind, page, product, after_ms, x, y, wait_ms = (
         np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Part)

@@ -1,4 +1,4 @@
-"""The training table of the simulated shop: one row a session, as of its scored moment, in the features of `training.features`."""
+"""The training table of the simulated shop: one row per session at its scored moment, with the features of `training.features`."""
 
 import numpy as np
 import polars as pl
@@ -15,13 +15,13 @@ VISITORS = ("new", "returning")
 
 
 def matrix(seen: Stream, audience: Audience, statistics: F64) -> F32:
-    """Return the float32 [sessions, features] matrix of the numbers, as serving makes it; the columns of categories are NaN.
+    """Return the float32 [sessions, features] matrix of numeric features, computed as in serving; categories are NaN.
 
-    seen: the events up to the scored moment, which is that of the last one; statistics: PAGE_STATISTICS [sessions, 3].
+    seen: the events up to the scored moment, the last of which defines it; statistics: PAGE_STATISTICS [sessions, 3].
     """
     moment = calendar.moment(seen.end_ms + audience.offset_ms)
     views = np.bincount(seen.session[seen.views], minlength=audience.start_ms.size)
-    stated = {
+    values_by_name = {
         "pageViews": views.astype(np.float64),
         "timeOnSite": (seen.end_ms - audience.start_ms) / 1000,
         "timeOfDay": moment.hour,
@@ -32,13 +32,13 @@ def matrix(seen: Stream, audience: Audience, statistics: F64) -> F32:
         **dict(zip(features.PAGE_STATISTICS, statistics.T, strict=True)),
     }
     given = features.given(audience.start_ms.size)
-    for name, values in stated.items():
+    for name, values in values_by_name.items():
         given[:, features.INDEX[name]] = values
     return features.matrix(given, seen.events())
 
 
 def session_ids(sessions: int) -> pl.Series:
-    """Return the ids of the sessions by number; the number says nothing of the time."""
+    """Return the ids of sessions by number; the numbers are unrelated to time."""
     return pl.select(sessionId=pl.format("S{}", pl.int_range(sessions).cast(pl.String).str.zfill(8))).to_series()
 
 
@@ -67,7 +67,7 @@ def frame(numbers: F32, seen: Stream, audience: Audience, bought: Bool, order_va
 
 
 def numbers(table: pl.DataFrame) -> F32:
-    """Return the table's features as `training.features.matrix` made them: float32 [rows, features], categories NaN."""
+    """Return the table's features as `training.features.matrix` returned them: float32 [rows, features], categories NaN."""
     out = np.full((table.height, len(features.NAMES)), np.nan, np.float32)
     for name, column in features.INDEX.items():
         if name not in features.CATEGORIES:

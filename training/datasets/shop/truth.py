@@ -1,10 +1,9 @@
-"""Whether a session of the simulated shop buys: the one formula, and what goes into it.
+"""The purchase probability of a session of the simulated shop: its formula and terms.
 
-`purchaseProbability` is the probability of a purchase in what is left of the session, given every latent and everything that happened up
-to the scored moment. It is exact, not an estimate: the moment is drawn from the browsing, which knows nothing of a purchase; then the
-purchase is one Bernoulli draw with this probability; only then is the end of the session written. An observer who knows all of TERMS can
-do no better, and nothing else that is known at that moment says anything more. A model sees the features alone: intent, friction,
-sensitivity, appeal and price pressure reach it only through what people do.
+`purchaseProbability` is the probability of a purchase in the rest of the session, given every latent and all events up to the scored
+moment. It is exact, not an estimate: the moment is drawn from the browsing, which does not depend on a purchase; then the purchase is one
+Bernoulli draw with this probability; only then is the end of the session generated. No predictor can do better than one that has all of
+TERMS. A model has the features only: intent, friction, sensitivity, appeal and price pressure affect it through behaviour alone.
 
     log-odds = INTERCEPT + sum of weight * term
 """
@@ -26,8 +25,8 @@ TERMS: dict[str, float] = {
     "furtherItems": 0.25,  # cartAddCount - cartRemoveCount - 1, between 0 and 3
     "checkoutBegun": 1.4,  # 1 when checkoutCount > 0
     "productMinutes": 0.3,  # ln(1 + productSeconds / 60)
-    "appeal": 0.7,  # latent, of the product last seen; 0 when none was
-    "priceStrain": -8.0,  # latent price sensitivity * ln(price / competitor price) of the product last seen
+    "appeal": 0.7,  # latent, of the last viewed product; 0 without one
+    "priceStrain": -8.0,  # latent price sensitivity * ln(price / competitor price) of the last viewed product
     "friction": -3.0,  # latent
     "rage": -0.2,  # rageClickCount, at most 3
     "mobile": -0.4,  # 1 on a mobile device
@@ -40,14 +39,14 @@ TERMS: dict[str, float] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """What the product last seen before the scored moment was like, [sessions]; 0 where none was."""
+class LastProduct:
+    """The last viewed product at the scored moment, [sessions]; 0 without one."""
 
     appeal: F64
     pressure: F64
 
 
-def terms(features: F32, audience: Audience, seen: Seen) -> dict[str, F64]:
+def terms(features: F32, audience: Audience, seen: LastProduct) -> dict[str, F64]:
     """Return each of TERMS for each session; features: float32 [sessions, features] as of the scored moment."""
 
     def feature(name: str) -> F64:
@@ -81,8 +80,8 @@ def probability(values: dict[str, F64]) -> F64:
     return np.asarray(1 / (1 + np.exp(-log_odds)))
 
 
-def frame(session_id: pl.Series, probability: F64, order_value: F64, audience: Audience, seen: Seen) -> pl.DataFrame:
-    """Return one row a session: purchaseProbability, orderValueIfBought (EUR) and the latents of the formula."""
+def frame(session_id: pl.Series, probability: F64, order_value: F64, audience: Audience, seen: LastProduct) -> pl.DataFrame:
+    """Return one row per session: sessionId, purchaseProbability, orderValueIfBought (EUR) and the latents of the formula."""
     return pl.DataFrame(
         {
             "sessionId": session_id,

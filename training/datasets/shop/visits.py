@@ -1,7 +1,7 @@
-"""How people move through the simulated shop: a chain of page visits for each session, with the products seen and the cart.
+"""Page visits of the simulated shop: a Markov chain per session, with the products viewed and the cart.
 
-The chain knows the session's latents and its own past, nothing of whether the session will buy. It is stepped for all sessions at once:
-the loop is over the number of the visit, never over sessions.
+The chain depends on the session's latents and its own past, not on the purchase. It advances all sessions at once: the loop is over the
+number of the visit, never over sessions.
 """
 
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ from training.features import PAGE_CODES, PAGE_KINDS
 MAX_VISITS = 60
 PRODUCT, CART, CHECKOUT = PAGE_CODES["product"], PAGE_CODES["cart"], PAGE_CODES["checkout"]
 
-# From a kind of page to the next; every row is shares of: administrative, informational, product, home, category, search, cart,
-# checkout, account, other. The row of "unknown" is where a session lands.
+# Transition probabilities between page kinds; the columns are: administrative, informational, product, home, category, search, cart,
+# checkout, account, other. The row "unknown" is the distribution of landing pages.
 _NEXT: dict[str, tuple[float, ...]] = {
     "unknown": (0.01, 0.05, 0.38, 0.27, 0.18, 0.04, 0.01, 0, 0.03, 0.03),
     "administrative": (0.2, 0.1, 0.2, 0.15, 0.15, 0.05, 0.05, 0.02, 0.08, 0),
@@ -33,25 +33,25 @@ _NEXT: dict[str, tuple[float, ...]] = {
     "other": (0.03, 0.12, 0.25, 0.22, 0.25, 0.08, 0.02, 0, 0.02, 0.01),
 }
 NEXT = np.array([(0.0, *_NEXT[kind]) for kind in PAGE_KINDS])
-# How strongly intent draws to a kind of page: its share is multiplied by exp(pull * intent).
+# Effect of intent on the share of a page kind, which is multiplied by exp(pull * intent).
 PULL = np.array([{"product": 0.15, "cart": 0.25, "checkout": 0.35, "informational": -0.2, "other": -0.3}.get(k, 0.0) for k in PAGE_KINDS])
 
-# Median seconds on a kind of page.
+# Median seconds on a page, by kind.
 DWELL_S = np.array([20, 30, 45, 38, 18, 28, 16, 25, 40, 30, 30], np.float64)
-SHORTEST_MS, LONGEST_MS = 2_000, 1_200_000
+MIN_DWELL_MS, MAX_DWELL_MS = 2_000, 1_200_000
 
 
 @dataclass(frozen=True, slots=True)
 class Visits:
-    """Page visits in flat columns, session after session: [visits]. `basket`, `bought` are what a session would buy: [sessions]."""
+    """Page visits in flat columns, sorted by session, [visits]; the basket that each session would buy, [sessions]."""
 
     offsets: I64  # [sessions + 1]
     page: I8
-    product: I16  # the product shown, added or removed; -1 none
+    product: I16  # the product viewed, added or removed; -1 for none
     cart: I8  # 1 added to the cart, -1 removed from it, else 0
     dwell_ms: I64
-    filled: Bool  # [sessions] the cart holds something in the end
-    product_if_bought: I16  # [sessions] what goes into the cart on the way out when it is empty
+    filled: Bool  # [sessions] whether the cart is not empty at the end
+    product_if_bought: I16  # [sessions] the product bought when the cart is empty
     order_value: F64  # [sessions] EUR, if it buys
 
     @property
@@ -62,17 +62,17 @@ class Visits:
 
 @dataclass(slots=True)
 class _Walk:
-    """Where every session stands: the state of the chain, longest session first so that those under way are always a head."""
+    """The state of the chain, longest session first, so that the active sessions are always the first ones."""
 
     page: I8
-    product: I16  # the last one seen
+    product: I16  # the last one viewed
     added: I16  # the last one added and not removed since
     items: I16
     total: F64
 
 
 def walk(rng: np.random.Generator, audience: Audience, catalog: Catalog) -> Visits:
-    """Return the visits of every session, and what it would buy."""
+    """Return the visits of every session, and the basket that it would buy."""
     length = _lengths(rng, audience)
     order = np.argsort(-length, kind="stable")
     sessions = length.size
@@ -88,9 +88,9 @@ def walk(rng: np.random.Generator, audience: Audience, catalog: Catalog) -> Visi
     )
     pull = np.exp(PULL * audience.intent[order, None])
     for number in range(int(length.max())):
-        under_way = order[: np.searchsorted(-length[order], -number)]
-        visit = offsets[under_way] + number
-        page[visit], product[visit], cart[visit] = _step(rng, state, pull, under_way, audience, catalog)
+        active = order[: np.searchsorted(-length[order], -number)]
+        visit = offsets[active] + number
+        page[visit], product[visit], cart[visit] = _step(rng, state, pull, active, audience, catalog)
     filled, wanted, value = np.empty(sessions, np.bool_), np.empty(sessions, np.int16), np.empty(sessions)
     filled[order], wanted[order], value[order] = _basket(rng, state, order, audience, catalog)
     dwell = _dwell(rng, page, np.repeat(audience.intent, length))
@@ -98,7 +98,7 @@ def walk(rng: np.random.Generator, audience: Audience, catalog: Catalog) -> Visi
 
 
 def _lengths(rng: np.random.Generator, audience: Audience) -> I64:
-    """Return the number of visits of each session: some leave at once, the keen stay longer, friction drives away."""
+    """Return the number of visits of each session: some bounce, intent lengthens a session, friction shortens it."""
     bounce = 1 / (1 + np.exp(2.1 + 0.7 * audience.intent - 2 * audience.friction))
     more = rng.poisson(np.exp(2.25 + 0.3 * audience.intent - 0.6 * audience.friction) * rng.gamma(1.8, 1 / 1.8, bounce.size))
     return np.where(rng.random(bounce.size) < bounce, 1, 1 + more).clip(1, MAX_VISITS)
@@ -130,7 +130,7 @@ def _step(rng: np.random.Generator, state: _Walk, pull: F64, who: I64, audience:
 
 
 def _page(rng: np.random.Generator, page: I8, pull: F64, items: I16) -> I8:
-    """Return the kind of the next page; with an empty cart few look at it and none check out."""
+    """Return the kind of the next page; with an empty cart the cart page is rare and the checkout impossible."""
     shares = NEXT[page] * pull
     empty = items == 0
     shares[:, CART] *= np.where(empty, 0.25, 1.6)
@@ -140,12 +140,12 @@ def _page(rng: np.random.Generator, page: I8, pull: F64, items: I16) -> I8:
 
 
 def _choose(rng: np.random.Generator, catalog: Catalog, spend: F64) -> I16:
-    """Return a product by popularity; who spends more than others is drawn to the dearer end."""
+    """Return products by popularity; customers with a higher spend choose more expensive ones."""
     return np.asarray(np.searchsorted(catalog.popularity, rng.random(spend.size) ** (1 / spend)), np.int16)
 
 
 def _basket(rng: np.random.Generator, state: _Walk, who: I64, audience: Audience, catalog: Catalog) -> tuple[Bool, I16, F64]:
-    """Return what each session would buy: the cart, or when that is empty the last product seen, or any."""
+    """Return the basket of each session: the cart, or the last viewed product when it is empty, or a random one."""
     wanted = np.where(state.product >= 0, state.product, _choose(rng, catalog, audience.spend[who])).astype(np.int16)
     filled = state.items > 0
     value = np.where(filled, state.total, catalog.price[wanted, calendar.week(audience.start_ms[who])])
@@ -153,6 +153,6 @@ def _basket(rng: np.random.Generator, state: _Walk, who: I64, audience: Audience
 
 
 def _dwell(rng: np.random.Generator, page: I8, intent: F64) -> I64:
-    """Return milliseconds on each page: lognormal around DWELL_S, the keen read longer."""
+    """Return milliseconds on each page: log-normal around DWELL_S, longer with intent."""
     seconds = DWELL_S[page] * np.exp(rng.normal(0, 0.9, page.size) + 0.12 * intent)
-    return np.asarray((seconds * 1000).clip(SHORTEST_MS, LONGEST_MS), np.int64)
+    return np.asarray((seconds * 1000).clip(MIN_DWELL_MS, MAX_DWELL_MS), np.int64)

@@ -14,35 +14,35 @@ def card(meta: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
     warnings = "".join(f"**{warning}**\n\n" for warning in metrics["warnings"])
     return f"""# Will this customer leave?
 
-XGBoost with a calibrated probability that `{label["column"]}` is `{label["positive"]}`, in the time that this column is
-about: the table does not say how long that is.
+XGBoost with a calibrated probability that `{label["column"]}` is `{label["positive"]}`, within the period of this
+column; the table does not state its length.
 
-**Use** it to see whom to keep and what that is worth. **Do not** read cause into its drivers: what goes with leaving need not make anybody
-leave, and who is likely to leave need not be who can be kept. Only an experiment tells what an action does. Leave out columns by which the
-law forbids to treat people differently (`--map leftOut=COLUMN`).
+**Use** it to choose whom to retain, and to estimate what that is worth. **Do not** take its factors for causes: what correlates with
+leaving need not cause it, and customers who are likely to leave need not be those who can be retained. Only an experiment measures the
+effect of an action. Leave out columns by which the law forbids to treat people differently (`--map leftOut=COLUMN`).
 
 {warnings}## Data
 
 `{data["name"]}`, SHA-256 `{data["sha256"]}`: {data["rows"]:,} rows, {data["labelRate"]:.2%} of which left. Columns that were not used:
 {unused}.
 
-## How good it is
+## Metrics
 
 {metrics["folds"]}-fold cross-validation, seed {metrics["seed"]}, all rows pooled; the order of categories, the trees and the calibration
 are fitted inside the fold.
 
-| known of the customer | AUC | average precision | log loss | Brier | ECE |
+| cells known | AUC | average precision | log loss | Brier | ECE |
 |---|---|---|---|---|---|
-{_row("what the table records", metrics)}
-{_row("half of that, at random", metrics["halfKnown"])}
+{_row("all of the table", metrics)}
+{_row("half of them, at random", metrics["halfMissing"])}
 
-ECE: 10 bins of equally many rows.
+ECE: 10 equal-mass bins.
 
-## What it looks at
+## Feature importance
 
-Mean absolute contribution to the log-odds.
+Mean absolute SHAP value, in log-odds.
 
-| feature | kind | contribution |
+| feature | kind | importance |
 |---|---|---|
 {chr(10).join(f"| {one['name']} | {one['kind']} | {one['importance']:.3f} |" for one in listed[:LISTED])}
 

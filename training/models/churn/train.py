@@ -1,8 +1,8 @@
-"""What `revenue-engine train churn` does, step by step: read a table, fit and judge, put the bundle's files together.
+"""Train the churn model, step by step: read a table, fit, evaluate, assemble the bundle's files.
 
-The trees learn from each row twice: as it is, and with some of it gone at random. A table is mostly whole, and trees that never saw a cell
-missing send it anywhere; a caller who knows half of the columns would get a score that is little better than none (`metrics.json`,
-`halfKnown`). No customer is repeated by class and none weighs more for it: the probability is the product.
+The trees learn from each row twice: as it is, and with cells removed at random. A table is mostly complete, and trees that were never
+trained on a missing cell send it in an arbitrary direction; a request with half of the columns would get a score that is little better than
+none (`metrics.json`, `halfMissing`). Rows are neither resampled nor weighted by class: the result is a probability.
 """
 
 import os
@@ -16,33 +16,32 @@ import numpy as np
 import xgboost as xgb
 
 from kernels.trees.forest import Forest
-from kernels.trees.shap import Factors
-from kernels.types import F32, F64, I64, Intp
+from kernels.trees.shap import TreeShap
+from kernels.types import F32, F64, Intp
 from training.errors import CellError, TableError
 from training.evaluation import metrics as evaluate
 from training.models.churn import card as churn_card
 from training.models.churn import model as churn
 from training.models.churn import train_uplift, uplift
-from training.models.purchase import validation
-from training.models.purchase.validation import Fold
-from training.models.shared import trees
+from training.models.shared import folds, trees
 from training.models.shared.calibration import Platt, probability
+from training.models.shared.folds import Fold, grouped
 from training.registry import bundle as bundles
 from training.registry.bundle import Bundle
 from training.registry.provenance import fingerprint, software
 from training.tables import customers, frames
-from training.tables.customers import LABEL, Customers, Feature
+from training.tables.customers import LABEL, CustomerFeature, LabelledCustomers
 
 MIN_ROWS = 200
 MIN_OF_CLASS = 20
 FOLDS, CALIBRATION_FOLDS = 10, 3
-MANY_ROWS = 50_000  # beyond, one fold after the other with every core in it; up to it, a core for each fold
-EXPLAINED_ROWS = 5_000  # of which the mean contribution of each feature is taken
-FORGETFUL_WEIGHT = 0.5  # of the copy with some of it gone, beside 1 for the row as it is
-TOO_GOOD = 0.99  # an AUC that no honest column gives
+MAX_PARALLEL_ROWS = 50_000  # up to so many rows each fold has one core; of more rows one fold at a time has all cores
+EXPLAINED_ROWS = 5_000  # for the mean SHAP value of each feature
+MASKED_WEIGHT = 0.5  # of the copy with cells removed; the row as it is has 1
+MAX_PLAUSIBLE_AUC = 0.99  # above it a column probably leaks the label
 
-# Chosen on the published Telco rows by 10-fold figures over two fold seeds: shallow trees and few columns a node, for the truth there is
-# nearly a sum of columns. Depth 2 and 4, and one column for each category's value, stay up to .001 behind.
+# Chosen on the published Telco rows by 10-fold cross-validation with two seeds: shallow trees and few columns per node, as the log-odds are
+# nearly additive. Depths 2 and 4, and one-hot encoded categories, have up to .001 less AUC.
 ROUNDS = 300
 PARAMETERS: Mapping[str, Any] = {
     "objective": "binary:logistic",
@@ -58,7 +57,7 @@ Progress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Fitted:
+class FittedChurn:
     """Trees, the order of each category's values (float32 [values] by column, NaN for a rare one) and the calibration line."""
 
     booster: xgb.Booster
@@ -66,7 +65,7 @@ class Fitted:
     platt: Platt
 
     def matrix(self, X: F32) -> F32:
-        """Return X [n, features], of categories the place among all values, as the trees know it."""
+        """Return X [n, features] as input of the trees, with ranks instead of category ids."""
         return _placed(X, self.places)
 
     def stated(self, X: F32) -> F64:
@@ -84,22 +83,22 @@ def train(
     positive: str | None = None,
     control: str | None = None,
 ) -> Bundle:
-    """Fit on the table in `data`, judge by cross-validation, write the bundle into `out` (new or empty) and return it.
+    """Fit on the table in `data`, evaluate by cross-validation, write the bundle into `out` (new or empty) and return it.
 
-    data: .csv, .csv.gz, .parquet or a folder of them. mapping: FIELD to COLUMN, or to several. positive: the label of who left, control:
-    the arm of an experiment that nothing was done to, None where they say so themselves. Raises TableError for a wrong or insufficient
+    data: .csv, .csv.gz, .parquet or a folder of them. mapping: FIELD to COLUMN, or to several. positive: the label of customers who left;
+    control: the untreated arm of an experiment; None to infer them from the table. Raises TableError for a wrong or insufficient
     table, BundleError when `out` is taken.
     """
-    bundles.require_free(out)  # before the work, not after it
+    bundles.require_free(out)  # fail before the work, not after it
     progress("reading", 0.0)
     rows = read(data, mapping, positive, control)
-    model, metrics = fit(rows, seed, lambda share: progress("fitting and judging", 0.02 + 0.9 * share))
+    model, metrics = fit(rows, seed, lambda share: progress("fitting and evaluating", 0.02 + 0.9 * share))
     effects = dict[str, bytes]()
     if rows.arm is not None:
-        progress("learning what was changed", 0.92)
+        progress("fitting treatment effects", 0.92)
         effects, metrics["uplift"] = train_uplift.fit(rows, model.matrix(rows.X), seed)
         effects[uplift.UPLIFT] = bundles.encoded(uplift.content(metrics["uplift"]["control"], metrics["uplift"]["arms"]))
-        metrics["warnings"] += _not_by_chance(metrics["uplift"]["balance"])
+        metrics["warnings"] += _imbalance_warnings(metrics["uplift"]["balance"])
     progress("writing", 0.98)
     meta = _meta(rows, model, data, seed)
     files = {
@@ -114,9 +113,9 @@ def train(
     return bundle
 
 
-def read(data: Path, mapping: Mapping[str, str | Sequence[str]], positive: str | None, control: str | None = None) -> Customers:
-    """Return the training rows of a table. Raises TableError for one that is wrong, or too small to learn from."""
-    frame = frames.read(data, numbers=customers.number_columns(mapping))
+def read(data: Path, mapping: Mapping[str, str | Sequence[str]], positive: str | None, control: str | None = None) -> LabelledCustomers:
+    """Return the training rows of a table. Raises TableError for a wrong cell or column, and for too few rows."""
+    frame = frames.read(data, numbers=customers.TABLE.number_columns(mapping))
     try:
         rows = customers.read(frame, mapping, positive, control)
     except CellError as error:
@@ -132,57 +131,47 @@ def read(data: Path, mapping: Mapping[str, str | Sequence[str]], positive: str |
     return rows
 
 
-def fit(rows: Customers, seed: int, progress: Callable[[float], None] = lambda share: None) -> tuple[Fitted, dict[str, Any]]:
-    """Return the fitted model and the content of metrics.json: folds and the whole are fitted side by side."""
+def fit(rows: LabelledCustomers, seed: int, progress: Callable[[float], None] = lambda share: None) -> tuple[FittedChurn, dict[str, Any]]:
+    """Return the fitted model and the content of metrics.json: the folds and the whole are fitted in parallel."""
     cores = len(os.sched_getaffinity(0))
-    workers, threads = (cores, 1) if len(rows.y) <= MANY_ROWS else (1, cores)
-    cut = folds(rows.y, rows.customer, FOLDS, seed)
+    workers, threads = (cores, 1) if len(rows.y) <= MAX_PARALLEL_ROWS else (1, cores)
+    cut = grouped(rows.y, rows.customer, FOLDS, seed)
     whole: list[Callable[[], Any]] = [partial(fit_once, rows, np.arange(len(rows.y)), seed, threads)]
     judging: list[Callable[[], Any]] = [partial(_judge, rows, fold, seed, threads) for fold in cut]
-    model, *judged = validation.run(whole + judging, workers, progress)
+    model, *judged = folds.run(whole + judging, workers, progress)
     return model, report(rows, model, cut, judged, seed)
 
 
-def fit_once(rows: Customers, learn: Intp, seed: int, threads: int = 1) -> Fitted:
-    """Return the model fitted on the rows `learn`: the order of categories, the trees, and the line from folds of these rows alone."""
+def fit_once(rows: LabelledCustomers, learn: Intp, seed: int, threads: int = 1) -> FittedChurn:
+    """Return the model fitted on the rows `learn`, calibration included, which is from folds of these rows alone."""
     X, y = rows.X[learn], rows.y[learn]
     customer = None if rows.customer is None else rows.customer[learn]
     held_out = np.empty(len(y))
-    for part in folds(y, customer, CALIBRATION_FOLDS, seed):
+    for part in grouped(y, customer, CALIBRATION_FOLDS, seed):
         booster, places = _boosted(X[part.learn], y[part.learn], rows.features, seed, threads)
         held_out[part.judge] = trees.margin(booster, _placed(X[part.judge], places))
-    return Fitted(*_boosted(X, y, rows.features, seed, threads), Platt.fit(held_out, y))
+    return FittedChurn(*_boosted(X, y, rows.features, seed, threads), Platt.fit(held_out, y))
 
 
-def folds(y: F64, customer: I64 | None, number: int, seed: int) -> list[Fold]:
-    """Return folds with about the same share of those who left; the rows of one customer are in one of them."""
-    if customer is None:
-        return [Fold(*fold) for fold in trees.folds(y, number, seed)]
-    from sklearn.model_selection import StratifiedGroupKFold
-
-    splitter = StratifiedGroupKFold(number, shuffle=True, random_state=seed)
-    return [Fold(*fold) for fold in splitter.split(np.zeros((len(y), 1)), y, customer)]
-
-
-def forgetful(X: F32, seed: int, share: float | None = None) -> F32:
-    """Return X with `share` of its cells missing, at random; None: of each row another share, from none of it to all."""
+def masked(X: F32, seed: int, share: float | None = None) -> F32:
+    """Return X with `share` of its cells missing, at random; None: a random share in each row, from none to all."""
     random = np.random.default_rng(seed)
-    gone = random.random(X.shape) < (random.random((len(X), 1)) if share is None else share)
-    return np.where(gone, np.float32(np.nan), X)
+    missing = random.random(X.shape) < (random.random((len(X), 1)) if share is None else share)
+    return np.where(missing, np.float32(np.nan), X)
 
 
-def report(rows: Customers, model: Fitted, cut: Sequence[Fold], judged: Sequence[F64], seed: int) -> dict[str, Any]:
-    """Return the content of metrics.json from all folds, their rows pooled; judged: what `_judge` says of each.
+def report(rows: LabelledCustomers, model: FittedChurn, cut: Sequence[Fold], judged: Sequence[F64], seed: int) -> dict[str, Any]:
+    """Return the content of metrics.json from all folds, their rows pooled; judged: the result of `_judge` for each.
 
-    halfKnown: the same rows with half of their cells gone. importance: mean absolute SHAP value, in log-odds.
+    halfMissing: the same rows with half of their cells missing. importance: mean absolute SHAP value, in log-odds.
     """
     y, stated = rows.y, np.empty((2, len(rows.y)))
-    for fold, said in zip(cut, judged, strict=True):
-        stated[:, fold.judge] = said
-    figures, half = (_named(evaluate.figures(y, said)) for said in stated)
+    for fold, scores in zip(cut, judged, strict=True):
+        stated[:, fold.judge] = scores
+    figures, half = (_named(evaluate.figures(y, scores)) for scores in stated)
     by_fold = [evaluate.auc(y[fold.judge], stated[0, fold.judge]) for fold in cut if 0 < y[fold.judge].mean() < 1]
     importance = _importance(rows, model)
-    most = rows.features[int(importance.argmax())].name
+    top_feature = rows.features[int(importance.argmax())].name
     return {
         **figures,
         "aucFoldMean": float(np.mean(by_fold)),
@@ -192,32 +181,32 @@ def report(rows: Customers, model: Fitted, cut: Sequence[Fold], judged: Sequence
         "folds": len(cut),
         "seed": seed,
         "positive": rows.positive,
-        "halfKnown": half,
+        "halfMissing": half,
         "features": [
             {"name": feature.name, "kind": feature.kind, "importance": float(size)}
             for feature, size in zip(rows.features, importance, strict=True)
         ],
         "unused": dict(rows.unused),
         "reliability": evaluate.reliability(y, stated[0]),
-        "warnings": _warnings(figures["auc"], most),
+        "warnings": _warnings(figures["auc"], top_feature),
     }
 
 
-def _warnings(auc: float, most: str) -> list[str]:
-    if auc <= TOO_GOOD:
+def _warnings(auc: float, top_feature: str) -> list[str]:
+    if auc <= MAX_PLAUSIBLE_AUC:
         return []
     return [
-        f"AUC {auc:.4f} is better than churn can be foretold: a column probably knows the label, {most} first of all; see whether it is "
-        f"known before a customer leaves, and train again without it (--map leftOut={most})"
+        f"AUC {auc:.4f} is implausible for churn: a column leaks the label, most likely {top_feature}; check whether it is known before "
+        f"a customer leaves, and train again without it (--map leftOut={top_feature})"
     ]
 
 
-def _not_by_chance(balance: Mapping[str, Any]) -> list[str]:
-    if balance["atRandom"]:
+def _imbalance_warnings(balance: Mapping[str, Any]) -> list[str]:
+    if balance["randomized"]:
         return []
     return [
-        f"the features tell who was treated (AUC {balance['auc']:.3f}, where chance gives .5 within {balance['error']:.3f}): the arms were "
-        "not chosen at random, and what they are said to change may be who was chosen"
+        f"the features predict who was treated (AUC {balance['auc']:.3f}; random assignment gives .5 within {balance['error']:.3f}): the "
+        "arms were not assigned at random, and the effects may be differences between the customers who were chosen"
     ]
 
 
@@ -226,17 +215,17 @@ def _named(figures: Mapping[str, float]) -> dict[str, float]:
     return {name: figures[key] for key, name in names.items()}
 
 
-def _judge(rows: Customers, fold: Fold, seed: int, threads: int) -> F64:
-    """Return what a model of the other rows says of those to judge, float64 [2, n]: of them as they are, and half known."""
+def _judge(rows: LabelledCustomers, fold: Fold, seed: int, threads: int) -> F64:
+    """Return the out-of-fold probabilities of a fold's rows, float64 [2, n]: as they are, and with half of their cells missing."""
     model, unseen = fit_once(rows, fold.learn, seed, threads), rows.X[fold.judge]
-    return np.stack([model.stated(unseen), model.stated(forgetful(unseen, seed, 0.5))])
+    return np.stack([model.stated(unseen), model.stated(masked(unseen, seed, 0.5))])
 
 
-def _boosted(X: F32, y: F64, features: Sequence[Feature], seed: int, threads: int) -> tuple[xgb.Booster, dict[int, F32]]:
+def _boosted(X: F32, y: F64, features: Sequence[CustomerFeature], seed: int, threads: int) -> tuple[xgb.Booster, dict[int, F32]]:
     places = {column: trees.places(X[:, column], y) for column, feature in enumerate(features) if feature.kind == "category"}
     known = _placed(X, places)
-    weight = np.repeat([1.0, FORGETFUL_WEIGHT], len(y))
-    data = xgb.QuantileDMatrix(np.concatenate([known, forgetful(known, seed)]), np.tile(y, 2), weight=weight, nthread=threads)
+    weight = np.repeat([1.0, MASKED_WEIGHT], len(y))
+    data = xgb.QuantileDMatrix(np.concatenate([known, masked(known, seed)]), np.tile(y, 2), weight=weight, nthread=threads)
     return xgb.train({**PARAMETERS, "seed": seed, "nthread": threads}, data, ROUNDS), places
 
 
@@ -247,13 +236,13 @@ def _placed(X: F32, places: Mapping[int, F32]) -> F32:
     return out
 
 
-def _importance(rows: Customers, model: Fitted) -> F64:
+def _importance(rows: LabelledCustomers, model: FittedChurn) -> F64:
     step = -(-len(rows.y) // EXPLAINED_ROWS)
-    shares = Factors(Forest.from_booster(model.booster).trees).of(model.matrix(rows.X[::step]))
+    shares = TreeShap(Forest.from_booster(model.booster).trees).values(model.matrix(rows.X[::step]))
     return np.asarray(np.abs(model.platt.slope * shares).mean(axis=0))
 
 
-def _meta(rows: Customers, model: Fitted, path: Path, seed: int) -> dict[str, Any]:
+def _meta(rows: LabelledCustomers, model: FittedChurn, path: Path, seed: int) -> dict[str, Any]:
     X = model.matrix(rows.X)
     return {
         "features": [_described(feature, model.places.get(column), X[:, column]) for column, feature in enumerate(rows.features)],
@@ -271,10 +260,10 @@ def _meta(rows: Customers, model: Fitted, path: Path, seed: int) -> dict[str, An
     }
 
 
-def _described(feature: Feature, places: F32 | None, cells: F32) -> dict[str, Any]:
-    """Return what the manifest says of a feature; a category's values are in the order of their places, rare ones left out."""
-    said = {"name": feature.name, "kind": feature.kind, "missingShare": round(float(np.isnan(cells).mean()), 6)}
+def _described(feature: CustomerFeature, places: F32 | None, cells: F32) -> dict[str, Any]:
+    """Return a feature for the manifest; a category's values are in the order of their places, rare ones left out."""
+    content = {"name": feature.name, "kind": feature.kind, "missingShare": round(float(np.isnan(cells).mean()), 6)}
     if places is None:
-        return said
+        return content
     common = [(place, feature.values[value]) for value, place in enumerate(places.tolist()) if place == place]
-    return {**said, "values": [value for _, value in sorted(common)]}
+    return {**content, "values": [value for _, value in sorted(common)]}

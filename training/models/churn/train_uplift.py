@@ -1,8 +1,8 @@
-"""The effects of an experiment, learned from customers who were treated at random: by two models and by an X-learner, judged by Qini.
+"""Fit treatment effects of a randomised experiment: by a T-learner and an X-learner, compared by Qini.
 
-Both learners are EconML's (Kuenzel et al. 2019), over XGBoost. What they say of the rows that they have learned from is then learned by one
-small forest an arm, which is what is judged on held-out customers and served: no library is needed to answer. Where no forest ranks the
-held-out customers better than by its own error, nothing shows that the arm's effect differs, and everybody is given the average.
+Both learners are EconML's (Kuenzel et al. 2019), over XGBoost. Their effects are distilled into one small forest for each arm, which is
+evaluated on held-out customers and served, so that scoring does not need EconML. Where the Qini coefficient of a forest is not above its
+standard error, the data do not show that the arm's effect differs between customers, and every customer gets the average.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,25 +16,26 @@ from training.errors import TableError
 from training.evaluation import qini
 from training.models.churn import uplift
 from training.models.shared import trees
-from training.tables.customers import Customers
+from training.models.shared.folds import stratified
+from training.tables.customers import LabelledCustomers
 
 HELD_OUT = 0.3
-MIN_OF_ARM = 200  # customers
+MIN_OF_ARM = 200  # customers needed in every arm
 DISTILLED = {"objective": "reg:squarederror", "tree_method": "hist", "max_depth": 3, "eta": 0.15, "min_child_weight": 30}
 DISTILLED_ROUNDS = 60
 LEARNER: Mapping[str, Any] = {"n_estimators": 80, "max_depth": 3, "learning_rate": 0.08, "min_child_weight": 30, "subsample": 0.8}
-IMBALANCED = 4.0  # standard errors by which arms may be told apart before it is said
+MAX_IMBALANCE = 4.0  # standard errors of the AUC by which features may predict the arm without a warning
 
 Learn = Callable[[F32, F64, I64, int], F64]
 
 
-def fit(rows: Customers, X: F32, seed: int) -> tuple[dict[str, bytes], dict[str, Any]]:
+def fit(rows: LabelledCustomers, X: F32, seed: int) -> tuple[dict[str, bytes], dict[str, Any]]:
     """Return the files that a bundle holds of the experiment, without uplift.json, and the content of metrics.json's `uplift`.
 
-    X: float32 [n, features], the rows as the served model knows them. Raises TableError where an arm has too few customers, or EconML is
+    X: float32 [n, features], the rows as the served model takes them. Raises TableError where an arm has too few customers, or EconML is
     not installed.
     """
-    assert rows.arm is not None, "effects without an experiment; this is a bug"
+    assert rows.arm is not None, "effects without an experiment: this is a bug"
     stays = 1 - rows.y
     _check(rows)
     held_out = _held_out(rows, seed)
@@ -57,7 +58,7 @@ def fit(rows: Customers, X: F32, seed: int) -> tuple[dict[str, bytes], dict[str,
     return files, {
         "control": rows.arms[0],
         "arms": [{**arm, "customers": int((rows.arm == place).sum())} for place, arm in enumerate(arms, 1)],
-        "staysByArm": {name: float(stays[rows.arm == place].mean()) for place, name in enumerate(rows.arms)},
+        "retentionByArm": {name: float(stays[rows.arm == place].mean()) for place, name in enumerate(rows.arms)},
         "heldOut": int(held_out.sum()),
         "learners": {name: dict(zip(rows.arms[1:], found, strict=True)) for name, found in judged.items()},
         "served": served,
@@ -65,12 +66,12 @@ def fit(rows: Customers, X: F32, seed: int) -> tuple[dict[str, bytes], dict[str,
     }
 
 
-def balance(rows: Customers, X: F32, seed: int) -> dict[str, Any]:
-    """Return how well the arms can be told apart by the features, out of fold: AUC of treated or not, about a half where chance chose."""
-    assert rows.arm is not None, "balance without an experiment; this is a bug"
+def balance(rows: LabelledCustomers, X: F32, seed: int) -> dict[str, Any]:
+    """Return how well the features predict who was treated, out of fold: the AUC is about .5 under random assignment."""
+    assert rows.arm is not None, "balance without an experiment: this is a bug"
     treated = (rows.arm > 0).astype(np.float64)
     held_out = np.empty(len(treated))
-    for learn, judge in trees.folds(treated, 3, seed):
+    for learn, judge in stratified(treated, 3, seed):
         data = xgb.QuantileDMatrix(X[learn], treated[learn])
         booster = xgb.train({"objective": "binary:logistic", "max_depth": 3, "eta": 0.1, "seed": seed}, data, 40)
         held_out[judge] = trees.margin(booster, X[judge])
@@ -78,26 +79,26 @@ def balance(rows: Customers, X: F32, seed: int) -> dict[str, Any]:
 
     area = metrics.auc(treated, held_out)
     some, others = treated.sum(), len(treated) - treated.sum()
-    error = float(np.sqrt((some + others + 1) / (12 * some * others)))  # of the AUC of a ranking by chance (Mann & Whitney 1947)
-    return {"auc": area, "error": error, "atRandom": bool(abs(area - 0.5) < IMBALANCED * error)}
+    error = float(np.sqrt((some + others + 1) / (12 * some * others)))  # of the AUC of a random ranking (Mann & Whitney 1947)
+    return {"auc": area, "error": error, "randomized": bool(abs(area - 0.5) < MAX_IMBALANCE * error)}
 
 
 def _two_models(X: F32, outcome: F64, arm: I64, seed: int) -> F64:
-    """Return the effect of each arm on each row, float64 [n, arms], as the difference of a model for each arm."""
+    """Return the effect of each arm on each row, float64 [n, arms], as the difference of the models of the arms."""
     from econml.metalearners import TLearner
 
     learner = TLearner(models=_model(seed), allow_missing=True)
-    return _said(learner.fit(outcome, arm, X=X), X)
+    return _effects(learner.fit(outcome, arm, X=X), X)
 
 
 def _x_learner(X: F32, outcome: F64, arm: I64, seed: int) -> F64:
-    """Return the same from the effects that each arm's model imputes to the other's customers."""
+    """Return the effects that an X-learner imputes, float64 [n, arms]."""
     from econml.metalearners import XLearner
     from sklearn.dummy import DummyClassifier
 
     by_chance = DummyClassifier(strategy="prior")
     learner = XLearner(models=_model(seed), cate_models=_model(seed), propensity_model=by_chance, allow_missing=True)
-    return _said(learner.fit(outcome, arm, X=X), X)
+    return _effects(learner.fit(outcome, arm, X=X), X)
 
 
 LEARNERS: Mapping[str, Learn] = {"two_model": _two_models, "x_learner": _x_learner}
@@ -107,12 +108,12 @@ def _model(seed: int) -> Any:
     return xgb.XGBRegressor(**LEARNER, tree_method="hist", random_state=seed)
 
 
-def _said(learner: Any, X: F32) -> F64:
+def _effects(learner: Any, X: F32) -> F64:
     return np.asarray(learner.const_marginal_effect(X), np.float64).reshape(len(X), -1)
 
 
 def _distilled(X: F32, effect: F64, seed: int) -> list[xgb.Booster]:
-    """Return a small forest for each arm that says what the learner says, [n, arms], of rows of which no more is known."""
+    """Return a small forest for each arm, fitted to the learner's effects [n, arms]."""
     found = []
     for column in effect.T:
         data = xgb.QuantileDMatrix(X, column)
@@ -126,7 +127,7 @@ def _judge(boosters: list[xgb.Booster], X: F32, outcome: F64, arm: I64, seed: in
     for place, booster in enumerate(boosters, 1):
         rows = (arm == 0) | (arm == place)
         of = trees.margin(booster, X[rows]), arm[rows] == place, outcome[rows]
-        found.append({"qini": qini.coefficient(*of), "error": qini.spread(*of, seed), "average": _average(outcome, arm, place)})
+        found.append({"qini": qini.coefficient(*of), "error": qini.standard_error(*of, seed), "average": _average(outcome, arm, place)})
     return found
 
 
@@ -134,18 +135,20 @@ def _average(outcome: F64, arm: I64, place: int) -> float:
     return float(outcome[arm == place].mean() - outcome[arm == 0].mean())
 
 
-def _held_out(rows: Customers, seed: int) -> Bool:
-    """Return which rows are held out: all of a customer's, or none."""
-    whose = np.arange(len(rows.y)) if rows.customer is None else rows.customer
-    chance = np.random.default_rng(seed).random(int(whose.max()) + 1)
-    return np.asarray(chance[whose] < HELD_OUT)
+def _held_out(rows: LabelledCustomers, seed: int) -> Bool:
+    """Return whether each row is held out, bool [n]; all rows of a customer are, or none."""
+    customer = np.arange(len(rows.y)) if rows.customer is None else rows.customer
+    draws = np.random.default_rng(seed).random(int(customer.max()) + 1)
+    return np.asarray(draws[customer] < HELD_OUT)
 
 
-def _check(rows: Customers) -> None:
+def _check(rows: LabelledCustomers) -> None:
     counts = {name: int(np.count_nonzero(rows.arm == place)) for place, name in enumerate(rows.arms)}
     few = [f"{name!r} has {count}" for name, count in counts.items() if count < MIN_OF_ARM]
     if few:
-        raise TableError(f"too few customers to learn what was done to them: {', '.join(few)}, {MIN_OF_ARM} are needed in every arm")
+        raise TableError(
+            f"too few customers to estimate treatment effects: {', '.join(few)}, {MIN_OF_ARM} are needed in every arm; collect more"
+        )
     try:
         import econml  # noqa: F401
     except ImportError as error:

@@ -1,7 +1,7 @@
-"""What doing something about a customer changes: by how much each arm of an experiment raises the chance that he stays.
+"""Treatment effects: by how much each arm of an experiment raises the probability that a customer stays.
 
 uplift.json      the arm without treatment, and the others with their average effects
-uplift-N.ubj     the trees of arm N's effect, where the held-out rows showed that it differs from customer to customer
+uplift-N.ubj     the trees of arm N's effect, where held-out rows showed that it differs between customers
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,14 +27,14 @@ def trees_of(place: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """One thing that was done: its name, and its average effect on the chance of staying."""
+    """A treatment: its name, and its average effect on the probability of staying."""
 
     name: str
     average: float
 
 
 class Effects:
-    """The effects of arms. Row i of an answer depends on row i of X alone."""
+    """The effects of arms. Row i of its effects depends on row i of X alone."""
 
     def __init__(self, arms: Sequence[Arm], forests: Mapping[int, Forest]) -> None:
         self.arms = tuple(arms)
@@ -42,7 +42,7 @@ class Effects:
 
     @classmethod
     def prepare(cls, bundle: Bundle, columns: int) -> Arrays:
-        """Return the trees of a bundle's effects, laid out and checked, under names that no other part has; none where there are none."""
+        """Return the trees of a bundle's effects, flattened and checked, under unique names; empty without any."""
         if UPLIFT not in bundle.manifest["files"]:
             return {}
         parts = dict[str, NDArray[Any]]()
@@ -53,7 +53,7 @@ class Effects:
 
     @classmethod
     def load(cls, bundle: Bundle, parts: Arrays) -> "Effects | None":
-        """Return the effects in a bundle, None where it was trained without an experiment; parts: those of `prepare`."""
+        """Return the effects in a bundle, None where it was trained without an experiment; parts: the result of `prepare`."""
         if UPLIFT not in bundle.manifest["files"]:
             return None
         arms, forests = list[Arm](), dict[int, Forest]()
@@ -64,7 +64,7 @@ class Effects:
         return cls(arms, forests)
 
     def of(self, X: F32) -> F64:
-        """Return by how much each arm raises the chance of staying, float64 [n, arms], of X float32 [n, features] as the table has them."""
+        """Return by how much each arm raises the probability of staying, float64 [n, arms], for X float32 [n, features]."""
         found = np.empty((len(X), len(self.arms)))
         for place, arm in enumerate(self.arms):
             forest = self._forests.get(place)

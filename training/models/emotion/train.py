@@ -1,4 +1,4 @@
-"""What `revenue-engine train emotion` does, step by step: read texts, encode them once, fit the head, calibrate and judge it."""
+"""Train the emotion model, step by step: read texts, encode them once, fit the head, calibrate and evaluate it."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -18,7 +18,7 @@ from training.models.emotion import encoder as minilm
 from training.models.emotion import finetune, quantized
 from training.models.emotion import model as emotion
 from training.models.emotion.encoder import Encoder, Pieces
-from training.models.emotion.model import NAMES, SEEN, Head
+from training.models.emotion.model import FEATURES, NAMES, EmotionHead
 from training.models.shared.calibration import probability
 from training.registry import bundle as bundles
 from training.registry.bundle import Bundle
@@ -29,32 +29,32 @@ from training.tables.texts import EKMAN, EMOTIONS, Texts
 
 TRAIN, DEV = "train.tsv", "dev.tsv"  # of a folder as GoEmotions is published
 MIN_TEXTS = 200
-FOLDS = 4  # of the texts: thresholds and calibration are from heads that did not see them
-KNOWN_FROM = 6  # texts that a word piece must be in
+FOLDS = 4  # of the texts: thresholds and calibration are from out-of-fold margins
+MIN_PIECE_TEXTS = 6  # with a word piece, for it to have a weight
 BATCH, EPOCHS, RATE, WORD_RATE = 256, 12, 1e-3, 3e-3
 DECAY, WORD_DECAY, DROPOUT = 0.05, 0.3, 0.3
 SMOOTHING = 0.02  # of the labels: three people who read a text do not agree
-SMOOTHED = 41  # scores that a threshold's F1 is taken over: the best of few texts is chance
-MARGIN_SCALE = 2.0  # what margins are divided by where their weights are held near 0
-RANGED = 1000  # texts that the encoder's ranges are taken from
+SMOOTHED = 41  # neighbouring scores over which a threshold's F1 is averaged: the best of few texts is random
+MARGIN_SCALE = 2.0  # divisor of margins in the calibration, whose weights are regularised
+RANGED = 1000  # texts for the encoder's activation ranges
 
 Progress = Callable[[str, float], None]
 
 
 class Encoded(NamedTuple):
-    """Texts as the head sees them: seen float16 [texts, SEEN], their word pieces, and y float32 [texts, len(NAMES)] in {0, 1}."""
+    """Texts as input of the head: features float16 [texts, FEATURES], their word pieces, and y float32 [texts, len(NAMES)] in {0, 1}."""
 
-    seen: NDArray[np.float16]
+    features: NDArray[np.float16]
     pieces: Pieces
     y: F32
 
 
 def train(data: Path, out: Path, *, mapping: Mapping[str, str], seed: int, progress: Progress, full: bool = False) -> Bundle:
-    """Fit on the texts in `data`, judge, write the bundle into `out` (new or empty) and return it.
+    """Fit on the texts in `data`, evaluate, write the bundle into `out` (new or empty) and return it.
 
-    data: .tsv without a header, .csv, .csv.gz, .parquet, or a folder with train.tsv, and dev.tsv to judge by. Without that the model is
-    judged by the folds that chose its thresholds. full: fine-tune the whole encoder first, and not the head alone. Raises TableError for a
-    wrong or insufficient table, BundleError when `out` is taken.
+    data: .tsv without a header, .csv, .csv.gz, .parquet, or a folder with train.tsv, and dev.tsv to evaluate on. Without that the model is
+    evaluated on the folds that chose its thresholds. full: fine-tune the whole encoder first, and not the head alone. Raises TableError for
+    a wrong or insufficient table, BundleError when `out` is taken.
     """
     bundles.require_free(out)
     progress("reading", 0.0)
@@ -65,23 +65,23 @@ def train(data: Path, out: Path, *, mapping: Mapping[str, str], seed: int, progr
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     try:
         fold = np.random.default_rng(seed).permutation(len(texts.texts)) % FOLDS
-        own = _fine_tuned(texts, fold, seed, progress) if full else None
+        tuned = _fine_tuned(texts, fold, seed, progress) if full else None
         later = partial(_later, progress, 0.6 if full else 1.0)
         sample = emotion.pieces(texts.texts[:: -(-len(texts.texts) // RANGED)])
-        encoder = minilm.encoder(own)
+        encoder = minilm.encoder(tuned)
         ranges = minilm.ranges(encoder, sample)
-        minilm.whole_numbers(encoder, ranges)
+        minilm.quantize(encoder, ranges)
         whole = encoded(texts, encoder, lambda share: later("encoding texts", 0.03 + 0.68 * share))
-        judged = None if dev is None else encoded(dev, encoder, lambda share: later("encoding texts to judge by", 0.71 + 0.08 * share))
-        head, rows, held = learned(whole, fold, full, seed, later)
-        outputs, figures = judge(head, whole.y[rows], held, judged)
+        judged = None if dev is None else encoded(dev, encoder, lambda share: later("encoding texts to evaluate on", 0.71 + 0.08 * share))
+        head, rows, margin = fit_with_held_out(whole, fold, full, seed, later)
+        outputs, figures = judge(head, whole.y[rows], margin, judged)
     finally:
         torch.set_num_threads(threads)
     progress("writing", 0.99)
     metrics = {**figures, "texts": len(texts.texts), "seed": seed, "judgedBy": "folds of the texts" if dev is None else DEV, "warnings": []}
     meta = {
         "trainingData": {"name": path.name, "texts": len(texts.texts), "sha256": fingerprint(path)},
-        "encoder": {"package": minilm.PACKAGE, "licence": "Apache-2.0", "longest": minilm.LONGEST, "fineTuned": full},
+        "encoder": {"package": minilm.PACKAGE, "licence": "Apache-2.0", "longest": minilm.MAX_PIECES, "fineTuned": full},
         "parameters": {"epochs": EPOCHS, "batch": BATCH, "hidden": emotion.HIDDEN, "seed": seed},
         "software": software("numpy", "torch", "tokenizers", "revenue-engine"),
     }
@@ -90,7 +90,7 @@ def train(data: Path, out: Path, *, mapping: Mapping[str, str], seed: int, progr
     files = {
         emotion.HEAD: save(head.packed()),
         emotion.RANGES: save(quantized.packed(ranges)),
-        **({} if own is None else {emotion.ENCODER: save(own)}),
+        **({} if tuned is None else {emotion.ENCODER: save(tuned)}),
         emotion.OUTPUTS: bundles.encoded(outputs),
         emotion.METRICS: bundles.encoded(metrics),
         emotion.CARD: emotion_card.card(meta, metrics).encode(),
@@ -100,21 +100,21 @@ def train(data: Path, out: Path, *, mapping: Mapping[str, str], seed: int, progr
     return bundle
 
 
-def _later(progress: Progress, left: float, said: str, share: float) -> None:
-    """Report a share of what is left of the whole."""
-    progress(said, 1 - left + left * share)
+def _later(progress: Progress, left: float, what: str, share: float) -> None:
+    """Report the progress of the remaining share `left`."""
+    progress(what, 1 - left + left * share)
 
 
 def _fine_tuned(texts: Texts, fold: I64, seed: int, progress: Progress) -> dict[str, torch.Tensor]:
     """Return the weights, float16, of the encoder fine-tuned on the texts that are not in the first fold."""
     y = np.concatenate([texts.labels, emotion_table.grouped(texts.labels)], axis=1)
     learn = np.flatnonzero(fold != 0)
-    module = finetune.fine_tuned(emotion.pieces(texts.texts), y, learn, seed, lambda said, share: progress(said, 0.4 * share))
+    module = finetune.fine_tuned(emotion.pieces(texts.texts), y, learn, seed, lambda what, share: progress(what, 0.4 * share))
     return {name: tensor.half().contiguous() for name, tensor in module.state_dict().items()}
 
 
 def read(path: Path, mapping: Mapping[str, str]) -> Texts:
-    """Return the texts of a table. Raises TableError for one that is wrong, or too small to learn from."""
+    """Return the texts of a table. Raises TableError for a wrong cell or column, and for too few rows."""
     try:
         texts = emotion_table.read(frames.read(path, numbers=()), mapping)
     except CellError as error:
@@ -127,23 +127,23 @@ def read(path: Path, mapping: Mapping[str, str]) -> Texts:
 
 
 def encoded(texts: Texts, encoder: Encoder, progress: Callable[[float], None]) -> Encoded:
-    """Return the texts as the head sees them."""
+    """Return the texts as input of the head."""
     given = emotion.pieces(texts.texts)
-    out, done = np.empty((len(texts.texts), SEEN), np.float16), 0
+    out, done = np.empty((len(texts.texts), FEATURES), np.float16), 0
     with torch.inference_mode():
-        for group in minilm.alike(given.offsets, emotion.GROUP):
+        for group in minilm.equal_length_groups(given.offsets, emotion.GROUP):
             ids = given.rows(group)
-            out[group] = emotion.seen(encoder, torch.from_numpy(ids)).numpy()
+            out[group] = emotion.features(encoder, torch.from_numpy(ids)).numpy()
             done += ids.size
             progress(done / len(given.ids))
     return Encoded(out, given, np.concatenate([texts.labels, emotion_table.grouped(texts.labels)], axis=1))
 
 
-def fit(texts: Encoded, learn: I64, seed: int, progress: Progress) -> Head:
-    """Return the head fitted on the texts `learn`, its weights as the bundle will have them."""
+def fit(texts: Encoded, learn: I64, seed: int, progress: Progress) -> EmotionHead:
+    """Return the head fitted on the texts `learn`, its weights as they will be in the bundle."""
     torch.manual_seed(seed)
-    head = Head(_known(texts.pieces, learn), DROPOUT)
-    sample = torch.from_numpy(texts.seen[learn].astype(np.float32))
+    head = EmotionHead(_known(texts.pieces, learn), DROPOUT)
+    sample = torch.from_numpy(texts.features[learn].astype(np.float32))
     head.mean.copy_(sample.mean(0))
     head.scale.copy_(sample.std(0) + 1e-6)
     del sample
@@ -165,42 +165,42 @@ def fit(texts: Encoded, learn: I64, seed: int, progress: Progress) -> Head:
             schedule.step()
             total += float(loss.detach()) / batches
         progress(f"loss {total:.4f}", (epoch + 1) / EPOCHS)
-    return Head.unpacked(head.eval().packed())
+    return EmotionHead.unpacked(head.eval().packed())
 
 
-def learned(texts: Encoded, fold: I64, full: bool, seed: int, progress: Progress) -> tuple[Head, I64, F64]:
-    """Return the head, the texts to calibrate by, and their margins by a head that did not learn from them.
+def fit_with_held_out(texts: Encoded, fold: I64, full: bool, seed: int, progress: Progress) -> tuple[EmotionHead, I64, F64]:
+    """Return the head, the texts to calibrate on, and their margins by a head that was not fitted on them.
 
-    full: the encoder has seen all but the first fold, so that only that one is left to calibrate by, and the head must not see it either.
+    full: the encoder was fitted on all but the first fold, so that only that one is left to calibrate on, and the head leaves it out too.
     """
     if full:
-        seen, rows = np.flatnonzero(fold != 0), np.flatnonzero(fold == 0)
-        head = fit(texts, seen, seed, lambda said, share: progress(f"fitting, {said}", 0.79 + 0.2 * share))
+        learn, rows = np.flatnonzero(fold != 0), np.flatnonzero(fold == 0)
+        head = fit(texts, learn, seed, lambda what, share: progress(f"fitting, {what}", 0.79 + 0.2 * share))
         return head, rows, margins(head, texts, rows)
-    held = held_out(texts, fold, seed, lambda said, share: progress(said, 0.79 + 0.16 * share))
+    margin = held_out(texts, fold, seed, lambda what, share: progress(what, 0.79 + 0.16 * share))
     rows = np.arange(len(fold))
-    return fit(texts, rows, seed, lambda said, share: progress(f"fitting, {said}", 0.95 + 0.04 * share)), rows, held
+    return fit(texts, rows, seed, lambda what, share: progress(f"fitting, {what}", 0.95 + 0.04 * share)), rows, margin
 
 
 def held_out(texts: Encoded, fold: I64, seed: int, progress: Progress) -> F64:
-    """Return the margins float64 [texts, len(NAMES)] of heads that did not learn from the fold that a text is in."""
+    """Return the margins float64 [texts, len(NAMES)] out of fold."""
     out = np.empty((len(fold), len(NAMES)))
     for number in range(FOLDS):
         begun = partial(_folded, progress, number)
-        there = np.flatnonzero(fold == number)
-        out[there] = margins(fit(texts, np.flatnonzero(fold != number), seed, begun), texts, there)
+        present = np.flatnonzero(fold == number)
+        out[present] = margins(fit(texts, np.flatnonzero(fold != number), seed, begun), texts, present)
     return out
 
 
-def _folded(progress: Progress, number: int, said: str, share: float) -> None:
-    progress(f"fitting to judge, {said}", (number + share) / FOLDS)
+def _folded(progress: Progress, number: int, what: str, share: float) -> None:
+    progress(f"fitting a fold, {what}", (number + share) / FOLDS)
 
 
-def judge(head: Head, seen: F32, margin: F64, dev: Encoded | None) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the content of outputs.json, from held-out margins of texts with `seen` in them, and figures of `dev`, or of these."""
-    y = seen.astype(np.float64)
+def judge(head: EmotionHead, labels: F32, margin: F64, dev: Encoded | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the content of outputs.json, from held-out margins of texts with `labels`, and the metrics on `dev`, or on these."""
+    y = labels.astype(np.float64)
     weights, intercepts = calibrated(margin, y)
-    weights = np.round(weights, 5)  # as the bundle has them
+    weights = np.round(weights, 5)  # as they are in the bundle
     stated = probability(margin @ weights.T + intercepts)
     limits = [threshold(stated[:, place], y[:, place]) for place in range(len(NAMES))]
     outputs = {
@@ -213,7 +213,7 @@ def judge(head: Head, seen: F32, margin: F64, dev: Encoded | None) -> tuple[dict
         for place, name in enumerate(NAMES)
     }
     if dev is not None:
-        stated = probability(margins(head, dev, np.arange(len(dev.seen))) @ weights.T + intercepts)
+        stated = probability(margins(head, dev, np.arange(len(dev.features))) @ weights.T + intercepts)
         y = dev.y.astype(np.float64)
     return outputs, figures(stated, y, np.array(limits))
 
@@ -221,7 +221,7 @@ def judge(head: Head, seen: F32, margin: F64, dev: Encoded | None) -> tuple[dict
 def calibrated(margin: F64, y: F64) -> tuple[F64, F64]:
     """Return weights [outputs, margins] and intercepts [outputs] of the log-odds of y [texts, outputs] by logistic regression.
 
-    On all margins, not on an output's own alone: that an emotion is there says something of the others (Platt 1999, with more inputs).
+    On all margins, not on an output's own alone: emotions are correlated (Platt 1999, with more inputs).
     """
     from sklearn.linear_model import LogisticRegression
 
@@ -236,16 +236,16 @@ def calibrated(margin: F64, y: F64) -> tuple[F64, F64]:
 
 
 def figures(stated: F64, y: F64, limits: F64) -> dict[str, Any]:
-    """Return F1 of the labels and of Ekman's groups, and how true probabilities are: stated, y [texts, len(NAMES)]; limits [len(NAMES)]."""
-    there = (stated >= limits).astype(np.float64)
+    """Return F1 of the labels and of Ekman's groups, and calibration errors: stated, y [texts, len(NAMES)]; limits [len(NAMES)]."""
+    present = (stated >= limits).astype(np.float64)
     labels, groups = slice(0, len(EMOTIONS)), slice(len(EMOTIONS), len(EMOTIONS) + len(EKMAN))
-    of_labels = emotion_table.grouped(there[:, labels].astype(np.float32))[:, : len(EKMAN)].astype(np.float64)
-    each = f1(there, y)
+    of_labels = emotion_table.grouped(present[:, labels].astype(np.float32))[:, : len(EKMAN)].astype(np.float64)
+    each = f1(present, y)
     eces = [evaluate.ece(y[:, place], stated[:, place]) for place in range(len(NAMES))]
-    both = 2 * (there * y)[:, labels].sum() / max(1.0, (there + y)[:, labels].sum())
+    micro = 2 * (present * y)[:, labels].sum() / max(1.0, (present + y)[:, labels].sum())
     return {
         "macroF1": float(each[labels].mean()),
-        "microF1": float(both),
+        "microF1": float(micro),
         "ekmanMacroF1": float(each[groups].mean()),
         "ekmanOfLabelsMacroF1": float(f1(of_labels, y[:, groups]).mean()),
         "ece": float(np.mean(eces)),
@@ -256,9 +256,9 @@ def figures(stated: F64, y: F64, limits: F64) -> dict[str, Any]:
     }
 
 
-def f1(there: F64, y: F64) -> F64:
-    """Return F1 of each column of `there` [texts, columns] against y, 0 where neither has any."""
-    return np.asarray(2 * (there * y).sum(axis=0) / np.maximum(1.0, (there + y).sum(axis=0)))
+def f1(present: F64, y: F64) -> F64:
+    """Return F1 of each column of `present` [texts, columns] against y, 0 where neither has any."""
+    return np.asarray(2 * (present * y).sum(axis=0) / np.maximum(1.0, (present + y).sum(axis=0)))
 
 
 def threshold(stated: F64, y: F64) -> float:
@@ -271,20 +271,20 @@ def threshold(stated: F64, y: F64) -> float:
     return float(stated[order[int(smooth.argmax())]])
 
 
-def margins(head: Head, texts: Encoded, rows: I64) -> F64:
+def margins(head: EmotionHead, texts: Encoded, rows: I64) -> F64:
     """Return the head's margins float64 [rows, len(NAMES)]."""
     with torch.inference_mode():
         parts = [_margins(head, texts, part).numpy() for part in np.array_split(rows, -(-len(rows) // 4096))]
     return np.concatenate(parts).astype(np.float64)
 
 
-def _margins(head: Head, texts: Encoded, rows: I64) -> torch.Tensor:
+def _margins(head: EmotionHead, texts: Encoded, rows: I64) -> torch.Tensor:
     offsets = texts.pieces.offsets
     sizes = offsets[rows + 1] - offsets[rows]
     begins = np.cumsum(sizes) - sizes
     places = np.arange(int(sizes.sum())) + np.repeat(offsets[rows] - begins, sizes)
-    seen = torch.from_numpy(texts.seen[rows].astype(np.float32))
-    out: torch.Tensor = head(seen, torch.from_numpy(texts.pieces.ids[places]), torch.from_numpy(begins))
+    features = torch.from_numpy(texts.features[rows].astype(np.float32))
+    out: torch.Tensor = head(features, torch.from_numpy(texts.pieces.ids[places]), torch.from_numpy(begins))
     return out
 
 
@@ -292,4 +292,4 @@ def _known(given: Pieces, learn: I64) -> list[int]:
     """Return the word pieces that are in enough of the texts `learn`."""
     text = np.repeat(np.arange(len(given.offsets) - 1), np.diff(given.offsets))
     pairs = np.unique(np.stack([text, given.ids])[:, np.isin(text, learn)], axis=1)
-    return np.flatnonzero(np.bincount(pairs[1], minlength=minilm.WORDS) >= KNOWN_FROM).tolist()
+    return np.flatnonzero(np.bincount(pairs[1], minlength=minilm.WORDS) >= MIN_PIECE_TEXTS).tolist()

@@ -1,6 +1,6 @@
-"""Networks that were fitted before training was ended: beside the bundle that is being made, for the next run to go on from.
+"""Checkpoints of the fitted networks beside the output bundle, from which an interrupted training resumes.
 
-A checkpoint is of the same sessions, seed and code or it is none; it goes once the bundle is there.
+A checkpoint of other sessions, another seed or other code is discarded; it is removed once the bundle is written.
 """
 
 import hashlib
@@ -21,17 +21,17 @@ Curve = list[dict[str, float]]
 
 
 class Checkpoint:
-    """The folder OUT.checkpoint. what: everything that decides what is fitted."""
+    """The folder OUT.checkpoint. inputs: the bytes of everything that the fitted networks depend on."""
 
-    def __init__(self, out: Path, what: Sequence[bytes]) -> None:
+    def __init__(self, out: Path, inputs: Sequence[bytes]) -> None:
         self._folder = out.with_name(f"{out.name}.checkpoint")
-        self._key = hashlib.sha256(b"\0".join(what)).hexdigest()
+        self._key = hashlib.sha256(b"\0".join(inputs)).hexdigest()
         marker = self._folder / KEY
         if not marker.is_file() or marker.read_text() != self._key:
             shutil.rmtree(self._folder, ignore_errors=True)
 
     def find(self, number: int) -> tuple[Network, Curve] | None:
-        """Return the network of a fold with its curve, None where it has not been fitted yet."""
+        """Return the network of a fold with its curve, None where it has not been fitted."""
         from safetensors.numpy import load
 
         weights, curve = self._files(number)
@@ -39,14 +39,14 @@ class Checkpoint:
             return None
         return unpacked(load(weights.read_bytes()))[0], json.loads(curve.read_bytes())[CURVE]
 
-    def keep(self, number: int, network: Network, curve: Curve) -> None:
-        """Keep a network: its curve last, so that what is there is whole."""
-        from safetensors.numpy import save
+    def save(self, number: int, network: Network, curve: Curve) -> None:
+        """Store a network, then its curve, so that a stored curve implies a complete network."""
+        from safetensors.numpy import save as encode
 
         self._folder.mkdir(parents=True, exist_ok=True)
         (self._folder / KEY).write_text(self._key)
-        weights, told = self._files(number)
-        for path, content in ((weights, save(packed([network]))), (told, bundles.encoded({CURVE: curve}))):
+        weights, curve_file = self._files(number)
+        for path, content in ((weights, encode(packed([network]))), (curve_file, bundles.encoded({CURVE: curve}))):
             part = path.with_suffix(".part")
             part.write_bytes(content)
             part.replace(path)
@@ -59,6 +59,6 @@ class Checkpoint:
         return self._folder / f"{number}.safetensors", self._folder / f"{number}-{CURVE}.json"
 
 
-def what(*arrays: "np.ndarray[tuple[int, ...], np.dtype[np.generic]]") -> list[bytes]:
-    """Return the bytes of arrays, with their shapes."""
+def array_bytes(*arrays: "np.ndarray[tuple[int, ...], np.dtype[np.generic]]") -> list[bytes]:
+    """Return the shapes and contents of arrays as bytes."""
     return [part for array in arrays for part in (repr(array.shape).encode(), np.ascontiguousarray(array).tobytes())]

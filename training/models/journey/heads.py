@@ -1,10 +1,10 @@
-"""What else the journey model says where its table told of it: what a purchase is worth, and whether the customer stays away afterwards.
+"""Optional heads of the journey model, for tables with their labels: order value and churn.
 
-amount.ubj  trees of the logarithm of an order's value, over what the trees of a purchase see
-churn.ubj   trees of not coming back, over the same
-heads.json  the spread of that logarithm, the currency, and the line from the margin of churn to log-odds
+amount.ubj  trees of the logarithm of order value, over the features of the purchase trees
+churn.ubj   trees of churn, over the same features
+heads.json  the standard deviation of that logarithm, the currency, and the calibration of churn
 
-With the probability of a purchase the first make a zero-inflated log-normal prediction (Wang, Liu & Miao 2019).
+The probability of a purchase and amount.ubj together are a zero-inflated log-normal prediction (Wang, Liu & Miao 2019).
 """
 
 from typing import Any, NamedTuple
@@ -23,30 +23,30 @@ AMOUNT, CHURN, HEADS = "amount.ubj", "churn.ubj", "heads.json"
 _FORESTS = (AMOUNT, CHURN)
 
 
-class Heads(NamedTuple):
-    """The heads that a bundle has, each None where it has none. spread: of the logarithm of an order's value."""
+class JourneyHeads(NamedTuple):
+    """The heads of a bundle, each None where it has none. spread: standard deviation of the logarithm of order value."""
 
     amount: Forest | None
     churn: Forest | None
     spread: float
-    line: Platt | None
+    calibration: Platt | None
     currency: str | None
 
     def order_value(self, X: F32) -> F64 | None:
-        """Return what an order is worth if there is one, float64 [rows], in the table's currency; X: as the trees of a purchase see it."""
+        """Return the expected value of an order, float64 [rows], in the table's currency; X: the features of the purchase trees."""
         if self.amount is None:
             return None
         return np.asarray(np.exp(self.amount.margin(X).astype(np.float64) + 0.5 * self.spread**2))
 
     def churn_risk(self, X: F32) -> F64 | None:
-        """Return the calibrated probability that the customer does not come back, float64 [rows]."""
-        if self.churn is None or self.line is None:
+        """Return the calibrated probability of churn, float64 [rows]."""
+        if self.churn is None or self.calibration is None:
             return None
-        return probability(self.line.apply(self.churn.margin(X).astype(np.float64)))
+        return probability(self.calibration.apply(self.churn.margin(X).astype(np.float64)))
 
 
 def prepare(bundle: Bundle, columns: int) -> Arrays:
-    """Return the heads' trees laid out. Raises BundleError as `boosted.forest` does."""
+    """Return the flattened trees of the heads. Raises BundleError as `boosted.forest` does."""
     found: dict[str, NDArray[Any]] = {}
     for file in _FORESTS:
         if file in bundle.manifest["files"]:
@@ -54,9 +54,9 @@ def prepare(bundle: Bundle, columns: int) -> Arrays:
     return found
 
 
-def load(bundle: Bundle, parts: Arrays) -> Heads:
-    """Return the heads of a bundle. Raises KeyError, TypeError or ValueError for one that is not whole."""
-    said: dict[str, Any] = bundle.json(HEADS) if HEADS in bundle.manifest["files"] else {}
+def load(bundle: Bundle, parts: Arrays) -> JourneyHeads:
+    """Return the heads of a bundle. Raises KeyError, TypeError or ValueError for an incomplete one."""
+    content: dict[str, Any] = bundle.json(HEADS) if HEADS in bundle.manifest["files"] else {}
     amount, churn = (boosted.of_name(f"{file}/", parts) if file in bundle.manifest["files"] else None for file in _FORESTS)
-    line = Platt.read(said["churn"]) if churn is not None else None
-    return Heads(amount, churn, float(said["spread"]) if amount is not None else 0.0, line, said.get("currency"))
+    calibration = Platt.read(content["churn"]) if churn is not None else None
+    return JourneyHeads(amount, churn, float(content["spread"]) if amount is not None else 0.0, calibration, content.get("currency"))

@@ -1,17 +1,16 @@
-"""The journey model: a recurrent network and trees that know what it says, stacked, in a bundle without pickles.
+"""The journey model: a recurrent network and trees stacked on its outputs, in a bundle without pickles.
 
-network.safetensors  the networks' weights, by number and the names of `kernels.networks.gru.Network`, and how attributes are standardised
-model.ubj            trees over the features that `kernels.sessions.journey` counts and the networks' outputs
-calibration.json     sums to log-odds: of sessions that run on, of those that have ended; a line of whether the next event is none; what is
-                     said before any (`journey_unseen`)
-curves.svg           loss and AUC while the networks were learned
-metrics.json         how well that does on sessions it never saw (`journey_training`)
-card.md              the same for people
+network.safetensors  the networks' weights, by number and the names of `kernels.networks.gru.Network`; the scaling of attributes
+model.ubj            trees over the features of `kernels.sessions.journey` and the networks' outputs
+calibration.json     blends of both margins to log-odds, for running and for ended sessions; the calibration of exits; the prior for a
+                     session without a step (`prior`)
+curves.svg           training loss and AUC of the networks by epoch
+metrics.json         metrics on held-out sessions (`train`)
+card.md              the model card
 
-The network sees the order of events and takes each in constant time; trees see counts. Of the two each is better somewhere (`metrics.json`,
-`candidates`); a weighted sum of the stacked trees' margin and the network's is better than both. There is a network for each part of the
-sessions that the others were left out of: the trees learn from what a network says of sessions that it has not seen, and are told the mean
-of all.
+The network processes the sequence of events, each in constant time; the trees use counts. Each is better on some rows (`metrics.json`,
+`candidates`); a weighted sum of the margins of the stacked trees and the network is better than both. One network is fitted per fold, on
+the other folds: the trees are fitted to out-of-fold outputs, and scoring uses the mean of all networks.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -28,10 +27,10 @@ from kernels.trees.forest import Forest
 from kernels.types import F32, F64, I64, Bool
 from training.models.journey import heads as journey_heads
 from training.models.journey import next_step as steps
-from training.models.journey.heads import Heads
-from training.models.journey.prior import UNSEEN, Unseen
+from training.models.journey.heads import JourneyHeads
+from training.models.journey.prior import UNSEEN, JourneyPrior
 from training.models.shared import boosted
-from training.models.shared.boosted import Tuned
+from training.models.shared.boosted import ForestTuning
 from training.models.shared.calibration import Blend, Platt, probability
 from training.registry.bundle import Bundle
 from training.tables import journeys
@@ -40,12 +39,12 @@ TASK = "journey"
 CURVES = "curves.svg"
 MODEL, NETWORK, CALIBRATION, METRICS, CARD = "model.ubj", "network.safetensors", "calibration.json", "metrics.json", "card.md"
 RUNNING, FINISHED, EXIT, PAGES = 0, 1, 2, 3  # the network's outputs; from PAGES on, the next page
-BLENDS, LEAVES = ("running", "ended"), "exit"
+BLENDS, EXITS = ("running", "ended"), "exit"
 SCALING = "scaling"
-MANY = 4096  # sessions at once from which a GPU scores them: the longest of fewer would keep it waiting
+MIN_GPU_SESSIONS = 4096  # per batch on a GPU: the longest session would dominate the time of a smaller batch
 
 
-class Columns(NamedTuple):
+class JourneyColumns(NamedTuple):
     """Sessions as columns. begins, ends: int64 [rows]; page int64, seconds float32 [events]; ended float32 [rows]; attributes [rows, n]."""
 
     begins: I64
@@ -56,11 +55,11 @@ class Columns(NamedTuple):
     attributes: F32
 
 
-class Scores(NamedTuple):
-    """float64 [rows], calibrated: buys, leaves after this event (1 where the session has ended); steps [rows, pages]: the next step.
+class JourneyScores(NamedTuple):
+    """Calibrated probabilities, float64 [rows]: of a purchase; of an exit after this event (1 where the session has ended).
 
-    order_value: what an order is worth if there is one; churn: that the customer stays away; None where the model does not know. after: the
-    networks' states float32 [networks, width] of the rows that went on from some, None of the others.
+    steps: float64 [rows, pages], of each next step; order_value: expected order value, churn: probability of churn, None where the model
+    has no such head; after: the networks' states float32 [networks, width] of rows that resumed from stored states, None for the others.
     """
 
     conversion: F64
@@ -71,34 +70,33 @@ class Scores(NamedTuple):
     after: Sequence[F32 | None] = ()
 
 
-class Before(NamedTuple):
-    """Where a session goes on from: states float32 [networks, width] after its first `events` steps."""
+class NetworkStates(NamedTuple):
+    """The states from which a session resumes: float32 [networks, width], after its first `events` steps."""
 
     states: F32
     events: int
 
 
-class Launches(NamedTuple):
-    """What takes long of scoring sessions, on a device: the same bits on each."""
+class DeviceKernels(NamedTuple):
+    """The two expensive parts of scoring, on one device; every device returns the same bits."""
 
     margins: Callable[..., None]
     trees: Callable[[Forest, F32], Any]
 
 
-ON_CPU = Launches(gru.journey_margins, Forest.margin)
-ON_CUDA = Launches(gru.journey_margins_cuda, Forest.margin_cuda)
+ON_CPU = DeviceKernels(gru.journey_margins, Forest.margin)
+ON_CUDA = DeviceKernels(gru.journey_margins_cuda, Forest.margin_cuda)
 
 
 class JourneyModel:
-    """A loaded journey model. Row i of an answer depends on session i alone, bit for bit.
+    """A loaded journey model. Row i of its scores depends on session i alone, bit for bit.
 
-    pages: the names of the steps that it knows (`journey_table.step`), a step's number less one being its place; attributes: the names of
-    what it knows beside.
-    device: "cuda" where a GPU scores very many sessions at once (MANY).
+    pages: the names of its steps (`journeys.step`); the step at index i has the number i + 1; attributes: the names of the sessions'
+    attributes; device: "cuda" to score batches of at least MIN_GPU_SESSIONS on a GPU.
     """
 
     def __init__(
-        self, forest: Forest, networks: Sequence[Network], scaling: F32, bundle: Bundle, heads: Heads, device: str = "cpu"
+        self, forest: Forest, networks: Sequence[Network], scaling: F32, bundle: Bundle, heads: JourneyHeads, device: str = "cpu"
     ) -> None:
         meta, calibration = bundle.manifest, bundle.json(CALIBRATION)
         self.version = bundle.version
@@ -107,17 +105,17 @@ class JourneyModel:
         self.codes = journeys.codes(self.pages)
         self._forest, self._networks, self._scaling = forest, networks, scaling
         self._blends = {name: Blend.read(calibration[name]) for name in BLENDS}
-        self._leaves = Platt.read(calibration[LEAVES])
-        self._unseen = Unseen.read(calibration[UNSEEN])
-        self._tuned, self._device = Tuned(forest), device
+        self._exits = Platt.read(calibration[EXITS])
+        self._prior = JourneyPrior.read(calibration[UNSEEN])
+        self._tuned, self._device = ForestTuning(forest), device
         self.heads, self.steps = heads, steps.load(bundle)
-        known = {(len(network.pages), len(network.given)) for network in networks}
-        if known != {(len(self.pages) + 1, len(self.attributes))}:
-            raise ValueError("a network knows other pages or attributes than the manifest")
+        shapes = {(len(network.pages), len(network.given)) for network in networks}
+        if shapes != {(len(self.pages) + 1, len(self.attributes))}:
+            raise ValueError("the networks and the manifest differ in the number of pages or attributes")
 
     @classmethod
     def prepare(cls, bundle: Bundle) -> Arrays:
-        """Return the trees of a verified bundle laid out and checked against XGBoost. Raises BundleError as `load` does."""
+        """Return the flattened trees of a verified bundle, checked against XGBoost. Raises BundleError as `load` does."""
         bundle.require(TASK)
         pages = len(bundle.manifest.get("pages", ())) + 1
         size = kernel.columns(pages, len(bundle.manifest.get("attributes", ())))
@@ -126,7 +124,7 @@ class JourneyModel:
 
     @classmethod
     def load(cls, bundle: Bundle, parts: Arrays | None = None, device: str = "cpu") -> "JourneyModel":
-        """Return the model in a verified bundle; `parts`: what `prepare` has made of it. Raises BundleError for one that is not whole."""
+        """Return the model in a verified bundle; `parts`: the result of `prepare`. Raises BundleError for an incomplete one."""
         from safetensors import SafetensorError
         from safetensors.numpy import load
 
@@ -140,87 +138,87 @@ class JourneyModel:
             raise boosted.unloadable(bundle, error) from error
 
     def tune(self, live: "JourneyModel | None" = None) -> Sequence[str]:
-        """Return what was chosen for this machine and why, a line each."""
+        """Return the settings chosen for this machine with their reasons, one line each."""
         return self._tuned.tune(None if live is None else live._tuned)
 
     def code(self, pages: Sequence[str | None]) -> I64:
-        """Return the numbers of pages, UNKNOWN of those that the model does not know."""
+        """Return the numbers of pages, int64 [pages], UNKNOWN for those that are not in the model."""
         return journeys.coded(pages, self.codes)
 
     @property
     def state_shape(self) -> tuple[int, int]:
-        """Return how many networks there are, and how many numbers the state of each has."""
+        """Return the number of networks, and the width of the state of each."""
         return len(self._networks), len(self._networks[0].bias)
 
-    def score(self, columns: Columns, before: Sequence[Before | None] = ()) -> Scores:
-        """Return the scores of sessions; of one without a step, how such sessions have been.
+    def score(self, columns: JourneyColumns, before: Sequence[NetworkStates | None] = ()) -> JourneyScores:
+        """Return the scores of sessions; one without a step gets the shares of `prior`.
 
-        before: for each row where it goes on from, if anywhere: the same bits, in constant time an event.
+        before: the states from which each row resumes, or None; the scores have the same bits, in constant time per event.
         """
-        on = ON_CUDA if self._device == "cuda" and len(columns.begins) >= MANY else ON_CPU
-        said, after = self._said(columns, before, on)
+        on = ON_CUDA if self._device == "cuda" and len(columns.begins) >= MIN_GPU_SESSIONS else ON_CPU
+        outputs, after = self._outputs(columns, before, on)
         ended = columns.ended > 0
-        X = stacked(columns, said, len(self.pages) + 1)
+        X = stacked(columns, outputs, len(self.pages) + 1)
         trees = on.trees(self._forest, X)
-        conversion = conversions(trees, of_purchase(said, ended), ended, self._blends)
-        exits = probability(self._leaves.apply(said[:, EXIT].astype(np.float64)))
-        following = np.exp(said[:, PAGES:] - said[:, PAGES:].max(axis=1, initial=0.0, keepdims=True)).astype(np.float64)
+        conversion = conversions(trees, purchase_margin(outputs, ended), ended, self._blends)
+        exits = probability(self._exits.apply(outputs[:, EXIT].astype(np.float64)))
+        following = np.exp(outputs[:, PAGES:] - outputs[:, PAGES:].max(axis=1, initial=0.0, keepdims=True)).astype(np.float64)
         following /= following.sum(axis=1, keepdims=True)
-        none, unseen = columns.begins == columns.ends, self._unseen
-        conversion[none] = np.where(ended[none], unseen.ended, unseen.running)
-        exits[none], following[none] = unseen.exit, unseen.steps
+        none, prior = columns.begins == columns.ends, self._prior
+        conversion[none] = np.where(ended[none], prior.ended, prior.running)
+        exits[none], following[none] = prior.exit, prior.steps
         exits[ended] = 1.0
-        return Scores(conversion, exits, following, self.heads.order_value(X), self.heads.churn_risk(X), after)
+        return JourneyScores(conversion, exits, following, self.heads.order_value(X), self.heads.churn_risk(X), after)
 
-    def _said(self, columns: Columns, before: Sequence[Before | None], on: Launches) -> tuple[F32, list[F32 | None]]:
-        """Return what the networks say of each row, and the states of those that go on from some."""
+    def _outputs(self, columns: JourneyColumns, before: Sequence[NetworkStates | None], on: DeviceKernels) -> tuple[F32, list[F32 | None]]:
+        """Return the networks' mean outputs for each row, and the new states of those that resume from stored ones."""
         whole = [row for row in range(len(columns.begins)) if not before or before[row] is None]
         if len(whole) == len(columns.begins):
             return margins(self._networks, self._scaling, columns, on), [None] * len(whole)
-        said = np.empty((len(columns.begins), PAGES + len(self.pages) + 1), np.float32)
-        after: list[F32 | None] = [None] * len(said)
+        outputs = np.empty((len(columns.begins), PAGES + len(self.pages) + 1), np.float32)
+        after: list[F32 | None] = [None] * len(outputs)
         part = columns._replace(**{name: getattr(columns, name)[whole] for name in ("begins", "ends", "ended", "attributes")})
-        said[whole] = margins(self._networks, self._scaling, part, on)
-        for row, known in enumerate(before):
-            if known is not None:
-                after[row] = known.states.copy()
-                self._advance(columns, row, known.events, after[row], said[row])
-        return said, after
+        outputs[whole] = margins(self._networks, self._scaling, part, on)
+        for row, stored in enumerate(before):
+            if stored is not None:
+                after[row] = stored.states.copy()
+                self._advance(columns, row, stored.events, after[row], outputs[row])
+        return outputs, after
 
-    def _advance(self, columns: Columns, row: int, known: int, states: Any, said: F32) -> None:
-        """Take the events of a row after the first `known` into its states, and write what the networks then say."""
+    def _advance(self, columns: JourneyColumns, row: int, done: int, states: Any, outputs: F32) -> None:
+        """Advance the states of a row by its events after the first `done`, and write the networks' mean outputs into `outputs`."""
         begin, end = int(columns.begins[row]), int(columns.ends[row])
-        given, out = standardised(columns.attributes[row], self._scaling), np.empty_like(said)
-        said[:] = 0.0
+        given, out = standardised(columns.attributes[row], self._scaling), np.empty_like(outputs)
+        outputs[:] = 0.0
         for network, state in zip(self._networks, states, strict=True):
-            gru.journey_said(given, network, state, out)
-            for place in range(begin + known, end):
+            gru.journey_outputs(given, network, state, out)
+            for place in range(begin + done, end):
                 gap = columns.seconds[place] - columns.seconds[place - 1] if place > begin else 0.0
                 elapsed = columns.seconds[place] - columns.seconds[begin]
                 gru.journey_advance(columns.page[place], gap, elapsed, place - begin, given, network, state, out)
-            said += out
-        said /= np.float32(len(self._networks))
+            outputs += out
+        outputs /= np.float32(len(self._networks))
 
 
-def of_purchase(said: F32, ended: Bool) -> F32:
-    """Return the network's margin of a purchase float32 [rows], of its outputs: another where the session has ended."""
-    own: F32 = np.where(ended, said[:, FINISHED], said[:, RUNNING])
-    return own
+def purchase_margin(outputs: F32, ended: Bool) -> F32:
+    """Return the network's margin of a purchase, float32 [rows]; running and ended sessions have separate outputs."""
+    margin: F32 = np.where(ended, outputs[:, FINISHED], outputs[:, RUNNING])
+    return margin
 
 
 def conversions(trees: NDArray[Any], network: NDArray[Any], ended: Bool, blends: Mapping[str, Blend]) -> F64:
-    """Return the calibrated probability of a purchase, float64 [rows], of the trees' and the network's margins."""
+    """Return the calibrated probability of a purchase, float64 [rows], from the trees' and the network's margins."""
     running, last = (blends[name].apply(trees.astype(np.float64), network.astype(np.float64)) for name in BLENDS)
     return probability(np.where(ended, last, running))
 
 
 def standardised(attributes: F32, scaling: F32) -> F32:
-    """Return attributes as the network takes them, 0 where missing; scaling: [2, attributes], what is taken off and what is divided by."""
+    """Return standardised attributes, 0 where missing; scaling: float32 [2, attributes], means and standard deviations."""
     out: F32 = np.nan_to_num((attributes - scaling[0]) / scaling[1]).astype(np.float32)
     return out
 
 
-def margins(networks: Sequence[Network], scaling: F32, columns: Columns, on: Launches = ON_CPU) -> F32:
+def margins(networks: Sequence[Network], scaling: F32, columns: JourneyColumns, on: DeviceKernels = ON_CPU) -> F32:
     """Return the mean of the networks' outputs float32 [rows, outputs]; scaling: as for `standardised`."""
     given = standardised(columns.attributes, scaling)
     order = np.argsort(columns.ends - columns.begins, kind="stable")
@@ -233,23 +231,23 @@ def margins(networks: Sequence[Network], scaling: F32, columns: Columns, on: Lau
 
 
 def packed(networks: Sequence[Network]) -> dict[str, F32]:
-    """Return networks as a file keeps them."""
+    """Return the arrays of networks by their names in a file."""
     return {f"{number}.{name}": weight for number, network in enumerate(networks) for name, weight in network._asdict().items()}
 
 
 def unpacked(content: Mapping[str, F32]) -> list[Network]:
-    """Return the networks that `packed` returned. Raises KeyError where a weight is missing."""
+    """Return the networks in the arrays that `packed` returned. Raises KeyError where a weight is missing."""
     numbers = sorted({int(name.partition(".")[0]) for name in content})
     return [Network(*(np.ascontiguousarray(content[f"{number}.{name}"], np.float32) for name in Network._fields)) for number in numbers]
 
 
-def stacked(columns: Columns, said: F32, pages: int) -> F32:
-    """Return what the trees see: the features, and what the networks say."""
-    return np.column_stack([matrix(columns, pages), said])
+def stacked(columns: JourneyColumns, outputs: F32, pages: int) -> F32:
+    """Return the features of the trees, float32 [rows, features + outputs]: those of the session, and the networks' outputs."""
+    return np.column_stack([matrix(columns, pages), outputs])
 
 
-def matrix(columns: Columns, pages: int) -> F32:
-    """Return the features float32 [rows, kernels.sessions.journey.columns]; pages: how many there are, with the unknown one."""
+def matrix(columns: JourneyColumns, pages: int) -> F32:
+    """Return the features float32 [rows, kernels.sessions.journey.columns]; pages: their number, including the unknown page."""
     out = np.empty((len(columns.begins), kernel.columns(pages, columns.attributes.shape[1])), np.float32)
     kernel.journey_features(columns.begins, columns.ends, columns.page, columns.seconds, columns.ended, columns.attributes, pages, out)
     return out

@@ -1,4 +1,4 @@
-"""How the journey's network is learned: a gated recurrent unit (Cho et al. 2014) in Torch, with the formulas of `kernels.networks.gru`."""
+"""Training of the journey network: a gated recurrent unit (Cho et al. 2014) in Torch, with the formulas of `kernels.networks.gru`."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -13,18 +13,18 @@ from kernels.types import F32, F64, I64
 from training.device import for_torch, mixed_precision
 from training.evaluation import metrics
 from training.models.journey import model as journey
-from training.models.journey.model import EXIT, FINISHED, PAGES, RUNNING, Columns
+from training.models.journey.model import EXIT, FINISHED, PAGES, RUNNING, JourneyColumns
 
-WIDTH, LONGEST = 64, 100
+WIDTH, MAX_EVENTS = 64, 100
 EPOCHS, BATCH, RATE, DECAY, DROPOUT = 10, 128, 3e-3, 0.01, 0.2
-WATCHED, PATIENCE = 20, 3  # one session in so many; epochs
-POOL = 16  # batches that are filled together, sessions about as long as each other in one
+VALIDATION_STEP, PATIENCE = 20, 3  # every so many sessions one validates; epochs without a better AUC before training stops
+POOL = 16  # batches sorted together, so that each holds sessions of similar length
 ENDED_WEIGHT, STEP_WEIGHT, EXIT_WEIGHT = 0.5, 0.1, 0.1
 
 Progress = Callable[[str, float], None]
 
 
-class Sessions(NamedTuple):
+class SessionArrays(NamedTuple):
     """Sessions as columns: offsets int64 [sessions + 1]; page int64, seconds float32 [events]; attributes float32 [sessions, names]; y."""
 
     offsets: I64
@@ -35,17 +35,17 @@ class Sessions(NamedTuple):
 
     @property
     def sizes(self) -> I64:
-        """Return how many events each session has."""
+        """Return the number of events of each session, int64 [sessions]."""
         return np.diff(self.offsets)
 
-    def columns(self, session: I64, size: I64, ended: NDArray[Any]) -> Columns:
-        """Return rows: sessions after their first `size` events."""
+    def columns(self, session: I64, size: I64, ended: NDArray[Any]) -> JourneyColumns:
+        """Return rows: the given sessions after their first `size` events."""
         begins = self.offsets[session]
-        return Columns(begins, begins + size, self.page, self.seconds, ended.astype(np.float32), self.attributes[session])
+        return JourneyColumns(begins, begins + size, self.page, self.seconds, ended.astype(np.float32), self.attributes[session])
 
 
 class Net(nn.Module):
-    """The network while it is learned: the formulas of `kernels.networks.gru`, for whole batches."""
+    """The trainable network: the formulas of `kernels.networks.gru`, for whole batches."""
 
     def __init__(self, pages: int, attributes: int) -> None:
         super().__init__()
@@ -61,12 +61,12 @@ class Net(nn.Module):
         """Return outputs [sessions, events, outputs]; page: [sessions, events]; times: [sessions, events, TIMES]."""
         x = self.pages(page) + self.times(times) + self.given(attributes)[:, None]
         state, _ = self.gru(self.drop(nn.functional.gelu(x, approximate="tanh")))
-        known = torch.cat([self.drop(state), attributes[:, None].expand(-1, page.shape[1], -1)], 2)
-        out: Tensor = self.out(self.drop(nn.functional.gelu(self.hidden(known), approximate="tanh")))
+        joined = torch.cat([self.drop(state), attributes[:, None].expand(-1, page.shape[1], -1)], 2)
+        out: Tensor = self.out(self.drop(nn.functional.gelu(self.hidden(joined), approximate="tanh")))
         return out
 
     def network(self) -> Network:
-        """Return the weights as the kernel takes them."""
+        """Return the weights in the layout of the kernel."""
         gru = self.gru
         given: dict[str, Any] = {
             "pages": self.pages.weight[:-1],
@@ -86,7 +86,7 @@ class Net(nn.Module):
 
 
 class Padded(NamedTuple):
-    """Sessions as the network learns from them: page [sessions, events], `pages` where there is none, times, attributes, y and sizes."""
+    """Padded training sessions: page [sessions, events], `pages` as padding, times, attributes, y and sizes."""
 
     page: Tensor
     times: Tensor
@@ -95,13 +95,13 @@ class Padded(NamedTuple):
     sizes: I64
 
     def to(self, device: str) -> "Padded":
-        """Return them on a device, but for the sizes."""
+        """Return the tensors on a device; the sizes stay as they are."""
         page, times, attributes, y = (one.to(device) for one in self[:-1])
         return Padded(page, times, attributes, y, self.sizes)
 
 
 def scaling(attributes: F32) -> F32:
-    """Return what `journey.standardised` takes, of the attributes [sessions, names] that are learned from: their means and spreads."""
+    """Return the means and standard deviations of attributes [sessions, names], float32 [2, names], for `journey.standardised`."""
     own = attributes.astype(np.float64)
     known = ~np.isnan(own)
     mean = np.where(known, own, 0).sum(axis=0) / np.maximum(1, known.sum(axis=0))
@@ -110,17 +110,17 @@ def scaling(attributes: F32) -> F32:
 
 
 def fit(
-    sessions: Sessions, given: Padded, scales: F32, learn: I64, pages: int, seed: int, progress: Progress
+    sessions: SessionArrays, given: Padded, scales: F32, learn: I64, pages: int, seed: int, progress: Progress
 ) -> tuple[Network, list[dict[str, float]]]:
     """Return the network fitted on the sessions `learn`, and loss and AUC after each epoch.
 
-    The AUC is of every WATCHED-th of them, ended, which the network does not learn from. It is the network after the epoch in which that
-    was best, and there is no further one once it has not been better for PATIENCE. given: all sessions, `padded`; scales: of `scaling`.
+    The AUC is that of every VALIDATION_STEP-th session, ended; these are not trained on. The network of the epoch with the best AUC is
+    returned; training stops after PATIENCE epochs without a better one. given: all sessions, `padded`; scales: of `scaling`.
     """
     torch.manual_seed(seed)
     random = np.random.default_rng(seed)
-    watched = learn[::WATCHED]
-    learn = np.setdiff1d(learn, watched)
+    validation = learn[::VALIDATION_STEP]
+    learn = np.setdiff1d(learn, validation)
     device = for_torch()
     net, given = Net(pages, sessions.attributes.shape[1]).to(device), given.to(device)
     optimizer = torch.optim.AdamW(net.parameters(), RATE, weight_decay=DECAY)
@@ -141,9 +141,9 @@ def fit(
             schedule.step()
             total += float(loss.detach()) / len(batches)
         now = net.eval().network()
-        said = journey.margins([now], scales, sessions.columns(watched, sessions.sizes[watched], np.ones(len(watched))))
-        auc = metrics.auc(sessions.y[watched], said[:, FINISHED].astype(np.float64))
-        since = 0 if not curve or auc > max(told["auc"] for told in curve) else since + 1
+        outputs = journey.margins([now], scales, sessions.columns(validation, sessions.sizes[validation], np.ones(len(validation))))
+        auc = metrics.auc(sessions.y[validation], outputs[:, FINISHED].astype(np.float64))
+        since = 0 if not curve or auc > max(point["auc"] for point in curve) else since + 1
         best = best if since else now
         curve.append({"loss": total, "auc": auc})
         progress(f"loss {total:.4f}, AUC {auc:.4f}", (epoch + 1) / EPOCHS)
@@ -152,9 +152,9 @@ def fit(
     return best, curve
 
 
-def padded(sessions: Sessions, pages: int, scales: F32) -> Padded:
-    """Return the sessions as the network learns from them, of each the first LONGEST events."""
-    sizes = np.minimum(sessions.sizes, LONGEST)
+def padded(sessions: SessionArrays, pages: int, scales: F32) -> Padded:
+    """Return the sessions padded for training, with the first MAX_EVENTS events of each."""
+    sizes = np.minimum(sessions.sizes, MAX_EVENTS)
     longest = int(sizes.max())
     places = np.arange(longest)
     there = places < sizes[:, None]
@@ -175,7 +175,7 @@ def padded(sessions: Sessions, pages: int, scales: F32) -> Padded:
 
 
 def batched(random: np.random.Generator, learn: I64, sizes: I64) -> list[I64]:
-    """Return batches of sessions about as long as each other, in another order each time."""
+    """Return batches of sessions of similar length, in random order."""
     order = random.permutation(learn)
     pools = [order[begin : begin + POOL * BATCH] for begin in range(0, len(order), POOL * BATCH)]
     batches = [batch for pool in pools for batch in np.array_split(pool[np.argsort(sizes[pool])], max(1, len(pool) // BATCH))]
@@ -183,7 +183,7 @@ def batched(random: np.random.Generator, learn: I64, sizes: I64) -> list[I64]:
 
 
 def loss_of(net: nn.Module, given: Padded, batch: I64, pages: int) -> Tensor:
-    """Return the loss of a batch: purchase after each event and at the end, whether it was the last, and the next page."""
+    """Return the loss of a batch: purchase after each event and at the end, exit after each event, and the next page."""
     bce = nn.functional.binary_cross_entropy_with_logits
     longest, device = int(given.sizes[batch].max()), given.page.device
     page, y = given.page[batch, :longest], given.y[batch]
@@ -192,11 +192,11 @@ def loss_of(net: nn.Module, given: Padded, batch: I64, pages: int) -> Tensor:
     weight = there / (places + 3.0).sqrt()
     weight = weight / weight.sum()
     last = torch.from_numpy(given.sizes[batch] - 1).to(device)
-    leaves = (places == last[:, None]).float()
+    exits = (places == last[:, None]).float()
     running = (bce(out[..., RUNNING], y[:, None].expand(-1, longest), reduction="none") * weight).sum()
-    leaving = (bce(out[..., EXIT], leaves, reduction="none") * weight).sum()
+    exit_loss = (bce(out[..., EXIT], exits, reduction="none") * weight).sum()
     ended = bce(out[torch.arange(len(batch), device=device), last, FINISHED], y)
-    loss: Tensor = running + ENDED_WEIGHT * ended + EXIT_WEIGHT * leaving
+    loss: Tensor = running + ENDED_WEIGHT * ended + EXIT_WEIGHT * exit_loss
     if longest > 1:
         following = nn.functional.cross_entropy(out[:, :-1, PAGES:].reshape(-1, pages), page[:, 1:].reshape(-1), ignore_index=pages)
         loss = loss + STEP_WEIGHT * following

@@ -1,4 +1,4 @@
-"""What is said of a session of which no step is known: nothing but how such sessions, and their first steps, have been."""
+"""The prediction for a session without a known step: shares among such sessions, and of first steps."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from kernels.types import I64
 
 UNSEEN = "unseen"
-LIKE = 20.0  # sessions: so many of all stand beside those without a step
+SHRINKAGE = 20.0  # weight of the overall purchase rate, in sessions
 
 
-class Unseen(NamedTuple):
-    """Shares of sessions: that buy, where they run on and where they have ended; that never have a step; and of their first steps."""
+class JourneyPrior(NamedTuple):
+    """Shares of sessions. running, ended: with a purchase; exit: without a step; steps: with each first step."""
 
     running: float
     ended: float
@@ -21,19 +21,19 @@ class Unseen(NamedTuple):
     steps: tuple[float, ...]
 
     @classmethod
-    def learn(cls, first: I64, y: NDArray[Any], pages: int) -> "Unseen":
-        """Return the shares. first: int64 [sessions], the number of the first step, -1 for none; y: [sessions] in {0, 1}."""
+    def fit(cls, first: I64, y: NDArray[Any], pages: int) -> "JourneyPrior":
+        """Return the shares among sessions. first: int64 [sessions], the number of the first step, -1 for none; y: [sessions], 0 or 1."""
         none = first < 0
         rate = float(y.mean())
-        ended = (float(y[none].sum()) + LIKE * rate) / (float(none.sum()) + LIKE)
+        ended = (float(y[none].sum()) + SHRINKAGE * rate) / (float(none.sum()) + SHRINKAGE)
         steps = np.bincount(first[~none], minlength=pages) + 1.0
         return cls(rate, ended, float(none.sum() + 1) / (len(first) + 2), tuple((steps / steps.sum()).tolist()))
 
     @classmethod
-    def read(cls, content: Mapping[str, Any]) -> "Unseen":
-        """Return what `content` returned. Raises KeyError where something is missing."""
+    def read(cls, content: Mapping[str, Any]) -> "JourneyPrior":
+        """Return the prior in the JSON that `content` returned. Raises KeyError where a field is missing."""
         return cls(content["running"], content["ended"], content["exit"], tuple(content["steps"]))
 
     def content(self) -> dict[str, Any]:
-        """Return it for a bundle's JSON."""
+        """Return the prior as JSON for a bundle."""
         return self._asdict()

@@ -1,7 +1,7 @@
-"""What `revenue-engine train journey` does, step by step: read sessions, fit the network and the trees that know what it says, judge them.
+"""Train the journey model, step by step: read sessions, fit the networks, fit the trees on their outputs, evaluate both.
 
-A session is learned from after each of its first events: what came later is not in the row. Whether it has ended is an input, and a row of
-its own: the length of a session says much of whether it bought, and nothing of that may reach a session that runs on.
+A session gives one training row after each of its first events, without the later ones. Whether it has ended is an input, and the ended
+session is a row of its own: the length of a session predicts a purchase and must not leak into the rows of a running session.
 """
 
 import os
@@ -24,30 +24,30 @@ from training.evaluation.curves import picture as curves_of
 from training.models.journey import card as journey_card
 from training.models.journey import model as journey
 from training.models.journey import network, next_step, train_heads
-from training.models.journey.checkpoint import Checkpoint, Curve, what
+from training.models.journey.checkpoint import Checkpoint, Curve, array_bytes
 from training.models.journey.model import EXIT, PAGES
-from training.models.journey.network import EPOCHS, WIDTH, Progress, Sessions, padded, scaling
+from training.models.journey.network import EPOCHS, WIDTH, Progress, SessionArrays, padded, scaling
 from training.models.journey.network import fit as fit_network
-from training.models.journey.prior import UNSEEN, Unseen
-from training.models.journey.train_heads import Told
+from training.models.journey.prior import UNSEEN, JourneyPrior
+from training.models.journey.train_heads import HeadTrainer
 from training.models.shared.calibration import Blend, Platt
 from training.registry import bundle as bundles
 from training.registry.bundle import Bundle
 from training.registry.provenance import software
 from training.tables import journeys
 from training.tables import outcomes as outcomes_table
-from training.tables.journeys import Journeys, Mapped
+from training.tables.journeys import Journeys
 from training.tables.outcomes import Outcomes
-from training.tables.table import listed
+from training.tables.table import Mapped, listed
 
 MIN_SESSIONS, MIN_OF_CLASS = 400, 40
-MAX_PAGES = 23  # steps that are known by name: the trees see how often each comes after each
-AFTER = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 17, 20, 25, 30, 40, 60, 100)  # events after which a session is learned from
-JUDGED = (5, 10, None)  # and judged; None: after its last, ended
+MAX_PAGES = 23  # steps with their own number: the trees' features count the transitions between them
+AFTER = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 17, 20, 25, 30, 40, 60, 100)  # events after which a session gives a training row
+EVALUATED = (5, 10, None)  # events after which a session is evaluated; None: after its last, ended
 HELD_OUT, FOLDS = 0.2, 3
-NAMELESS = ("", "-1")  # pages without a name
+UNNAMED = ("", "-1")  # page kinds without a name
 ROUNDS = 320
-LEAF_SHARE, MAX_OF_LEAF = 1 / 500, 30.0  # of the sessions learned from: what a leaf holds at least, by the curvature of the loss
+LEAF_SHARE, MAX_LEAF_WEIGHT = 1 / 500, 30.0  # min_child_weight: this share of the training weight, at most MAX_LEAF_WEIGHT
 PARAMETERS: Mapping[str, Any] = {
     "objective": "binary:logistic",
     "tree_method": "hist",
@@ -57,12 +57,12 @@ PARAMETERS: Mapping[str, Any] = {
     "colsample_bytree": 0.4,
     "reg_lambda": 5,
 }
-PLAIN: Mapping[str, Any] = {"objective": "binary:logistic", "tree_method": "hist", "eta": 0.1, "max_depth": 4}
-PLAIN_ROUNDS = 100
+BASELINE: Mapping[str, Any] = {"objective": "binary:logistic", "tree_method": "hist", "eta": 0.1, "max_depth": 4}
+BASELINE_ROUNDS = 100
 
 
-class Rows(NamedTuple):
-    """Which session, after how many events, and whether that is known to be its end; [rows] each."""
+class Prefixes(NamedTuple):
+    """The training rows: session, number of events, and whether the session has ended; [rows] each."""
 
     session: I64
     size: I64
@@ -70,64 +70,64 @@ class Rows(NamedTuple):
 
 
 class Stack(NamedTuple):
-    """What the trees learn from, a row for each session after some of its events: whether it bought, how much it counts, the part of the
-    sessions that it is in, what the network says that has not seen that, and all that the trees see.
+    """Training data of the trees. y: whether the row's session bought; weight: of the row; part: the fold of its session; outputs: of the
+    network that was fitted without that fold; X: the trees' features, which include these outputs.
     """
 
-    rows: Rows
+    rows: Prefixes
     y: F64
     weight: F64
     part: I64
-    said: F32
+    outputs: F32
     X: F32
 
 
-class Fitted(NamedTuple):
-    """The networks with their scaling, the trees, the sums to log-odds by their names, and the line to those of leaving."""
+class FittedJourney(NamedTuple):
+    """The networks with their scaling, the trees, the blends of their margins by name, and the calibration of exits."""
 
     networks: Sequence[Network]
     scaling: F32
     booster: xgb.Booster
     blends: Mapping[str, Blend]
-    leaves: Platt
+    exits: Platt
 
     def calibration(self) -> dict[str, Any]:
-        """Return what calibration.json says of sums and of leaving."""
+        """Return the blends and the calibration of exits for calibration.json."""
         blends = {name: blend.content() for name, blend in self.blends.items()}
-        return {**blends, journey.LEAVES: self.leaves.content()}
+        return {**blends, journey.EXITS: self.exits.content()}
 
 
-class Learnable(NamedTuple):
-    """Sessions that can be learned from: the table of them and their columns, the names of steps that get a number, what is said of those
-    without a step, and of what was left out.
+class TrainingSessions(NamedTuple):
+    """Sessions to train on: their table and arrays, the names of steps with a number, the prior for sessions without a step, and warnings
+    about what was left out.
     """
 
     table: Journeys
-    sessions: Sessions
+    sessions: SessionArrays
     pages: tuple[str, ...]
-    unseen: Unseen
+    prior: JourneyPrior
     warnings: Sequence[str]
 
 
 def train(data: Path, out: Path, *, mapping: Mapped, seed: int, progress: Progress) -> Bundle:
-    """Fit on the sessions in `data`, judge on those held apart, write the bundle into `out` (new or empty) and return it.
+    """Fit on the sessions in `data`, evaluate on those held out, write the bundle into `out` (new or empty) and return it.
 
-    data: a folder with events and sessions, or one table of events. Sessions whose `split` is val are never learned from; where nothing is
-    said, a fifth is held out. Raises TableError for a wrong or insufficient table, BundleError when `out` is taken.
+    data: a folder with events and sessions, or one table of events. Sessions whose `split` is val are never trained on; without a split
+    a fifth is held out. Raises TableError for a wrong or insufficient table, BundleError when `out` is taken.
     """
     bundles.require_free(out)
     progress("reading", 0.0)
-    table, sessions, pages, unseen, warnings = learnable(data, _read(data, mapping))
+    table, sessions, pages, prior, warnings = training_sessions(data, _read(data, mapping))
     learn, judge = split(table, seed)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        checkpoint = Checkpoint(out, _decides(sessions, learn, pages, seed))
+        checkpoint = Checkpoint(out, _checkpoint_inputs(sessions, learn, pages, seed))
         nets, scales, curves = fit_networks(sessions, learn, len(pages) + 1, seed, checkpoint, progress)
         stack = stacked(sessions, learn, nets, scales, len(pages) + 1, seed)
         fitted, counting = fit_trees(sessions, stack, nets, scales, seed, progress)
         heads, about_heads = _heads(table, sessions, stack, seed)
-        progress("judging", 0.86)
+        progress("evaluating", 0.86)
         candidates = _compare(sessions, fitted, counting, learn, judge, len(pages) + 1, seed)
     finally:
         torch.set_num_threads(threads)
@@ -154,10 +154,10 @@ def train(data: Path, out: Path, *, mapping: Mapped, seed: int, progress: Progre
     files = {
         journey.MODEL: bytes(fitted.booster.save_raw("ubj")),
         journey.NETWORK: save({**journey.packed(fitted.networks), journey.SCALING: fitted.scaling}),
-        journey.CALIBRATION: bundles.encoded({**fitted.calibration(), UNSEEN: unseen.content()}),
+        journey.CALIBRATION: bundles.encoded({**fitted.calibration(), UNSEEN: prior.content()}),
         journey.METRICS: bundles.encoded(metrics),
-        journey.CURVES: curves_of(curves, {"loss": "Loss while learning", "auc": "AUC of sessions not learned from, ended"}).encode(),
-        **({next_step.FILE: bundles.encoded(next_step.learned(outcomes))} if outcomes is not None else {}),
+        journey.CURVES: curves_of(curves, {"loss": "Training loss", "auc": "AUC of held_out-out sessions, ended"}).encode(),
+        **({next_step.FILE: bundles.encoded(next_step.fit(outcomes))} if outcomes is not None else {}),
         **heads,
         journey.CARD: journey_card.card(meta, metrics).encode(),
     }
@@ -169,123 +169,123 @@ def train(data: Path, out: Path, *, mapping: Mapped, seed: int, progress: Progre
 
 def _read(data: Path, mapping: Mapped) -> Journeys:
     try:
-        return journeys.read(journeys.gather(data, mapping))
+        return journeys.read(journeys.join(data, mapping))
     except CellError as error:
         raise TableError(f"{data}: {error}") from None
 
 
-def learnable(data: Path, found: Journeys) -> Learnable:
-    """Return what can be learned from, and what is said of the rest. Raises TableError where it is too little."""
+def training_sessions(data: Path, found: Journeys) -> TrainingSessions:
+    """Return the sessions to train on, with warnings about the others. Raises TableError where there are too few."""
     if found.y is None:
-        raise TableError(f"{data}: no column says which sessions bought. Name it with --map purchase=COLUMN")
-    told = np.isfinite(found.y)
+        raise TableError(f"{data}: no column holds whether a session bought: name it with --map purchase=COLUMN")
+    labelled = np.isfinite(found.y)
     names, counts = np.unique(np.array(found.pages, dtype=str), return_counts=True)
     frequent = names[np.argsort(-counts, kind="stable")]
-    named = [name for name in frequent.tolist() if name not in NAMELESS]
+    named = [name for name in frequent.tolist() if name not in UNNAMED]
     pages = tuple(sorted(named[:MAX_PAGES]))
-    table = found.of(told).known(pages)
-    assert table.y is not None, "labels that were there are gone; this is a bug"
+    table = found.of(labelled).known(pages)
+    assert table.y is not None, "labelled sessions lost their labels; this is a bug"
     page = journeys.coded(table.pages, journeys.codes(pages))
     sizes = np.diff(table.offsets)
     first = np.full(len(sizes), -1)
     first[sizes > 0] = page[table.offsets[:-1][sizes > 0]]
-    warnings = _left_out(int((~told).sum()), int((sizes == 0).sum()), named[MAX_PAGES:])
-    unseen = Unseen.learn(first, table.y, len(pages) + 1) if len(first) else None
+    warnings = _left_out(int((~labelled).sum()), int((sizes == 0).sum()), named[MAX_PAGES:])
+    prior = JourneyPrior.fit(first, table.y, len(pages) + 1) if len(first) else None
     table = table.of(sizes > 0)
     y = np.asarray(table.y, np.float64)
     bought = int(y.sum())
-    if unseen is None or len(y) < MIN_SESSIONS or min(bought, len(y) - bought) < MIN_OF_CLASS:
-        lacking = (
+    if prior is None or len(y) < MIN_SESSIONS or min(bought, len(y) - bought) < MIN_OF_CLASS:
+        message = (
             f"insufficient data: {len(y)} sessions, {bought} of which bought; at least {MIN_SESSIONS} are needed, {MIN_OF_CLASS} that "
             f"bought and {MIN_OF_CLASS} that did not: collect more sessions"
         )
-        raise TableError("; ".join((f"{data}: {lacking}", *warnings)))
-    return Learnable(table, Sessions(table.offsets, page, table.seconds, table.attributes, y), pages, unseen, warnings)
+        raise TableError("; ".join((f"{data}: {message}", *warnings)))
+    return TrainingSessions(table, SessionArrays(table.offsets, page, table.seconds, table.attributes, y), pages, prior, warnings)
 
 
-def _left_out(untold: int, stepless: int, rare: Sequence[str]) -> list[str]:
-    """Return what is to be said of sessions and steps that are not learned from."""
-    said = {
-        f"{untold:,} sessions were left out, of which nothing says whether they bought": untold,
-        f"{stepless:,} sessions have no step: of such the model says how many of them bought": stepless,
-        f"{len(rare):,} names beyond the {MAX_PAGES} most frequent are not known apart: pages count as unknown, other events are left out "
+def _left_out(unlabelled: int, stepless: int, rare: Sequence[str]) -> list[str]:
+    """Return warnings about sessions and steps that are left out of training."""
+    messages = {
+        f"{unlabelled:,} sessions without a label were left out: fill in whether they bought": unlabelled,
+        f"{stepless:,} sessions have no step: they are scored by the share of such sessions that bought": stepless,
+        f"{len(rare):,} names beyond the {MAX_PAGES} most frequent have no number: pages count as unknown, other events are left out "
         f"({listed(sorted(rare))})": len(rare),
     }
-    return [one for one, number in said.items() if number]
+    return [message for message, number in messages.items() if number]
 
 
 def fit_networks(
-    sessions: Sessions, learn: I64, pages: int, seed: int, checkpoint: Checkpoint, progress: Progress
+    sessions: SessionArrays, learn: I64, pages: int, seed: int, checkpoint: Checkpoint, progress: Progress
 ) -> tuple[list[Network], F32, list[Curve]]:
-    """Return a network for each part of the sessions `learn`, which it has not seen, their scaling, and loss and AUC of their epochs."""
+    """Return a network for each fold of the sessions `learn`, fitted on the others, their scaling, and loss and AUC of their epochs."""
     fold = _folds(learn, seed)
     scales = scaling(sessions.attributes[learn])
     given = padded(sessions, pages, scales)
     nets, curves = [], []
-    for number in range(FOLDS):  # one after the other: they draw from torch's one source of chance
-        begun = partial(_fitting, progress, number)
+    for number in range(FOLDS):  # one after the other: they share torch's random generator
+        fold_progress = partial(_network_progress, progress, number)
         found = checkpoint.find(number)
         if found is None:
-            found = fit_network(sessions, given, scales, learn[fold != number], pages, seed + number, begun)
-            checkpoint.keep(number, *found)
+            found = fit_network(sessions, given, scales, learn[fold != number], pages, seed + number, fold_progress)
+            checkpoint.save(number, *found)
         nets.append(found[0])
         curves.append(found[1])
     return nets, scales, curves
 
 
-def stacked(sessions: Sessions, learn: I64, nets: Sequence[Network], scales: F32, pages: int, seed: int) -> Stack:
-    """Return what the trees learn from: of each session what the network says that has not seen it."""
+def stacked(sessions: SessionArrays, learn: I64, nets: Sequence[Network], scales: F32, pages: int, seed: int) -> Stack:
+    """Return the training data of the trees: features of each row, and outputs of the network that was fitted without its session."""
     rows = prefixes(sessions, learn)
     part_of = np.full(len(sessions.y), -1)
     part_of[learn] = _folds(learn, seed)
     part = part_of[rows.session]
-    said = np.empty((len(part), PAGES + pages), np.float32)
+    outputs = np.empty((len(part), PAGES + pages), np.float32)
     for number, net in enumerate(nets):
         here = part == number
-        said[here] = journey.margins([net], scales, sessions.columns(*(column[here] for column in rows)))
-    return Stack(rows, sessions.y[rows.session], _weights(rows), part, said, journey.stacked(sessions.columns(*rows), said, pages))
+        outputs[here] = journey.margins([net], scales, sessions.columns(*(column[here] for column in rows)))
+    return Stack(rows, sessions.y[rows.session], _weights(rows), part, outputs, journey.stacked(sessions.columns(*rows), outputs, pages))
 
 
 def fit_trees(
-    sessions: Sessions, stack: Stack, nets: Sequence[Network], scales: F32, seed: int, progress: Progress
-) -> tuple[Fitted, xgb.Booster]:
-    """Return the whole model, and trees that are told nothing by the networks, to judge it by."""
-    (rows, y, weight, part, said, X), workers = stack, len(os.sched_getaffinity(0))
+    sessions: SessionArrays, stack: Stack, nets: Sequence[Network], scales: F32, seed: int, progress: Progress
+) -> tuple[FittedJourney, xgb.Booster]:
+    """Return the fitted model, and trees without the networks' outputs for comparison."""
+    (rows, y, weight, part, outputs, X), workers = stack, len(os.sched_getaffinity(0))
     progress("fitting trees", 0.55)
-    held = np.empty(len(y))
+    held_out = np.empty(len(y))
     for number in range(FOLDS):
         booster = boosted(X[part != number], y[part != number], weight[part != number], seed, workers)
-        held[part == number] = _margin(booster, X[part == number])
+        held_out[part == number] = _margin(booster, X[part == number])
         progress("fitting trees", 0.6 + 0.08 * number)
     whole = boosted(X, y, weight, seed, workers)
     last = rows.size == sessions.sizes[rows.session]
     running = ~rows.ended
-    both = np.column_stack([held, journey.of_purchase(said, rows.ended)])
-    blends = {"running": Blend.fit(both[running], y[running]), "ended": Blend.fit(both[rows.ended], y[rows.ended])}
-    leaves = Platt.fit(said[running, EXIT].astype(np.float64), last[running].astype(np.float64))
-    return Fitted(nets, scales, whole, blends, leaves), boosted(X[:, : -said.shape[1]], y, weight, seed, workers)
+    margins = np.column_stack([held_out, journey.purchase_margin(outputs, rows.ended)])
+    blends = {"running": Blend.fit(margins[running], y[running]), "ended": Blend.fit(margins[rows.ended], y[rows.ended])}
+    exits = Platt.fit(outputs[running, EXIT].astype(np.float64), last[running].astype(np.float64))
+    return FittedJourney(nets, scales, whole, blends, exits), boosted(X[:, : -outputs.shape[1]], y, weight, seed, workers)
 
 
-def _fitting(progress: Progress, number: int, said: str, share: float) -> None:
-    progress(f"fitting network {number + 1} of {FOLDS}, {said}", 0.02 + 0.5 * (number + share) / FOLDS)
+def _network_progress(progress: Progress, number: int, what: str, share: float) -> None:
+    progress(f"fitting network {number + 1} of {FOLDS}, {what}", 0.02 + 0.5 * (number + share) / FOLDS)
 
 
 def _folds(learn: I64, seed: int) -> I64:
-    """Return which part each of the sessions `learn` is in."""
+    """Return the fold of each of the sessions `learn`."""
     return np.asarray(np.random.default_rng(seed).permutation(len(learn)) % FOLDS)
 
 
-def _decides(sessions: Sessions, learn: I64, pages: Sequence[str], seed: int) -> list[bytes]:
-    """Return everything that decides what is fitted, but the code of networks, for which its hash stands."""
+def _checkpoint_inputs(sessions: SessionArrays, learn: I64, pages: Sequence[str], seed: int) -> list[bytes]:
+    """Return the bytes of everything that the fitted networks depend on: code, pages, seed, versions and data."""
     code = [Path(str(module.__file__)).read_bytes() for module in (network, gru)]
-    said = repr((pages, seed, FOLDS, software("numpy", "torch"))).encode()
-    return [*code, said, *what(*sessions, learn)]
+    parameters = repr((pages, seed, FOLDS, software("numpy", "torch"))).encode()
+    return [*code, parameters, *array_bytes(*sessions, learn)]
 
 
-def _heads(table: Journeys, sessions: Sessions, stack: Stack, seed: int) -> tuple[dict[str, bytes], dict[str, Any]]:
-    """Return the files of what else the table tells of, and their figures."""
-    told = Told(stack.X, stack.weight, stack.part, stack.rows.session, seed, len(os.sched_getaffinity(0)))
-    return train_heads.files(told, table.value, sessions.y, table.churned, table.currency)
+def _heads(table: Journeys, sessions: SessionArrays, stack: Stack, seed: int) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """Return the files of the heads for which the table has labels, and their metrics."""
+    trainer = HeadTrainer(stack.X, stack.weight, stack.part, stack.rows.session, seed, len(os.sched_getaffinity(0)))
+    return train_heads.files(trainer, table.value, sessions.y, table.churned, table.currency)
 
 
 def _outcomes(data: Path) -> Outcomes | None:
@@ -293,78 +293,80 @@ def _outcomes(data: Path) -> Outcomes | None:
     return None if path is None else outcomes_table.read(path)
 
 
-def prefixes(sessions: Sessions, learn: I64) -> Rows:
-    """Return the rows to learn from: each session after the events of AFTER that it has, running on, and after its last, ended."""
+def prefixes(sessions: SessionArrays, learn: I64) -> Prefixes:
+    """Return the training rows: each session after each number of events in AFTER that it reaches, running, and after its last, ended."""
     sizes = sessions.sizes[learn]
     running = [(learn[sizes >= size], np.full(int((sizes >= size).sum()), size)) for size in AFTER]
     session = np.concatenate([*(one for one, _ in running), learn])
     size = np.concatenate([*(one for _, one in running), sizes])
-    return Rows(session, size, np.arange(len(session)) >= len(session) - len(learn))
+    return Prefixes(session, size, np.arange(len(session)) >= len(session) - len(learn))
 
 
-def after(sessions: Sessions, judge: I64, first: int | None) -> Rows:
-    """Return the sessions `judge` after `first` events: those that have fewer, and all where it is None, have ended."""
+def after(sessions: SessionArrays, judge: I64, first: int | None) -> Prefixes:
+    """Return the sessions `judge` after `first` events; those with fewer events, and all where it is None, have ended."""
     sizes = sessions.sizes[judge]
     ended = np.ones(len(judge), bool) if first is None else sizes < first
-    return Rows(judge, sizes if first is None else np.minimum(sizes, first), ended)
+    return Prefixes(judge, sizes if first is None else np.minimum(sizes, first), ended)
 
 
-def _weights(rows: Rows) -> F64:
-    """Return what each row counts for: every session as much, however many rows it has."""
+def _weights(rows: Prefixes) -> F64:
+    """Return the weight of each row, float64 [rows]; the weights of a session add up to 1."""
     counts = np.bincount(rows.session)
     return np.asarray(1 / counts[rows.session])
 
 
 def boosted(X: F32, y: F64, weight: F64, seed: int, threads: int) -> xgb.Booster:
-    """Return trees over X float32 [rows, features]."""
+    """Return the trees fitted to X float32 [rows, features]."""
     data = xgb.QuantileDMatrix(X, y, weight=weight, nthread=threads)
-    least = min(MAX_OF_LEAF, LEAF_SHARE * float(weight.sum()))
-    return xgb.train({**PARAMETERS, "min_child_weight": least, "seed": seed, "nthread": threads}, data, ROUNDS)
+    min_child_weight = min(MAX_LEAF_WEIGHT, LEAF_SHARE * float(weight.sum()))
+    return xgb.train({**PARAMETERS, "min_child_weight": min_child_weight, "seed": seed, "nthread": threads}, data, ROUNDS)
 
 
 def _margin(booster: xgb.Booster, X: F32) -> F64:
     return np.asarray(booster.inplace_predict(X, predict_type="margin"), np.float64)
 
 
-def _compare(sessions: Sessions, fitted: Fitted, counting: xgb.Booster, learn: I64, judge: I64, pages: int, seed: int) -> dict[str, Any]:
-    """Return the figures of what is served and of its rivals on the sessions `judge`: after 5, 10 and all events.
+def _compare(
+    sessions: SessionArrays, fitted: FittedJourney, counting: xgb.Booster, learn: I64, judge: I64, pages: int, seed: int
+) -> dict[str, Any]:
+    """Return the metrics of the served model and of alternatives on the sessions `judge`: after 5, 10 and all events.
 
-    network, trees: each alone; plain: XGBoost on counts and times of the same rows, fitted for each number of events by itself.
+    network, trees: each alone; baseline: XGBoost on counts and times of the same rows, fitted for each number of events separately.
     """
     out: dict[str, Any] = {}
-    for first in JUDGED:
+    for first in EVALUATED:
         rows = after(sessions, judge, first)
         given = sessions.columns(*rows)
         y, X = sessions.y[judge], journey.matrix(given, pages)
-        said = journey.margins(fitted.networks, fitted.scaling, given)
-        own = journey.of_purchase(said, rows.ended)
-        p = journey.conversions(_margin(fitted.booster, np.column_stack([X, said])), own, rows.ended, fitted.blends)
-        theirs = after(sessions, learn, first)
-        plain = xgb.train(
-            {**PLAIN, "seed": seed, "nthread": 1},
-            xgb.DMatrix(counts(journey.matrix(sessions.columns(*theirs), pages), pages), sessions.y[learn]),
-            PLAIN_ROUNDS,
+        outputs = journey.margins(fitted.networks, fitted.scaling, given)
+        own = journey.purchase_margin(outputs, rows.ended)
+        p = journey.conversions(_margin(fitted.booster, np.column_stack([X, outputs])), own, rows.ended, fitted.blends)
+        training_rows = after(sessions, learn, first)
+        baseline = xgb.train(
+            {**BASELINE, "seed": seed, "nthread": 1},
+            xgb.DMatrix(counts(journey.matrix(sessions.columns(*training_rows), pages), pages), sessions.y[learn]),
+            BASELINE_ROUNDS,
         )
-        rivals = {"network": own.astype(np.float64), "trees": _margin(counting, X), "plain": _margin(plain, counts(X, pages))}
+        alternatives = {"network": own.astype(np.float64), "trees": _margin(counting, X), "baseline": _margin(baseline, counts(X, pages))}
         long = sessions.sizes[judge] >= (first or 0)
         out["all" if first is None else str(first)] = {
             "served": evaluate.figures(y, p),
-            **{f"{name}Auc": evaluate.auc(y, score) for name, score in rivals.items()},
-            "servedAucOfLong": evaluate.auc(y[long], p[long]),
-            "plainAucOfLong": evaluate.auc(y[long], rivals["plain"][long]),
+            **{f"{name}Auc": evaluate.auc(y, score) for name, score in alternatives.items()},
+            "servedAucLongSessions": evaluate.auc(y[long], p[long]),
+            "baselineAucLongSessions": evaluate.auc(y[long], alternatives["baseline"][long]),
             "sessions": len(y),
         }
     return out
 
 
 def counts(X: F32, pages: int) -> F32:
-    """Return counts and times alone, of the features X: those of pages, the latest gaps, and the first four that sum them up."""
+    """Return the counts and times among the features X: counts of pages, the latest gaps, and the first four summaries."""
     at = 4 * pages + LAST_PAGES
     return np.concatenate([X[:, :pages], X[:, at : at + LAST_GAPS + 4]], axis=1)
 
 
 def split(table: Journeys, seed: int) -> tuple[I64, I64]:
-    """Return the numbers of the sessions to learn from and of those to judge by."""
+    """Return the indices of the training sessions and of the evaluation sessions."""
     val = table.val
     if val is None or not val.any() or val.all():
         val = np.random.default_rng(seed).random(len(table.ids)) < HELD_OUT
@@ -372,10 +374,10 @@ def split(table: Journeys, seed: int) -> tuple[I64, I64]:
 
 
 def _headlines(candidates: Mapping[str, Any]) -> dict[str, float]:
-    names = {"5": "aucAfter5", "10": "aucAfter10", "all": "aucAtTheEnd"}
+    names = {"5": "aucAfter5", "10": "aucAfter10", "all": "aucAtEnd"}
     return {name: candidates[key]["served"]["auc"] for key, name in names.items()}
 
 
-def _about(sessions: Sessions, learn: I64, judge: I64, seed: int) -> dict[str, Any]:
+def _about(sessions: SessionArrays, learn: I64, judge: I64, seed: int) -> dict[str, Any]:
     rate = float(sessions.y.mean())
-    return {"baseRate": rate, "sessionsLearnedFrom": len(learn), "sessionsJudgedBy": len(judge), "seed": seed}
+    return {"baseRate": rate, "trainingSessions": len(learn), "validationSessions": len(judge), "seed": seed}

@@ -8,18 +8,18 @@ LISTED = 20
 
 def card(meta: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
     """Return the card as Markdown; meta: the bundle's manifest, metrics: the content of metrics.json."""
-    data, served = meta["trainingData"], metrics["promotionOfPrices"]
+    data, served = meta["trainingData"], metrics["promotionState"]
     rows = [one for one in metrics["elasticities"] if one["promotion"] == served]
     left_out = ", ".join(f"{number:,} {reason}" for reason, number in data["leftOut"].items()) or "none"
-    return f"""# The right price
+    return f"""# Which price earns the most?
 
-Log-log demand: how many per cent less of a product is sold when its price is one per cent higher, learned from `{data["name"]}`, SHA-256
-`{data["sha256"]}`: {data["rows"]:,} rows of {metrics["products"]:,} products. Rows left out: {left_out}. Effects:
+Log-log demand: by how many per cent the sales of a product change when its price rises by one per cent, learned from `{data["name"]}`,
+SHA-256 `{data["sha256"]}`: {data["rows"]:,} rows of {metrics["products"]:,} products. Rows left out: {left_out}. Effects:
 {", ".join(metrics["effects"])}.
 
-**Use** it to choose prices within bounds that a person has set. **Do not** take its elasticities for causes where prices followed demand:
-a shop that cuts prices when demand is weak sees less of an effect than there is, and the other way round. Only prices that were changed at
-random, or at least not for reasons that also moved demand, tell the effect as it is.
+**Use** it to choose prices within bounds that a person has set. **Do not** take its elasticities for causal where prices followed demand:
+they are biased towards zero in a shop that cuts prices when demand is weak, and away from it in one that raises them then. Only prices that
+were changed at random, or at least for reasons unrelated to demand, identify the effect.
 
 ## Elasticities
 
@@ -28,8 +28,8 @@ random, or at least not for reasons that also moved demand, tell the effect as i
 {chr(10).join(_row(one) for one in rows[:LISTED])}
 {f"{len(rows) - LISTED:,} more are in metrics.json." if len(rows) > LISTED else ""}
 
-{metrics["insufficient"]:,} of {metrics["products"]:,} products had too little history: they are priced by what their category has in
-common. The prior is what 1,851 published elasticities say (Bijmolt, van Heerde and Pieters 2005): mean -2.62, and never positive.
+{metrics["insufficient"]:,} of {metrics["products"]:,} products had insufficient history: their elasticity is that of
+their category. The prior is from 1,851 published elasticities (Bijmolt, van Heerde and Pieters 2005): mean -2.62, never positive.
 
 ## Made with
 

@@ -1,7 +1,7 @@
-"""Own elasticities where much else moved both price and demand: double machine learning (Chernozhukov et al. 2018), partially linear.
+"""Own elasticities where confounders moved both price and demand: double machine learning (Chernozhukov et al. 2018), partially linear.
 
-What the controls say of log price and of log quantity is learned by boosted trees on other rows than it is taken from (cross-fitting), and
-taken out; the slope of what is left on what is left is a product's elasticity. The trees are scikit-learn's, whatever the controls' form.
+Boosted trees predict log price and log quantity from the controls, fitted on other rows than they predict (cross-fitting); the slope
+between the residuals is a product's elasticity. The trees are scikit-learn's, which need no functional form of the controls.
 """
 
 import numpy as np
@@ -12,37 +12,37 @@ from training.models.pricing.slopes import MIN_ROWS, Slopes
 from training.tables.sales import Sales
 
 FOLDS = 5
-_MIN_LEFT = 1e-4  # share of the variation of price that the controls must leave
+_MIN_RESIDUAL = 1e-4  # share of the variation of price that must remain after the controls
 
 
 def slopes(sales: Sales, ordinary: list[Slopes], seed: int) -> list[Slopes]:
-    """Return the products' slopes with own elasticities and errors (HC3) that allow for the controls, where there is enough for them."""
+    """Return the products' slopes with own elasticities and errors (HC3) adjusted for the controls, where the data suffice."""
     log = np.column_stack([sales.price, sales.quantity])
     inner = within(log, sales.product)
-    left = inner - _explained(sales, inner, seed)
-    return [_slope(sales, left, inner, product, one) for product, one in enumerate(ordinary)]
+    residuals = inner - _predicted(sales, inner, seed)
+    return [_slope(sales, residuals, inner, product, one) for product, one in enumerate(ordinary)]
 
 
-def _explained(sales: Sales, inner: F64, seed: int) -> F64:
-    """Return what the controls say of price and quantity [rows, 2], both less their product's mean, of rows that were not learned from."""
+def _predicted(sales: Sales, inner: F64, seed: int) -> F64:
+    """Return out-of-fold predictions of price and quantity from the controls [rows, 2], both less their product's mean."""
     from sklearn.ensemble import HistGradientBoostingRegressor
     from sklearn.model_selection import KFold, cross_val_predict
 
-    nothing = np.zeros(len(sales), np.int64)
-    known = (sales.product, sales.category[sales.product], *(nothing if one is None else one for one in (sales.store, sales.period)))
+    none = np.zeros(len(sales), np.int64)
+    known = (sales.product, sales.category[sales.product], *(none if one is None else one for one in (sales.store, sales.period)))
     controls = np.column_stack([*known, sales.competitors, sales.promotions, sales.controls])
     folds = KFold(FOLDS, shuffle=True, random_state=seed)
     trees = HistGradientBoostingRegressor(max_iter=200, learning_rate=0.05, early_stopping=False, random_state=seed)
     return np.column_stack([cross_val_predict(trees, controls, inner[:, column], cv=folds) for column in range(2)])
 
 
-def _slope(sales: Sales, left: F64, inner: F64, product: int, ordinary: Slopes) -> Slopes:
+def _slope(sales: Sales, residuals: F64, inner: F64, product: int, ordinary: Slopes) -> Slopes:
     from dataclasses import replace
 
     rows = np.flatnonzero(sales.product == product)
-    price, quantity = left[rows, 0], left[rows, 1]
+    price, quantity = residuals[rows, 0], residuals[rows, 1]
     size = float(price @ price)
-    if ordinary.insufficient or len(rows) < MIN_ROWS or size <= _MIN_LEFT * float(inner[rows, 0] @ inner[rows, 0]):
+    if ordinary.insufficient or len(rows) < MIN_ROWS or size <= _MIN_RESIDUAL * float(inner[rows, 0] @ inner[rows, 0]):
         return ordinary
     own = float(price @ quantity) / size
     leverage = np.minimum(price**2 / size + 1 / len(rows), 0.99)

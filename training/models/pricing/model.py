@@ -1,8 +1,8 @@
-"""The pricing model: how demand follows prices, product by product, in a bundle without pickles.
+"""The pricing model: price elasticities of demand, product by product, in a bundle without pickles.
 
-demand.json   columns by product: elasticity and how sure it is, cross elasticities, reference price and quantity a period, cost, season
-metrics.json  what was estimated, before and after shrinkage, and how sure that is
-card.md       the same for people
+demand.json   columns by product: elasticity and its sd, cross elasticities, reference price, quantity per period, cost, season
+metrics.json  the estimates before and after shrinkage, with their errors
+card.md       the model card
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from kernels.pricing.demand import WIDEST
+from kernels.pricing.demand import MAX_ABS_Z
 from kernels.types import F64
 from training.errors import BundleError
 from training.models.pricing.shrinkage import OWN
@@ -19,12 +19,12 @@ from training.registry.bundle import Bundle
 
 TASK = "pricing"
 DEMAND, METRICS, CARD = "demand.json", "metrics.json", "card.md"
-NEAREST_ZERO = -0.01  # the draw of an elasticity that is nearest to zero
+MAX_ELASTICITY = -0.01  # of the draws of an elasticity
 
 
 @dataclass(frozen=True, slots=True)
 class Competitor:
-    """How demand follows one competitor's price. [products] each: cross elasticity, its posterior sd, the competitor's reference price."""
+    """The effect of a competitor's price on demand, [products]: cross elasticity, its posterior sd, the competitor's reference price."""
 
     elasticity: F64
     sd: F64
@@ -32,7 +32,7 @@ class Competitor:
 
 
 class PricingModel:
-    """A loaded pricing model. Products that it does not know are placed after the known ones, as one that is like the mean of all."""
+    """A loaded pricing model. Unknown products share the last place, with the mean of all products."""
 
     def __init__(self, content: Mapping[str, Any], meta: Mapping[str, Any], version: str) -> None:
         self.version = version
@@ -41,9 +41,9 @@ class PricingModel:
         mean, sd = np.array(content["elasticity"], np.float64), np.array(content["elasticitySd"], np.float64)
         typical = float(mean.mean()) if len(mean) else OWN.mean
         self.elasticity = np.append(mean, typical)
-        # The posterior ends at 0. The draws are evenly placed in a normal, which therefore may be no wider than reaches so far.
+        # Elasticities are negative. The draws are quantiles of a normal, whose width is therefore limited.
         wide = np.append(sd, float(np.hypot(sd.max(initial=0.0), mean.std())) if len(sd) else OWN.spread)
-        self.sd = np.minimum(wide, (NEAREST_ZERO - self.elasticity) / WIDEST)
+        self.sd = np.minimum(wide, (MAX_ELASTICITY - self.elasticity) / MAX_ABS_Z)
         self.price, self.quantity = _with_unknown(content["price"]), _with_unknown(content["quantity"])
         self.cost = _with_unknown(content["cost"])
         self.insufficient = np.append(np.array(content["insufficient"], bool), True)
@@ -52,20 +52,16 @@ class PricingModel:
 
     @classmethod
     def load(cls, bundle: Bundle) -> "PricingModel":
-        """Return the model in a verified bundle. Raises BundleError when it is another task's, or is not whole."""
+        """Return the model in a verified bundle. Raises BundleError for a bundle of another task, and for an incomplete one."""
         bundle.require(TASK)
         try:
             return cls(bundle.json(DEMAND), bundle.manifest, bundle.version)
         except (KeyError, TypeError, ValueError) as error:
-            raise BundleError(f"bundle {bundle.path} cannot be loaded ({error}): train it again") from error
+            raise BundleError(f"bundle {bundle.path} cannot be loaded ({error}): train the model again") from error
 
     def place(self, product: str) -> int:
-        """Return where a product is in the arrays."""
+        """Return the place of a product in the arrays."""
         return self.places.get(product, len(self.places))
-
-    def knows(self, product: str) -> bool:
-        """Return whether the model has learned of a product."""
-        return product in self.places
 
 
 def _with_unknown(values: list[float | None]) -> F64:

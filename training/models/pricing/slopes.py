@@ -1,9 +1,9 @@
-"""Log-log demand, product by product: own and cross elasticities, what promotions add, and the season that all products share.
+"""Log-log demand, product by product: own and cross elasticities, effects of promotions, and a season shared by all products.
 
     log q = a[product, store] + w[period] + e[product] log p + g[product] . log p_competitors + h[product] . promotion + error
 
-The effects a and w are there where they are asked for. Those of the period are one set for all products: they are found first, from what
-the products' own regressors leave of them (Frisch, Waugh and Lovell), so that each product is a small regression of its own.
+The effects a and w are optional. Those of the periods are shared by all products: they are fitted first, on what the products' own
+regressors leave of them (Frisch, Waugh and Lovell), so that each product is then a small regression of its own.
 """
 
 from collections.abc import Collection
@@ -13,16 +13,16 @@ from itertools import pairwise
 import numpy as np
 
 from kernels.types import F64, I64, Bool, Intp
-from training.models.pricing.regression import Fit, basis, regress, variation, within
+from training.models.pricing.regression import RegressionFit, basis, regress, variation, within
 from training.tables.sales import PERIOD, STORE, Sales
 
-MIN_ROWS, MIN_PRICES = 8, 3  # to say anything of a product
-PRICE_DIGITS = 6  # of a logarithm: prices that agree in so many are the same
+MIN_ROWS, MIN_PRICES = 8, 3  # of a product, for its elasticity to be estimated
+PRICE_DIGITS = 6  # of a logarithm: prices that are equal to so many digits are the same
 
 
 @dataclass(frozen=True, slots=True)
 class Slopes:
-    """What the rows of one product say; NaN where they say nothing. cross, promotion: [columns] each, with their errors."""
+    """The estimates of one product; NaN where they are not identified. cross, promotion: [columns] each, with their errors."""
 
     rows: int
     own: float
@@ -34,27 +34,27 @@ class Slopes:
 
     @property
     def insufficient(self) -> bool:
-        """Whether the rows are too few, or too much alike, to say how demand follows the price."""
+        """Return whether the rows are too few, or too similar, to estimate the elasticity."""
         return not np.isfinite(self.own)
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """The slopes of each product, and the effects of the periods [periods], 0 where none was asked for or can be told."""
+class SlopeEstimates:
+    """The slopes of each product, and the effects of the periods [periods], 0 where they are not fitted or not identified."""
 
     products: list[Slopes]
     season: F64
 
 
 def pooled(sales: Sales, by_product: bool) -> tuple[float, float]:
-    """Return one elasticity for all products and its error, from prices alone, with an effect for each product or with none."""
+    """Return one elasticity for all products and its standard error, from prices alone, with or without product effects."""
     groups = sales.product if by_product else np.zeros(len(sales), np.int64)
     fit = regress(sales.price[:, None], sales.quantity, groups, sales.store if sales.store is not None else sales.product)
     return float(fit.coefficients[0]), float(fit.errors[0])
 
 
-def of_products(sales: Sales, effects: Collection[str], with_promotions: bool, only: Bool | None = None) -> Found:
-    """Return what each product's rows say. only: [rows] which to look at; without promotions these are as any other rows."""
+def of_products(sales: Sales, effects: Collection[str], with_promotions: bool, only: Bool | None = None) -> SlopeEstimates:
+    """Return the estimates of each product. only: bool [rows], the rows to use; without promotions those are treated as any other rows."""
     order = np.argsort(sales.product, kind="stable")
     if only is not None:
         order = order[only[order]]
@@ -63,11 +63,11 @@ def of_products(sales: Sales, effects: Collection[str], with_promotions: bool, o
     season, spent = _season(sales, rows, effects, with_promotions) if PERIOD in effects and sales.period is not None else (None, 0.0)
     effect = np.zeros(len(sales.periods)) if season is None else season
     share = spent / max(1, len(order))
-    return Found([_slopes(sales, each, effects, with_promotions, effect, share) for each in rows], effect)
+    return SlopeEstimates([_slopes(sales, each, effects, with_promotions, effect, share) for each in rows], effect)
 
 
 def _groups(sales: Sales, rows: Intp, effects: Collection[str]) -> I64:
-    """Return which rows of a product share an effect."""
+    """Return the group of each row of a product, int64 [rows]; rows of a group share an effect."""
     if STORE not in effects or sales.store is None:
         return np.zeros(len(rows), np.int64)
     return np.unique(sales.store[rows], return_inverse=True)[1].astype(np.int64)
@@ -83,8 +83,8 @@ def _is_enough(sales: Sales, rows: Intp) -> bool:
 
 
 def _season(sales: Sales, rows: list[Intp], effects: Collection[str], with_promotions: bool) -> tuple[F64 | None, float]:
-    """Return the effects of the periods [periods], 0 on average, and how many parameters they are; (None, 0) where none can be told."""
-    assert sales.period is not None, "a season without periods; this is a bug"
+    """Return the effects of the periods [periods], 0 on average, and their number of parameters; (None, 0) where none is identified."""
+    assert sales.period is not None, "a season without periods: this is a bug"
     number = len(sales.periods)
     normal, moment = np.zeros((number, number)), np.zeros(number)
     for each in rows:
@@ -101,11 +101,11 @@ def _season(sales: Sales, rows: list[Intp], effects: Collection[str], with_promo
         normal += D.T @ D
         moment += D.T @ y
     values, vectors = np.linalg.eigh(normal)
-    told = values > 1e-9 * max(values.max(initial=0.0), 1e-30)
-    if not told.any():
+    identified = values > 1e-9 * max(values.max(initial=0.0), 1e-30)
+    if not identified.any():
         return None, 0.0
-    effect = vectors[:, told] @ ((vectors[:, told].T @ moment) / values[told])
-    return effect - effect.mean(), float(told.sum())
+    effect = vectors[:, identified] @ ((vectors[:, identified].T @ moment) / values[identified])
+    return effect - effect.mean(), float(identified.sum())
 
 
 def _slopes(sales: Sales, rows: Intp, effects: Collection[str], with_promotions: bool, season: F64, share: float) -> Slopes:
@@ -127,11 +127,11 @@ def _slopes(sales: Sales, rows: Intp, effects: Collection[str], with_promotions:
     )
 
 
-def _part(fit: Fit, columns: slice) -> tuple[F64, F64]:
+def _part(fit: RegressionFit, columns: slice) -> tuple[F64, F64]:
     return fit.coefficients[columns], fit.errors[columns]
 
 
 def _unknown(sales: Sales, rows: Intp) -> Slopes:
-    nothing = float("nan")
-    cross, promotion = np.full(sales.competitors.shape[1], nothing), np.full(sales.promotions.shape[1], nothing)
-    return Slopes(len(rows), nothing, nothing, cross, cross, promotion, promotion)
+    missing = float("nan")
+    cross, promotion = np.full(sales.competitors.shape[1], missing), np.full(sales.promotions.shape[1], missing)
+    return Slopes(len(rows), missing, missing, cross, cross, promotion, promotion)

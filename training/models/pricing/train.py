@@ -1,7 +1,7 @@
-"""What `revenue-engine train pricing` does: read sales, find how demand follows prices, put the bundle's files together.
+"""Train the pricing model: read sales, estimate elasticities, assemble the bundle's files.
 
-Each product's slope is its own regression's, then drawn to its category's by how little it says itself (`shrinkage`), so that a thin
-history never yields a positive or an absurd elasticity. `metrics.json` lists both, and says of which products there was too little.
+Each product has its own regression, whose slope is then shrunk to its category's, the more the less precise it is (`shrinkage`), so that a
+short history never yields a positive or an implausible elasticity. `metrics.json` has both, and marks products with insufficient data.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -17,7 +17,7 @@ from training.models.pricing import card as pricing_card
 from training.models.pricing import double_ml
 from training.models.pricing import model as pricing
 from training.models.pricing.shrinkage import CROSS, OWN, Posterior, shrunk
-from training.models.pricing.slopes import MIN_PRICES, MIN_ROWS, Found, Slopes, of_products, pooled
+from training.models.pricing.slopes import MIN_PRICES, MIN_ROWS, SlopeEstimates, Slopes, of_products, pooled
 from training.registry import bundle as bundles
 from training.registry.bundle import Bundle
 from training.registry.provenance import fingerprint, software
@@ -26,24 +26,24 @@ from training.tables import sales as sales_table
 from training.tables.sales import EFFECTS, PERIOD, PRODUCT, STORE, Sales
 
 SALES = "sales.parquet"  # of a folder that `revenue-engine simulate` wrote
-MIN_OF_STATE = 400  # rows of each product with and without promotion: from so many on, each has a slope of its own
-MIN_A_PERIOD = 2  # rows, for the effect of a period to be told from those of prices
-RECENT = 8  # periods: what a product's price and demand are now
+MIN_STATE_ROWS = 400  # of each product with and without promotion, for each state to have a separate slope
+MIN_PERIOD_ROWS = 2  # for the effect of a period to be identified beside those of prices
+RECENT = 8  # periods, from which a product's current price and demand are taken
 
 Progress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What was learned. states: by promotion, None for all rows, what each product's rows say, and the posterior of its own elasticity.
+    """The fitted demand. states: {promotion, None for all rows: estimates of each product, posterior of its own elasticity}.
 
-    served: which of the states prices are set by. cross: by column the posterior of each product's cross elasticity.
+    served: the state by which prices are set. cross: by column the posterior of each product's cross elasticity.
     """
 
     sales: Sales
     effects: tuple[str, ...]
     pooled: Mapping[str, tuple[float, float]]
-    states: Mapping[int | None, tuple[Found, Posterior]]
+    states: Mapping[int | None, tuple[SlopeEstimates, Posterior]]
     served: int | None
     cross: Mapping[str, Posterior]
 
@@ -57,20 +57,20 @@ def train(
     progress: Progress,
     effects: Collection[str] | None = None,
 ) -> Bundle:
-    """Learn demand from the table in `data`, write the bundle into `out` (new or empty) and return it.
+    """Fit demand on the table in `data`, write the bundle into `out` (new or empty) and return it.
 
     data: .csv, .csv.gz, .parquet, a folder of them, or one that `revenue-engine simulate` wrote. mapping: FIELD to COLUMN, or to several.
-    effects: of EFFECTS, by default those whose field is there. Raises TableError for a wrong or insufficient table, BundleError when `out`
-    is taken. seed: of the folds of double machine learning, where there are controls; nothing else is drawn at random.
+    effects: of EFFECTS, by default those whose field the table has. Raises TableError for a wrong or insufficient table, BundleError when
+    `out` is taken. seed: of the folds of double machine learning, where there are controls; nothing else is drawn at random.
     """
-    bundles.require_free(out)  # before the work, not after it
+    bundles.require_free(out)  # fail before the work, not after it
     progress("reading", 0.0)
     path = data / SALES if (data / SALES).is_file() else data
-    frame = frames.read(path, numbers=sales_table.number_columns(mapping))
+    frame = frames.read(path, numbers=sales_table.TABLE.number_columns(mapping))
     try:
         columns = sales_table.resolve(frame.columns, mapping)
         sales = sales_table.read(frame, mapping)
-        demand = learn(sales, chosen(effects, sales), lambda share: progress("learning demand", 0.1 + 0.8 * share), seed)
+        demand = fit(sales, chosen(effects, sales), lambda share: progress("fitting demand", 0.1 + 0.8 * share), seed)
     except CellError as error:
         raise error.at(frames.place(path, error.row)) from None
     except TableError as error:
@@ -102,38 +102,38 @@ def train(
 
 
 def chosen(effects: Collection[str] | None, sales: Sales) -> tuple[str, ...]:
-    """Return the effects that are asked for, or those that the table has.
+    """Return the given effects, or by default those that the table has.
 
-    Periods of which most have one row are none of them: their effects would leave nothing of the prices to be seen. Raises TableError for
-    an effect that there is not, or that the table lacks.
+    Periods with one row each are left out: their effects would absorb the prices. Raises TableError for an unknown effect, and for one
+    whose field the table lacks.
     """
-    there = {PRODUCT: True, STORE: sales.store is not None, PERIOD: sales.period is not None}
+    available = {PRODUCT: True, STORE: sales.store is not None, PERIOD: sales.period is not None}
     if effects is None:
-        there[PERIOD] &= len(sales) >= MIN_A_PERIOD * len(sales.periods)
-        return tuple(effect for effect in EFFECTS if there[effect])
+        available[PERIOD] &= len(sales) >= MIN_PERIOD_ROWS * len(sales.periods)
+        return tuple(effect for effect in EFFECTS if available[effect])
     for effect in effects:
-        if effect not in there:
-            raise TableError(f"--effects {effect}: there is no such effect; known: {', '.join(EFFECTS)}")
-        if not there[effect]:
+        if effect not in available:
+            raise TableError(f"--effects {effect}: unknown effect; use {', '.join(EFFECTS)}")
+        if not available[effect]:
             raise TableError(f"--effects {effect}: no column is the {effect}; name it with --map {effect}=COLUMN")
     return tuple(effect for effect in EFFECTS if effect in effects)
 
 
-def learn(sales: Sales, effects: tuple[str, ...], progress: Callable[[float], None] = lambda share: None, seed: int = 0) -> Demand:
-    """Return what the sales say of demand. Raises TableError where they say nothing."""
+def fit(sales: Sales, effects: tuple[str, ...], progress: Callable[[float], None] = lambda share: None, seed: int = 0) -> Demand:
+    """Return the demand estimated from the sales. Raises TableError where it cannot be estimated for any product."""
     _check_varied(sales)
     promotion = sales.promotions[:, 0] if sales.promotions.shape[1] == 1 else None
     split = promotion is not None and not sales.control_names and _is_split(sales, promotion)
     every = of_products(sales, effects, with_promotions=not split)
     progress(0.4)
     if sales.control_names:
-        every = Found(double_ml.slopes(sales, every.products, seed), every.season)
+        every = SlopeEstimates(double_ml.slopes(sales, every.products, seed), every.season)
     if all(slopes.insufficient for slopes in every.products):
         raise TableError(
-            f"insufficient data: no product has {MIN_ROWS} rows with {MIN_PRICES} different prices and an elasticity that the effects "
-            f"({', '.join(effects)}) leave to be told; collect more periods, or ask for fewer --effects"
+            f"insufficient data: no product has {MIN_ROWS} rows with {MIN_PRICES} different prices and an elasticity that is "
+            f"identified beside the effects ({', '.join(effects)}); collect more periods, or pass fewer --effects"
         )
-    states: dict[int | None, tuple[Found, Posterior]] = {None: (every, _own(sales, every))}
+    states: dict[int | None, tuple[SlopeEstimates, Posterior]] = {None: (every, _own(sales, every))}
     if split and promotion is not None:
         for state in (0, 1):
             found = of_products(sales, effects, with_promotions=False, only=promotion == state)
@@ -152,8 +152,8 @@ def metrics(demand: Demand) -> dict[str, Any]:
         {
             "product": name,
             "promotion": state,
-            "own": _plain(slopes.own),
-            "standardError": _plain(slopes.own_error),
+            "own": _finite(slopes.own),
+            "standardError": _finite(slopes.own_error),
             "shrunk": float(posterior.mean[number]),
             "posteriorSd": float(posterior.sd[number]),
             "interval80": posterior.interval80[number].tolist(),
@@ -172,24 +172,24 @@ def metrics(demand: Demand) -> dict[str, Any]:
     served = demand.states[demand.served][1].mean
     return {
         "meanElasticity": float(served.mean()),
-        "pooled": {name: {"own": _plain(own), "standardError": _plain(error)} for name, (own, error) in demand.pooled.items()},
+        "pooled": {name: {"own": _finite(own), "standardError": _finite(error)} for name, (own, error) in demand.pooled.items()},
         "products": len(sales.products),
         "insufficient": sum(slopes.insufficient for slopes in demand.states[demand.served][0].products),
         "rows": len(sales),
         "leftOut": dict(sales.left_out),
         "effects": list(demand.effects),
-        "promotionOfPrices": demand.served,
+        "promotionState": demand.served,
         "controls": list(sales.control_names),
         "elasticities": listed,
     }
 
 
 def content(demand: Demand) -> dict[str, Any]:
-    """Return what `training.models.pricing.model` reads: columns by product, each a list."""
+    """Return the content of demand.json: columns by product, each a list."""
     sales = demand.sales
     found, own = demand.states[demand.served]
     recent, last = _recent(sales, RECENT), _recent(sales, 1)
-    # Prices are what was asked last, to the cent; what was sold is moved to them, from some periods since one alone is noisy.
+    # Prices are the latest, to the cent; quantities are the mean of some periods, since one is noisy, each moved to these prices.
     price = np.log(np.maximum(np.round(np.exp(_means(sales, sales.price, last)), 2), 0.01))
     competitors = [_means(sales, sales.competitors[:, column], last) for column in range(len(sales.competitor_names))]
     return {
@@ -200,7 +200,7 @@ def content(demand: Demand) -> dict[str, Any]:
         "elasticitySd": own.sd.tolist(),
         "price": np.round(np.exp(price), 2).tolist(),
         "quantity": _quantities(demand, price, competitors, recent).tolist(),
-        "cost": [_plain(cost) for cost in sales.cost],
+        "cost": [_finite(cost) for cost in sales.cost],
         "insufficient": [slopes.insufficient for slopes in found.products],
         "competitors": {
             name: {
@@ -216,18 +216,20 @@ def content(demand: Demand) -> dict[str, Any]:
 
 def _check_varied(sales: Sales) -> None:
     if np.ptp(sales.price) < 1e-9:
-        raise TableError(f"all {len(sales)} rows have the price {np.exp(sales.price[0]):g}: how demand follows the price cannot be learned")
+        raise TableError(
+            f"all {len(sales)} rows have the price {np.exp(sales.price[0]):g}: elasticities cannot be estimated; add other prices"
+        )
     if sales.period is not None and len(np.unique(sales.period)) == 1 and sales.store is None:
-        raise TableError("all rows are of one period: how demand follows a product's price cannot be learned; collect more periods")
+        raise TableError("all rows are of one period: elasticities cannot be estimated; collect more periods")
 
 
 def _is_split(sales: Sales, promotion: F64) -> bool:
-    """Return whether there are rows enough for a slope of each product with promotion, and one without."""
+    """Return whether each product has enough rows with promotion and without for a slope of each."""
     if not np.isin(promotion, (0.0, 1.0)).all():
         return False
     counts = np.zeros((len(sales.products), 2), np.int64)
     np.add.at(counts, (sales.product, promotion.astype(np.int64)), 1)
-    return bool((counts >= MIN_OF_STATE).all())
+    return bool((counts >= MIN_STATE_ROWS).all())
 
 
 def _by_category(sales: Sales, estimates: F64, errors: F64, prior: Any) -> Posterior:
@@ -240,11 +242,11 @@ def _by_category(sales: Sales, estimates: F64, errors: F64, prior: Any) -> Poste
     return Posterior(mean, sd, interval)
 
 
-def _own(sales: Sales, found: Found) -> Posterior:
+def _own(sales: Sales, found: SlopeEstimates) -> Posterior:
     return _by_category(sales, _column(found, lambda one: one.own), _column(found, lambda one: one.own_error), OWN)
 
 
-def _cross(sales: Sales, found: Found, column: int) -> Posterior:
+def _cross(sales: Sales, found: SlopeEstimates, column: int) -> Posterior:
     return _by_category(
         sales,
         _column(found, lambda one: float(one.cross[column])),
@@ -253,7 +255,7 @@ def _cross(sales: Sales, found: Found, column: int) -> Posterior:
     )
 
 
-def _column(found: Found, of: Callable[[Slopes], float]) -> F64:
+def _column(found: SlopeEstimates, of: Callable[[Slopes], float]) -> F64:
     return np.array([of(slopes) for slopes in found.products], np.float64)
 
 
@@ -266,18 +268,18 @@ def _recent(sales: Sales, periods: int) -> Bool:
     return np.asarray(sales.period > last[sales.product] - periods)
 
 
-def _means(sales: Sales, values: F64, which: Bool) -> F64:
-    """Return the mean of the rows of each product; of all rows where it has none."""
-    product = sales.product[which]
+def _means(sales: Sales, values: F64, selected: Bool) -> F64:
+    """Return the mean over the selected rows of each product, float64 [products]; over all rows for a product without any."""
+    product = sales.product[selected]
     rows = np.bincount(product, minlength=len(sales.products))
-    total = np.bincount(product, values[which], minlength=len(sales.products))
+    total = np.bincount(product, values[selected], minlength=len(sales.products))
     return np.where(rows > 0, total / np.maximum(rows, 1), values.mean())
 
 
 def _quantities(demand: Demand, price: F64, competitors: Sequence[F64], recent: Bool) -> F64:
-    """Return what each product sells in a period, in expectation, at its reference price and its competitors', without promotion.
+    """Return each product's expected sales in a period, at its reference price and its competitors', without promotion.
 
-    The mean of what its recent rows sold, each moved to these prices by the elasticities that prices are set by.
+    The mean sales of its recent rows, each moved to these prices by the served elasticities.
     """
     sales = demand.sales
     found, own = demand.states[demand.served]
@@ -294,7 +296,7 @@ def _quantities(demand: Demand, price: F64, competitors: Sequence[F64], recent: 
 
 
 def _season(sales: Sales, effect: F64) -> dict[str, float]:
-    """Return by ISO week by how much demand is above a usual period's, where there is a year of dates; else nothing."""
+    """Return {ISO week: demand relative to the mean period}, where the table has a year of dates; else empty."""
     if not sales.dated or len(sales.periods) < 52:
         return {}
     from datetime import date
@@ -305,5 +307,5 @@ def _season(sales: Sales, effect: F64) -> dict[str, float]:
     return {str(week): float(np.exp(np.mean(values))) for week, values in sorted(weeks.items())}
 
 
-def _plain(value: float) -> float | None:
+def _finite(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None

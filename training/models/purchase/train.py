@@ -1,4 +1,4 @@
-"""What `revenue-engine train purchase` does, step by step: read a table, fit and judge, put the bundle's files together."""
+"""Train the purchase model, step by step: read a table, fit, evaluate, assemble the bundle's files."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -16,8 +16,8 @@ from training.features import Vocabulary
 from training.models.purchase import card, fitted, validation
 from training.models.purchase import model as purchase
 from training.models.purchase.base_rate import BaseRate
-from training.models.purchase.fitted import Fitted
-from training.models.shared import trees
+from training.models.purchase.fitted import FittedPurchase
+from training.models.shared import folds, trees
 from training.registry import bundle as bundles
 from training.registry.bundle import Bundle
 from training.registry.provenance import fingerprint, software
@@ -25,35 +25,35 @@ from training.tables import frames, sessions
 
 MIN_ROWS = 200
 MIN_OF_CLASS = 20
-MANY_ROWS = 50_000  # beyond, one fold after the other with every core in it; up to it, a core for each fold
+MAX_PARALLEL_ROWS = 50_000  # up to so many rows each fold has one core; of more rows one fold at a time has all cores
 NO_CURRENCY = "XXX"  # ISO 4217: no currency
 SESSIONS = "sessions.parquet"  # of a folder that `revenue-engine simulate` wrote
 
-MISSING = "NaN: not known; never zero, never filled in"
+MISSING = "NaN: unknown; never zero, never imputed"
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
-    """A training table: X float32 [n, features] with ids of `keys` in category columns, y [n] in {0, 1}, and where it is from."""
+class TrainingRows:
+    """A training table: X float32 [n, features] with ids of `keys` in category columns, y [n] in {0, 1}, and its source."""
 
     X: F32
     y: F64
     keys: Mapping[str, list[str]]
-    columns: sessions.Columns
+    columns: sessions.SessionColumns
     order_value: tuple[float, str] | None
     path: Path
 
 
 def train(data: Path, out: Path, *, mapping: Mapping[str, str], seed: int, progress: Callable[[str, float], None]) -> Bundle:
-    """Fit on the table in `data`, judge by cross-validation, write the bundle into `out` (new or empty) and return it.
+    """Fit on the table in `data`, evaluate by cross-validation, write the bundle into `out` (new or empty) and return it.
 
     data: .csv, .csv.gz, .parquet, a folder of them, or a folder that `revenue-engine simulate` wrote. mapping: FIELD to COLUMN.
     Raises TableError for a wrong or insufficient table, BundleError when `out` is taken.
     """
-    bundles.require_free(out)  # before the work, not after it
+    bundles.require_free(out)  # fail before the work, not after it
     progress("reading", 0.0)
     rows = read(data, mapping)
-    model, metrics = fit(rows, seed, lambda share: progress("fitting and judging", 0.02 + 0.96 * share))
+    model, metrics = fit(rows, seed, lambda share: progress("fitting and evaluating", 0.02 + 0.96 * share))
     progress("writing", 0.98)
     files, meta = contents(rows, model, metrics, seed)
     bundle = bundles.write(out, task=purchase.TASK, files=files, meta=meta)
@@ -61,10 +61,10 @@ def train(data: Path, out: Path, *, mapping: Mapping[str, str], seed: int, progr
     return bundle
 
 
-def read(data: Path, mapping: Mapping[str, str]) -> Rows:
-    """Return the training rows of a table. Raises TableError for one that is wrong, or too small to learn from."""
+def read(data: Path, mapping: Mapping[str, str]) -> TrainingRows:
+    """Return the training rows of a table. Raises TableError for a wrong cell or column, and for too few rows."""
     path = data / SESSIONS if (data / SESSIONS).is_file() else data
-    frame = frames.read(path, numbers=sessions.number_columns(mapping))
+    frame = frames.read(path, numbers=sessions.TABLE.number_columns(mapping))
     try:
         columns = sessions.resolve(frame.columns, mapping)
         y = sessions.labels(frame, mapping)
@@ -72,35 +72,35 @@ def read(data: Path, mapping: Mapping[str, str]) -> Rows:
         keys = sessions.keys(frame, mapping)
         ids = Vocabulary({name: {key: float(i) for i, key in enumerate(values)} for name, values in keys.items()})
         X = sessions.matrix(frame, ids, mapping)
-        return Rows(X, y, keys, columns, sessions.order_value(frame, y, mapping), path)
+        return TrainingRows(X, y, keys, columns, sessions.order_value(frame, y, mapping), path)
     except CellError as error:
         raise error.at(frames.place(path, error.row)) from None
     except TableError as error:
         raise error if str(error).startswith(str(path)) else TableError(f"{path}: {error}") from None
 
 
-def fit(rows: Rows, seed: int, progress: Callable[[float], None]) -> tuple[Fitted, dict[str, Any]]:
-    """Return the fitted model and the content of metrics.json: folds and the whole are fitted side by side."""
+def fit(rows: TrainingRows, seed: int, progress: Callable[[float], None]) -> tuple[FittedPurchase, dict[str, Any]]:
+    """Return the fitted model and the content of metrics.json: the folds and the whole are fitted in parallel."""
     X, y = rows.X, rows.y
     cores = len(os.sched_getaffinity(0))
-    workers, threads = (cores, 1) if len(y) <= MANY_ROWS else (1, cores)
-    folds = validation.folds(y, seed)
+    workers, threads = (cores, 1) if len(y) <= MAX_PARALLEL_ROWS else (1, cores)
+    cut = validation.folds(y, seed)
     whole: list[Callable[[], Any]] = [partial(fitted.fit, X, y, seed, threads)]
-    judging: list[Callable[[], Any]] = [partial(validation.judge, X, y, fold, seed, threads) for fold in folds]
-    model, *judged = validation.run(whole + judging, workers, progress)
-    return model, validation.report(X, y, list(zip(folds, judged, strict=True)), seed)
+    judging: list[Callable[[], Any]] = [partial(validation.judge, X, y, fold, seed, threads) for fold in cut]
+    model, *judged = folds.run(whole + judging, workers, progress)
+    return model, validation.report(X, y, list(zip(cut, judged, strict=True)), seed)
 
 
-def contents(rows: Rows, model: Fitted, metrics: Mapping[str, Any], seed: int) -> tuple[dict[str, bytes], dict[str, Any]]:
-    """Return the bundle's files and what its manifest says beside them."""
+def contents(rows: TrainingRows, model: FittedPurchase, metrics: Mapping[str, Any], seed: int) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """Return the bundle's files and the task's part of its manifest."""
     meta = _meta(rows, model, seed)
     files = {
         purchase.MODEL: bytes(model.trees.booster.save_raw("ubj")),
         purchase.CALIBRATION: bundles.encoded({**model.platt.content(), "rows": len(rows.y), "folds": fitted.FOLDS}),
         purchase.CONFIDENCE: bundles.encoded(model.confidence.content()),
-        purchase.BASE_RATE: bundles.encoded(BaseRate.learn(rows.X, rows.y, rows.keys.get("deviceType", ())).content()),
+        purchase.BASE_RATE: bundles.encoded(BaseRate.fit(rows.X, rows.y, rows.keys.get("deviceType", ())).content()),
         purchase.METRICS: bundles.encoded(metrics),
-        purchase.CARD: card.purchase(meta, metrics).encode(),
+        purchase.CARD: card.card(meta, metrics).encode(),
     }
     return files, meta
 
@@ -114,7 +114,7 @@ def _check_enough(path: Path, y: F64) -> None:
         )
 
 
-def _meta(rows: Rows, model: Fitted, seed: int) -> dict[str, Any]:
+def _meta(rows: TrainingRows, model: FittedPurchase, seed: int) -> dict[str, Any]:
     amount, currency = rows.order_value or (1.0, NO_CURRENCY)
     return {
         "features": _features(rows.X),

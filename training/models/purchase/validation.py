@@ -1,23 +1,23 @@
-"""The purchase model judged by cross-validation: every figure is on rows that no part of the model, calibration included, has seen."""
+"""Cross-validation of the purchase model: every metric is out of fold, calibration included."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import xgboost as xgb
 
-from kernels.types import F32, F64, Intp
+from kernels.types import F32, F64
 from training.evaluation import metrics
 from training.models.purchase import fitted
-from training.models.purchase.confidence import EDGES, FEWEST
+from training.models.purchase.confidence import EDGES, MIN_SESSIONS
 from training.models.shared import missingness, trees
 from training.models.shared.calibration import probability
+from training.models.shared.folds import Fold, stratified
 from training.models.shared.trees import Ranks
 
-# Up to so many rows, so many folds; BIG_FOLDS beyond. A large table needs few for figures as sure, and a small one is soon done.
+# (maximum rows, folds), LARGE_FOLDS beyond: few folds of a large table give metrics of the same precision.
 FOLDS = ((5_000, 5), (15_000, 10))
-BIG_FOLDS = 3
+LARGE_FOLDS = 3
 
 ALL = fitted.ALL
 NO_PAGE_VALUE, NO_STATISTICS = fitted.CALIBRATED[1:]
@@ -25,16 +25,9 @@ CONTEXT_ONLY = missingness.bits(("context",))
 CASES = {"without_page_values": NO_PAGE_VALUE, "without_page_statistics": NO_STATISTICS, "context_only": CONTEXT_ONLY}
 
 
-class Fold(NamedTuple):
-    """The rows to learn from and those to judge on."""
-
-    learn: Intp
-    judge: Intp
-
-
 @dataclass(frozen=True, slots=True)
-class Judged:
-    """What the model of a fold said of the rows it never saw: float64 [levels, n], [n] and, of the specialists, [2, n]."""
+class FoldScores:
+    """The out-of-fold scores of a fold: stated, confidence float64 [levels, n]; reference [n]; specialists [2, n]."""
 
     stated: F64
     confidence: F64
@@ -43,25 +36,25 @@ class Judged:
 
 
 def folds(y: F64, seed: int) -> list[Fold]:
-    """Return the folds that a table of this size is judged by."""
-    number = next((number for rows, number in FOLDS if len(y) <= rows), BIG_FOLDS)
-    return [Fold(*fold) for fold in trees.folds(y, number, seed)]
+    """Return the folds for a table of this size."""
+    number = next((number for rows, number in FOLDS if len(y) <= rows), LARGE_FOLDS)
+    return stratified(y, number, seed)
 
 
-def judge(X: F32, y: F64, fold: Fold, seed: int, threads: int = 1) -> Judged:
-    """Return what a model fitted on one part of the rows says of the other."""
+def judge(X: F32, y: F64, fold: Fold, seed: int, threads: int = 1) -> FoldScores:
+    """Return the scores of one part of the rows by a model fitted on the other."""
     model = fitted.fit(X[fold.learn], y[fold.learn], seed, threads)
     unseen = X[fold.judge]
     stated = model.stated(unseen)
     level = missingness.level(model.trees.ranks.apply(unseen), model.confidence.weights)
-    # A row that knows less than a level cannot state what that level would: it stands at what both know.
+    # The confidence of a row at a level is that of the features which the row has and the level includes.
     confidence = np.stack([model.confidence.at(level & known, stated[known]) for known in range(missingness.LEVELS)])
     less = missingness.without(X, ["pageValue"])
-    specialists = [_specialist(*trees.plain(Z[fold.learn], y[fold.learn], seed, threads), Z[fold.judge]) for Z in (X, less)]
-    return Judged(stated, confidence, model.trees.reference(unseen), np.stack(specialists))
+    specialists = [_specialist(*trees.specialist(Z[fold.learn], y[fold.learn], seed, threads), Z[fold.judge]) for Z in (X, less)]
+    return FoldScores(stated, confidence, model.trees.reference(unseen), np.stack(specialists))
 
 
-def report(X: F32, y: F64, parts: list[tuple[Fold, Judged]], seed: int) -> dict[str, Any]:
+def report(X: F32, y: F64, parts: list[tuple[Fold, FoldScores]], seed: int) -> dict[str, Any]:
     """Return the content of metrics.json from all folds, their rows pooled."""
     order = np.argsort(np.concatenate([fold.judge for fold, _ in parts]))
     stated, confidence, specialists = (
@@ -92,13 +85,13 @@ def report(X: F32, y: F64, parts: list[tuple[Fold, Judged]], seed: int) -> dict[
 
 
 def check(stated: F64, confidence: F64, y: F64, reference: F64) -> dict[str, float]:
-    """Return how often the two promises of confidenceScore held: of rows by the reference, of groups by outcomes.
+    """Return how often the two bounds of confidenceScore held: for rows by the reference, for groups by outcomes.
 
-    A group is a band of probability with at least FEWEST rows; its promise is the mean of its rows' distances.
+    A group is a band of probability with at least MIN_SESSIONS rows; its bound is the mean of its rows' distances.
     """
     distance = 1 - confidence
     band = np.searchsorted(EDGES, stated, side="right")
-    groups = [rows for b in range(len(EDGES) + 1) if (rows := band == b).sum() >= FEWEST]
+    groups = [rows for b in range(len(EDGES) + 1) if (rows := band == b).sum() >= MIN_SESSIONS]
     kept = [abs(y[rows].mean() - stated[rows].mean()) <= distance[rows].mean() for rows in groups]
     return {
         "mean": float(confidence.mean()),
@@ -106,22 +99,6 @@ def check(stated: F64, confidence: F64, y: F64, reference: F64) -> dict[str, flo
         "groups": len(groups),
         "groups_within": int(np.sum(kept)),
     }
-
-
-def run(tasks: list[Callable[[], Any]], workers: int, progress: Callable[[float], None]) -> list[Any]:
-    """Return what the tasks return, in order, run by `workers` threads; XGBoost works outside the interpreter's lock."""
-    from concurrent.futures import ThreadPoolExecutor, as_completed
-
-    with ThreadPoolExecutor(workers) as pool:
-        futures = [pool.submit(task) for task in tasks]
-        try:
-            for done, future in enumerate(as_completed(futures), 1):
-                future.result()
-                progress(done / len(tasks))
-        finally:
-            for future in futures:
-                future.cancel()
-    return [future.result() for future in futures]
 
 
 def _specialist(ranks: Ranks, booster: xgb.Booster, X: F32) -> F64:

@@ -1,1 +1,1 @@
-"""What several models have in common: trees, calibration, missing features, folds."""
+"""Components shared by several models: trees, calibration, missing features, folds."""

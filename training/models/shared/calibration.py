@@ -1,6 +1,6 @@
-"""Calibration: the trees' margin becomes log-odds that hold among sessions that the trees did not see (Platt 1999).
+"""Calibration: a line from a model's margin to log-odds, fitted on held-out rows (Platt 1999).
 
-A line in log-odds keeps the order of sessions and, unlike isotonic regression, lets SHAP values pass through it exactly.
+A line in log-odds keeps the order of rows and, unlike isotonic regression, lets SHAP values pass through it exactly.
 """
 
 from dataclasses import asdict, dataclass
@@ -11,7 +11,7 @@ import numpy as np
 from kernels.types import F64
 
 STEPS = 50
-RIDGE = 1e-6  # keeps the line finite where the margins separate the classes
+RIDGE = 1e-6  # regularisation, for classes that the margins separate
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,20 +23,20 @@ class Platt:
 
     @classmethod
     def fit(cls, margin: F64, y: F64) -> "Platt":
-        """Return the line of greatest likelihood of y in {0, 1} given margins [n], by Newton's method. Never falls: slope > 0."""
-        line = _likeliest(np.column_stack([margin, np.ones_like(margin)]), y, np.array([1.0, 0.0]))
-        if line[0] <= 0:  # margins that say nothing: the base rate alone
+        """Return the maximum likelihood line of y [n], 0 or 1, given margins [n], by Newton's method; its slope is above 0."""
+        line = _max_likelihood(np.column_stack([margin, np.ones_like(margin)]), y, np.array([1.0, 0.0]))
+        if line[0] <= 0:  # margins without information: the base rate alone
             rate = (y.sum() + 0.5) / (len(y) + 1)
             return cls(1e-3, float(np.log(rate / (1 - rate)) - 1e-3 * margin.mean()))
         return cls(float(line[0]), float(line[1]))
 
     @classmethod
     def read(cls, content: dict[str, Any]) -> "Platt":
-        """Return the line that calibration.json says."""
+        """Return the line in the content of calibration.json."""
         return cls(float(content["slope"]), float(content["intercept"]))
 
     def content(self) -> dict[str, Any]:
-        """Return what calibration.json says."""
+        """Return the content of calibration.json."""
         return {"method": "platt", **asdict(self)}
 
     def apply(self, margin: F64) -> F64:
@@ -53,14 +53,14 @@ class Blend:
 
     @classmethod
     def fit(cls, margins: F64, y: F64) -> "Blend":
-        """Return the sum of greatest likelihood of y in {0, 1} given margins [n, models] of which none has seen its row.
+        """Return the maximum likelihood blend of y [n], 0 or 1, given out-of-fold margins [n, models].
 
-        What would count against its own margin says nothing and is left out: no weight is below 0.
+        Weights are not negative: a model with a negative weight is left out.
         """
         kept, weights, found = list(range(margins.shape[1])), np.zeros(margins.shape[1]), np.zeros(1)
         while True:
             start = np.append(np.full(len(kept), 1 / max(1, len(kept))), 0.0)
-            found = _likeliest(np.column_stack([margins[:, kept], np.ones(len(margins))]), y, start)
+            found = _max_likelihood(np.column_stack([margins[:, kept], np.ones(len(margins))]), y, start)
             if (found[:-1] > 0).all():
                 break
             kept = [model for model, weight in zip(kept, found, strict=False) if weight > 0]
@@ -69,11 +69,11 @@ class Blend:
 
     @classmethod
     def read(cls, content: dict[str, Any]) -> "Blend":
-        """Return the sum that calibration.json says."""
+        """Return the blend in the content of calibration.json."""
         return cls(tuple(map(float, content["weights"])), float(content["intercept"]))
 
     def content(self) -> dict[str, Any]:
-        """Return what calibration.json says."""
+        """Return the content of calibration.json."""
         return {"method": "blend", **asdict(self)}
 
     def apply(self, *margins: F64) -> F64:
@@ -84,8 +84,8 @@ class Blend:
         return total
 
 
-def _likeliest(design: F64, y: F64, start: F64) -> F64:
-    """Return the coefficients of greatest likelihood, by Newton's method, held near `start` where the classes are separable."""
+def _max_likelihood(design: F64, y: F64, start: F64) -> F64:
+    """Return the maximum likelihood coefficients by Newton's method, regularised to `start`."""
     found = start
     for _ in range(STEPS):
         p = probability(design @ found)
@@ -99,6 +99,6 @@ def _likeliest(design: F64, y: F64, start: F64) -> F64:
 
 
 def probability(margin: F64) -> F64:
-    """Return 1 / (1 + exp(-margin)), without overflow and the same for a value alone and among many."""
-    small = np.exp(-np.abs(margin))
-    return np.where(margin >= 0, 1.0, small) / (1.0 + small)
+    """Return 1 / (1 + exp(-margin)), without overflow, and with the same bits for a value alone and in an array."""
+    decay = np.exp(-np.abs(margin))
+    return np.where(margin >= 0, 1.0, decay) / (1.0 + decay)

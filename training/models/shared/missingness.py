@@ -1,10 +1,10 @@
-"""What is known of a session: blocks of features that come and go together, because one source gives them or does not."""
+"""Missing features of a session: blocks of features that are present or missing together, because they have the same source."""
 
 from collections.abc import Collection
 
 import numpy as np
 
-from kernels.trees.calibrated import ENOUGH
+from kernels.trees.calibrated import MIN_KNOWN_WEIGHT
 from kernels.types import F32, Bool, Intp
 from training.features import FEATURES, INDEX
 
@@ -19,8 +19,8 @@ LEVELS = 2 ** len(BLOCKS)
 
 NO_STATISTICS = ("pageValue", "pageRates")
 
-# How often a copy of a session loses what a request often does not carry.
-LOSES_ACTIVITY, LOSES_EVENTS, LOSES_CONTEXT = 0.3, 0.3, 0.4
+# The probabilities with which a copy of a session loses the blocks that requests often lack.
+DROP_ACTIVITY, DROP_EVENTS, DROP_CONTEXT = 0.3, 0.3, 0.4
 
 _COLUMNS = {block: np.array([INDEX[name] for name in names]) for block, names in BLOCKS.items()}
 _EVENTS = np.array([INDEX[name] for name in EVENTS_ONLY])
@@ -30,48 +30,48 @@ _STATED = np.array(
 
 
 def without(X: F32, blocks: Collection[str]) -> F32:
-    """Return a copy of X [n, features] that does not know `blocks`."""
+    """Return a copy of X [n, features] in which `blocks` are missing."""
     out = X.copy()
     for block in blocks:
         out[:, _COLUMNS[block]] = np.nan
     return out
 
 
-def forgetful(X: F32, seed: int) -> F32:
+def masked(X: F32, seed: int) -> F32:
     """Return a copy of X [n, features] without page statistics, in which rows also lose activity, events and context at random."""
     random = np.random.default_rng(seed)
     out = without(X, NO_STATISTICS)
-    for columns, share in ((_COLUMNS["activity"], LOSES_ACTIVITY), (_EVENTS, LOSES_EVENTS)):
+    for columns, share in ((_COLUMNS["activity"], DROP_ACTIVITY), (_EVENTS, DROP_EVENTS)):
         out[np.ix_(random.random(len(X)) < share, columns)] = np.nan
     for column in _STATED:
-        out[random.random(len(X)) < LOSES_CONTEXT, column] = np.nan
+        out[random.random(len(X)) < DROP_CONTEXT, column] = np.nan
     return out
 
 
 def weights(X: F32) -> F32:
-    """Return float32 [features, blocks]: a row knows a block when its known features weigh at least 1 there.
+    """Return float32 [features, blocks]: a row has a block when the weights of its known features sum to at least 1.
 
     Half of those features of a block that the table X has at all must be known; a block that X never has is known by none.
     """
-    there = np.asarray(np.isfinite(X).any(axis=0))
+    present = np.asarray(np.isfinite(X).any(axis=0))
     out = np.zeros((X.shape[1], len(BLOCKS)), np.float32)
     for number, columns in enumerate(_COLUMNS.values()):
-        here = columns[there[columns]]
-        out[here, number] = 2 / max(len(here), 1)
+        own = columns[present[columns]]
+        out[own, number] = 2 / max(len(own), 1)
     return out
 
 
 def level(X: F32, weights: F32) -> Intp:
-    """Return which blocks each row knows, as a number: bit i is the i-th of BLOCKS."""
-    known: Bool = np.logical_not(np.isnan(X)) @ weights >= ENOUGH
+    """Return the blocks that each row has, as a number: bit i is the i-th of BLOCKS."""
+    known: Bool = np.logical_not(np.isnan(X)) @ weights >= MIN_KNOWN_WEIGHT
     return np.asarray(known @ (1 << np.arange(weights.shape[1])), np.intp)
 
 
 def blocks_of(level: int) -> tuple[str, ...]:
-    """Return the blocks that a level knows."""
+    """Return the blocks of a level."""
     return tuple(block for bit, block in enumerate(BLOCKS) if level >> bit & 1)
 
 
 def bits(blocks: Collection[str]) -> int:
-    """Return the level that knows `blocks` and nothing else."""
+    """Return the level of exactly `blocks`."""
     return sum(1 << bit for bit, block in enumerate(BLOCKS) if block in blocks)

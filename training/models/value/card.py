@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-NAMES = {"bg_nbd": "BG/NBD", "mbg_nbd": "MBG/NBD", "pareto_nbd": "Pareto/NBD", "nbd": "NBD (nobody stops)", "gamma_gamma": "Gamma-Gamma"}
+NAMES = {"bg_nbd": "BG/NBD", "mbg_nbd": "MBG/NBD", "pareto_nbd": "Pareto/NBD", "nbd": "NBD (no churn)", "gamma_gamma": "Gamma-Gamma"}
 
 
 def card(meta: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
@@ -12,12 +12,12 @@ def card(meta: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
     left_out = ", ".join(f"{number:,} {reason}" for reason, number in data["leftOut"].items() if number) or "none"
     return f"""# What customers are worth
 
-How often customers will buy again, whether they still are customers, and what they spend, learned from `{data["name"]}`, SHA-256
+Predicts how often customers buy again, whether they are still active, and what they spend. Fitted to `{data["name"]}`, SHA-256
 `{data["sha256"]}`: {metrics["customers"]:,} customers up to {data["split"]}, of whom {metrics["repeatCustomers"]:,} bought again. Rows left
 out: {left_out}.
 
-Served: {NAMES[metrics["served"]]}. **Use** it to plan with: over many customers its sums are right. **Do not** take it for an oracle about
-one of them, nor its order for much better than that by what they have spent before: both are shown below as they are.
+Served: {NAMES[metrics["served"]]}. **Use** it for plans: its totals over many customers are calibrated. **Do not** rely on it for a single
+customer, and do not expect it to rank customers much better than their past spend does: the hold-out below shows both.
 
 {_warning(metrics)}
 
@@ -36,12 +36,12 @@ one of them, nor its order for much better than that by what they have spent bef
 def _warning(metrics: Mapping[str, Any]) -> str:
     related = metrics["spendDependence"]
     lacking = [f"{one['gate']} is {one['found']:g}, less than {one['needed']:g}" for one in metrics["gates"] if not one["met"]]
-    said = (
+    warnings = (
         []
         if related["independent"]
-        else [f"How often and how much are related (correlation {related['correlation']:.2f}): see Gamma-Gamma."]
+        else [f"Purchase frequency and spend are correlated ({related['correlation']:.2f}): Gamma-Gamma assumes that they are independent."]
     )
-    return "\n".join([*said, *(f"Too little to rely on: {one}." for one in lacking)])
+    return "\n".join([*warnings, *(f"Insufficient data: {one}." for one in lacking)])
 
 
 def _row(name: str, one: Mapping[str, Any] | None) -> str:
@@ -53,16 +53,17 @@ def _row(name: str, one: Mapping[str, Any] | None) -> str:
 
 def _holdout(after: Mapping[str, Any] | None, end: str) -> str:
     if after is None:
-        return "There was no hold-out: give --split a day before the end to see how well it predicts."
+        return "There was no hold-out: set --split to a day before the end to measure the predictions."
     naive = after["naive"]
     lines = [f"## The hold-out, until {end}", ""]
-    lines.append(f"{after['actual']:,.0f} purchases; predicted {after['transactions']:,.1f}, by own rates {naive['transactions']:,.1f}.")
-    lines.append(f"Mean absolute error {after['mae']:.3f}, by own rate {naive['mae']:.3f}; correlation {_figure(after['correlation'])}.")
+    predictions = f"predicted {after['transactions']:,.1f}, by past rates {naive['transactions']:,.1f}"
+    lines.append(f"{after['actual']:,.0f} purchases; {predictions}.")
+    lines.append(f"Mean absolute error {after['mae']:.3f}, by past rate {naive['mae']:.3f}; correlation {_figure(after['correlation'])}.")
     money, interval = after["spend"], after["interval"]
     served = NAMES["gamma_gamma"] if money["served"] == "closed" else "trees with a zero-inflated log-normal head"
     predicted = money["models"][money["served"]]["predicted"]
-    lines.append(f"Money {money['actual']:,.2f}; predicted {predicted:,.2f}, by {served}, which of both had the lesser deviance.")
-    lines.append(f"The {interval['level']:.0%} interval held for {interval['within']:.1%} of the customers.")
+    lines.append(f"Money {money['actual']:,.2f}; predicted {predicted:,.2f}, by {served}, the model with the lower deviance.")
+    lines.append(f"The {interval['level']:.0%} interval covered {interval['within']:.1%} of the customers.")
     lines += ["", "| repeat purchases before | customers | predicted | actual |", "|---|---|---|---|"]
     lines += [
         f"| {row['repeatPurchases']} | {row['customers']:,} | {row['predicted']:.3f} | {row['actual']:.3f} |"

@@ -1,5 +1,5 @@
-"""What the value of a customer is about where nobody says otherwise."""
+"""Default parameters of customer value."""
 
 HORIZON_DAYS, DISCOUNT = 365.0, 0.1  # a year, 10 % a year
-LEVEL = 0.8  # of the interval
-QUIET_DAYS = 90.0  # no purchase for so long is what a risk band is about, as with Klaviyo
+LEVEL = 0.8  # coverage of the interval
+NO_PURCHASE_DAYS = 90.0  # window of the no-purchase risk and its bands, as in Klaviyo

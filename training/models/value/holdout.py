@@ -1,4 +1,4 @@
-"""How predictions of purchases and spend compare with what came after: the promise is calibration; how well they rank is shown as it is."""
+"""Measures of predicted purchases and spend on the hold-out: calibration first, then ranking."""
 
 import math
 from collections.abc import Mapping
@@ -8,8 +8,8 @@ import numpy as np
 
 from kernels.types import F64
 
-MAX_FREQUENT = 7  # customers with so many repeat purchases or more are one line of the table
-TOP = 0.1  # share of the customers whose share of the spend is told
+MAX_REPEATS = 7  # customers with at least this many repeat purchases share one row of the table
+TOP = 0.1  # share of the customers in `top_share`
 
 
 def correlation(one: F64, other: F64) -> float | None:
@@ -31,11 +31,11 @@ def errors(predicted: F64, actual: F64) -> dict[str, float | None]:
 
 
 def by_frequency(frequency: F64, predicted: F64, actual: F64) -> list[dict[str, Any]]:
-    """Return, for each number of repeat purchases in calibration, the mean predicted and actual purchases after it."""
-    level = np.minimum(frequency, MAX_FREQUENT).astype(np.int64)
+    """Return the mean predicted and actual purchases in the hold-out, by number of repeat purchases in calibration."""
+    level = np.minimum(frequency, MAX_REPEATS).astype(np.int64)
     return [
         {
-            "repeatPurchases": f"{MAX_FREQUENT}+" if value == MAX_FREQUENT else str(value),
+            "repeatPurchases": f"{MAX_REPEATS}+" if value == MAX_REPEATS else str(value),
             "customers": int((level == value).sum()),
             "predicted": float(predicted[level == value].mean()),
             "actual": float(actual[level == value].mean()),
@@ -45,7 +45,7 @@ def by_frequency(frequency: F64, predicted: F64, actual: F64) -> list[dict[str, 
 
 
 def gini(ranked_by: F64, spend: F64) -> float | None:
-    """Return the normalised Gini coefficient of a ranking: 1 orders the customers as their spend does, 0 as chance would.
+    """Return the normalised Gini coefficient of a ranking: 1 ranks the customers as their spend does, 0 at random.
 
     None where nothing was spent. Source: Wang, Liu and Miao 2019, section 5.
     """
@@ -60,7 +60,7 @@ def _area(ranked_by: F64, spend: F64) -> float:
 
 
 def top_share(ranked_by: F64, spend: F64) -> float | None:
-    """Return what share of the spend the best tenth of a ranking brings."""
+    """Return the share of the spend that the top tenth of a ranking accounts for, None where nothing was spent."""
     if spend.sum() <= 0:
         return None
     best = np.argsort(-ranked_by, kind="stable")[: max(1, round(TOP * len(spend)))]
@@ -68,12 +68,12 @@ def top_share(ranked_by: F64, spend: F64) -> float | None:
 
 
 def deviance(predicted: F64, actual: F64) -> float:
-    """Return the mean Poisson deviance of expected money against what was spent, [customers]: the mean has the least of it."""
+    """Return the mean Poisson deviance of predicted against actual spend, [customers]; the expectation minimises it."""
     mu = np.maximum(predicted, 1e-9)
     logs = actual * (np.log(np.where(actual > 0, actual, 1.0)) - np.log(mu))
     return float(2 * (logs - (actual - mu)).mean())
 
 
 def ranking(spend: F64, by: Mapping[str, F64]) -> dict[str, dict[str, float | None]]:
-    """Return how well each column of `by`, [customers], ranks the customers by what they spent later."""
+    """Return the Gini coefficient and the top tenth's share of later spend for each column of `by`, [customers]."""
     return {name: {"gini": gini(column, spend), "topTenthOfSpend": top_share(column, spend)} for name, column in by.items()}

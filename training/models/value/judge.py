@@ -1,4 +1,4 @@
-"""What the hold-out says of a value model: how often customers will buy, for how much, and who will not; and which model is the better."""
+"""Evaluation of value models on the hold-out: purchases, spend, intervals and P(no purchase); choice of the served model."""
 
 from collections.abc import Mapping
 from datetime import date, timedelta
@@ -13,7 +13,7 @@ from training.evaluation import metrics
 from training.models.value import holdout, ziln
 from training.models.value import model as value
 from training.models.value.defaults import LEVEL
-from training.models.value.lifetime import MODELS, Fit
+from training.models.value.lifetime import MODELS, FittedModel
 from training.models.value.model import ValueModel
 from training.tables import histories
 from training.tables.histories import Histories
@@ -21,21 +21,23 @@ from training.tables.purchases import Purchases
 from training.tables.summaries import DAYS_A_WEEK, Summaries
 
 
-def best(counting: Mapping[str, Fit], after: Mapping[str, Any] | None) -> str:
-    """Return the name of the model that is served: that which predicts the hold-out best, by mean absolute error, else the likeliest."""
+def best(counting: Mapping[str, FittedModel], after: Mapping[str, Any] | None) -> str:
+    """Return the name of the served model: least mean absolute error on the hold-out, or greatest log-likelihood without one."""
     if after is None:
         return max(counting, key=lambda name: counting[name].log_likelihood)
     return min(counting, key=lambda name: float(after["models"][name]["mae"]))
 
 
-def held_out(purchases: Purchases, seen: Histories, counting: Mapping[str, Fit], spend: Fit | None, seed: int) -> dict[str, Any]:
-    """Return how every model and the naive rate predict the hold-out, how they rank the customers, and what is better at their money."""
-    assert seen.holdout_count is not None, "a hold-out without one; this is a bug"
-    assert seen.holdout_spend is not None, "a hold-out without its money; this is a bug"
+def held_out(
+    purchases: Purchases, seen: Histories, counting: Mapping[str, FittedModel], spend: FittedModel | None, seed: int
+) -> dict[str, Any]:
+    """Return the hold-out metrics of every model and of the naive rate: purchases, ranking, spend, intervals and P(no purchase)."""
+    assert seen.holdout_count is not None, "held_out needs a hold-out; this is a bug"
+    assert seen.holdout_spend is not None, "the hold-out has no spend; this is a bug"
     known, days = seen.known, float((seen.end - seen.split).days)
     actual, spent = seen.holdout_count.astype(np.float64), np.maximum(seen.holdout_spend, 0.0)
     predicted = {
-        name: value.futures(MODELS[name].number, MODELS[name].given(one.values), known.seen, days / DAYS_A_WEEK)[1]
+        name: value.expected_purchases(MODELS[name].number, MODELS[name].kernel_parameters(one.values), known.seen, days / DAYS_A_WEEK)[1]
         for name, one in counting.items()
     }
     naive = np.where(known.age > 0, known.frequency / np.maximum(known.age, 1e-9) * days / DAYS_A_WEEK, 0.0)
@@ -43,8 +45,8 @@ def held_out(purchases: Purchases, seen: Histories, counting: Mapping[str, Fit],
     served = best(counting, {"models": models})
     learned = value.content(counting[served], spend, known, as_of="", insufficient=())
     closed = ValueModel(learned, {"currency": None}, "")
-    trees, why = _alternative(purchases, seen, spent, days, seed)
-    model, money = _better(closed, learned, trees, known, spent, days)
+    trees, why = _fit_trees(purchases, seen, spent, days, seed)
+    model, money = _best_spend_model(closed, learned, trees, known, spent, days)
     return {
         "weeks": days / DAYS_A_WEEK,
         "days": days,
@@ -53,24 +55,27 @@ def held_out(purchases: Purchases, seen: Histories, counting: Mapping[str, Fit],
         "naive": holdout.errors(naive, actual),
         "byRepeatPurchases": holdout.by_frequency(known.frequency, predicted[served], actual),
         "ranking": _ranking(known, spent, predicted[served], spend),
-        "spend": {**money, "treesLacking": why},
+        "spend": {**money, "noTreesReason": why},
         "interval": _interval(model, known, spent, days),
-        "noPurchase": _silence(model, known, actual, days),
+        "noPurchase": _no_purchase(model, known, actual, days),
     }
 
 
-def window(purchases: Purchases, end: date, days: float, seed: int) -> ziln.Learned:
-    """Return trees of what customers spent in the `days` until `end`, from what was known of them before. Raises FitError."""
+def window(purchases: Purchases, end: date, days: float, seed: int) -> ziln.FittedZiln:
+    """Return trees fitted to the spend in the `days` until `end`, from the summaries before them. Raises FitError."""
     start = end - timedelta(days=days)
     if start.toordinal() < int(purchases.day.min()):
-        raise FitError(f"the history begins after {start}: there is no window of {days:g} days to learn from")
+        raise FitError(f"the history begins after {start}, so there is no window of {days:g} days to fit on: give a longer history")
     before = histories.of(purchases, split=start, end=end)
-    assert before.holdout_spend is not None, "a window without money; this is a bug"
+    assert before.holdout_spend is not None, "the window has no spend; this is a bug"
     return ziln.fit(before.known, np.maximum(before.holdout_spend, 0.0), seed)
 
 
-def _alternative(purchases: Purchases, seen: Histories, spent: F64, days: float, seed: int) -> tuple[ziln.Ziln | None, str | None]:
-    """Return trees that have learned from the window before the hold-out, or why there are none; served ones learn from it, [customers]."""
+def _fit_trees(purchases: Purchases, seen: Histories, spent: F64, days: float, seed: int) -> tuple[ziln.Ziln | None, str | None]:
+    """Return trees fitted to the window before the hold-out and None, or None and the reason why there are none.
+
+    spent: float64 [customers], the spend in the hold-out, which the served trees are fitted to.
+    """
     try:
         ziln.require(spent)
         learned = window(purchases, seen.split, days, seed)
@@ -79,10 +84,10 @@ def _alternative(purchases: Purchases, seen: Histories, spent: F64, days: float,
     return ziln.Ziln(Forest.from_booster(learned.chance), Forest.from_booster(learned.amount), learned.spread, days), None
 
 
-def _better(
+def _best_spend_model(
     closed: ValueModel, learned: Mapping[str, Any], trees: ziln.Ziln | None, known: Summaries, spent: F64, days: float
 ) -> tuple[ValueModel, dict[str, Any]]:
-    """Return the model that predicts the money of the hold-out better, by deviance, and how both do."""
+    """Return the model with the lower deviance of hold-out spend, and the metrics of each."""
     models = {"closed": closed, **({} if trees is None else {"trees": ValueModel(learned, {"currency": None}, "", trees)})}
     found = {}
     for name, model in models.items():
@@ -93,26 +98,26 @@ def _better(
     return models[served], {"actual": float(spent.sum()), "served": served, "models": found}
 
 
-def _ranking(known: Summaries, spent: F64, predicted: F64, spend: Fit | None) -> dict[str, Any] | None:
-    """Return how well value and past spend rank customers by what they spent, None where nobody spent anything."""
+def _ranking(known: Summaries, spent: F64, predicted: F64, spend: FittedModel | None) -> dict[str, Any] | None:
+    """Return how predicted value and past spend rank customers by actual spend, None where nobody spent anything."""
     if spent.sum() <= 0:
         return None
-    each = np.ones(len(spent)) if spend is None else value.spends(spend.values, known.spent, known.average_spend)
+    each = np.ones(len(spent)) if spend is None else value.expected_spend(spend.values, known.spent, known.average_spend)
     past = np.nan_to_num(known.mean_spend) * known.spend_repeats
     return holdout.ranking(spent, {"predictedValue": predicted * each, "pastRepeatSpend": past})
 
 
 def _interval(model: ValueModel, known: Summaries, spent: F64, days: float) -> dict[str, float]:
-    """Return what share of the customers spent what the interval says, and its mean width, in money."""
+    """Return the share of customers whose spend the interval covers, and its mean width in the currency."""
     found = model.outlook(known, days, 0.0)
     within = (found.low <= spent) & (spent <= found.high)
     return {"level": LEVEL, "within": float(within.mean()), "meanWidth": float((found.high - found.low).mean())}
 
 
-def _silence(model: ValueModel, known: Summaries, actual: F64, days: float) -> dict[str, float] | None:
-    """Return how well it was foretold who would buy nothing in the hold-out, None where all or none did."""
-    silent = (actual == 0).astype(np.float64)
-    if silent.min() == silent.max():
+def _no_purchase(model: ValueModel, known: Summaries, actual: F64, days: float) -> dict[str, float] | None:
+    """Return the metrics of P(no purchase) in the hold-out, None where all or no customers bought."""
+    no_purchase = (actual == 0).astype(np.float64)
+    if no_purchase.min() == no_purchase.max():
         return None
-    foretold = model.silence(known, days)
-    return {"share": float(silent.mean()), "foretold": float(foretold.mean()), **metrics.figures(silent, foretold)}
+    predicted = model.no_purchase(known, days)
+    return {"share": float(no_purchase.mean()), "predicted": float(predicted.mean()), **metrics.figures(no_purchase, predicted)}

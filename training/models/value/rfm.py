@@ -1,4 +1,4 @@
-"""Recency, frequency and money: quintiles of a customer base, and the names of what they make together (Hughes 1994; eleven segments)."""
+"""Recency, frequency and monetary value: quintiles of a customer base, and its eleven named segments (Hughes 1994)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from kernels.types import F64, I64
 QUINTILES = 5
 SHARES = np.arange(1, QUINTILES) / QUINTILES
 
-# Rows: recency, from the fifth that bought last to the fifth that bought longest ago. Columns: frequency and money together, from 1 to 5.
+# Rows: recency, from the most recent quintile to the oldest. Columns: the mean score of frequency and money, from 1 to 5.
 GRID: tuple[tuple[str, ...], ...] = (
     ("new", "potential_loyalist", "loyal", "champion", "champion"),
     ("promising", "potential_loyalist", "loyal", "champion", "champion"),
@@ -36,7 +36,7 @@ MEANING: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Edges:
-    """Where one fifth of the customers ends and the next begins, [4] each: days since the last purchase, purchases, money in all."""
+    """The boundaries between quintiles, float64 [4] each: days since the last purchase, purchases, total spend."""
 
     recency_days: F64
     frequency: F64
@@ -49,25 +49,25 @@ class Edges:
 
     @classmethod
     def load(cls, content: Mapping[str, Any]) -> "Edges":
-        """Return the edges that `content` made."""
+        """Return the edges in the JSON that `content` returned."""
         return cls(*(np.array(content[name], np.float64) for name in ("recencyDays", "frequency", "money")))
 
     def content(self) -> dict[str, list[float]]:
-        """Return the edges as plain JSON."""
+        """Return the edges as JSON."""
         return {"recencyDays": self.recency_days.tolist(), "frequency": self.frequency.tolist(), "money": self.money.tolist()}
 
     def scores(self, recency_days: F64, frequency: F64, money: F64) -> tuple[I64, I64, I64]:
-        """Return recency, frequency and money as 1 to 5, int64 [customers] each; 5 is best: bought last, most often, for most.
+        """Return the scores of recency, frequency and money, int64 [customers] each, 1 to 5; 5 is best.
 
-        Who stands on an edge belongs to the lower fifth, so that equals are never told apart.
+        A value on an edge belongs to the lower quintile, so equal values get equal scores.
         """
-        latest = QUINTILES - np.searchsorted(self.recency_days, recency_days, side="left")
-        often = 1 + np.searchsorted(self.frequency, frequency, side="left")
-        much = 1 + np.searchsorted(self.money, money, side="left")
-        return latest, often, much
+        recency_score = QUINTILES - np.searchsorted(self.recency_days, recency_days, side="left")
+        frequency_score = 1 + np.searchsorted(self.frequency, frequency, side="left")
+        money_score = 1 + np.searchsorted(self.money, money, side="left")
+        return recency_score, frequency_score, money_score
 
 
 def segments(recency: I64, frequency: I64, money: I64) -> list[str]:
-    """Return the name of each customer's segment; frequency and money count half each, rounded up."""
+    """Return the name of each customer's segment; frequency and money are averaged and rounded up."""
     both = (frequency + money + 1) // 2
     return [GRID[QUINTILES - latest][value - 1] for latest, value in zip(recency.tolist(), both.tolist(), strict=True)]

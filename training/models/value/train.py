@@ -1,7 +1,7 @@
-"""What `revenue-engine train value` does: read purchases, fit what customers do next, hold it against what they did, score the base.
+"""Training of the value model: read purchases, fit counting and spend models, evaluate them on the hold-out, score the base.
 
-Each counting model is fitted to the calibration period, and that which predicts the hold-out best, by mean absolute error, is served;
-without a hold-out the likeliest is. A model that cannot be fitted is said and left out; where none can, there is no bundle.
+Each counting model is fitted to the calibration period. The one with the least mean absolute error on the hold-out is served, without a
+hold-out the one with the greatest log-likelihood. A model that cannot be fitted is reported and left out.
 """
 
 import io
@@ -18,7 +18,7 @@ from training.models.value import card as value_card
 from training.models.value import model as value
 from training.models.value import ziln
 from training.models.value.judge import best, held_out, window
-from training.models.value.lifetime import DEPENDENT, MODELS, Fit, dependence, fit, fit_spend
+from training.models.value.lifetime import MAX_CORRELATION, MODELS, FittedModel, dependence, fit, fit_spend
 from training.models.value.model import ValueModel
 from training.registry import bundle as bundles
 from training.registry import disk
@@ -33,8 +33,9 @@ from training.tables.summaries import Summaries
 Progress = Callable[[str, float], None]
 Write = Callable[[pl.DataFrame, io.BytesIO], None]
 
+_DEPENDENT = "purchase frequency and spend are correlated, {:.2f}: Gamma-Gamma assumes that they are independent"
 
-# Of a scored base, by the suffix of its file.
+# Writers of a scored base, by file suffix.
 WRITERS: Mapping[str, Write] = {
     ".csv": lambda base, out: base.write_csv(out),
     ".parquet": lambda base, out: base.write_parquet(out),
@@ -52,21 +53,21 @@ def train(
     end: str | None = None,
     score: Path | None = None,
 ) -> Bundle:
-    """Learn what customers are worth from the purchases in `data`, write the bundle into `out` (new or empty) and return it.
+    """Fit a value model to the purchases in `data`, write the bundle into `out` (new or empty) and return it.
 
-    data: .csv, .csv.gz, .parquet, or a folder of them. mapping: FIELD to COLUMN. split: the last day of calibration, end: that of the
-    hold-out, ISO; by default both are the last day there is. score: a .csv or .parquet to write every customer into, as of `end`. Raises
-    TableError for a wrong or insufficient table, FitError where no model can be fitted, BundleError when `out` is taken.
+    data: .csv, .csv.gz, .parquet, or a folder of them. mapping: FIELD to COLUMN. split: the last day of calibration, end: the last day of
+    the hold-out, ISO; both default to the last day in the data. score: a .csv or .parquet file for the scored customers, as of `end`.
+    Raises TableError for an invalid or insufficient table, FitError where no model can be fitted, BundleError when `out` is not empty.
     """
-    bundles.require_free(out)  # before the work, not after it
+    bundles.require_free(out)  # fail before the work, not after it
     if score is not None and score.suffix not in WRITERS:
-        raise TableError(f"--score {score}: the suffix says nothing; use {' or '.join(WRITERS)}")
+        raise TableError(f"--score {score}: unsupported suffix; use {' or '.join(WRITERS)}")
     progress("reading", 0.0)
     purchases, seen = read(data, mapping, split, end)
     progress("fitting", 0.3)
     counting, failed = fitted(seen.known)
     spend = spending(seen.known, failed)
-    progress("judging", 0.6)
+    progress("evaluating", 0.6)
     after = None if seen.holdout_count is None else held_out(purchases, seen, counting, spend, seed)
     served = best(counting, after)
     measured = metrics(seen, counting, spend, failed, served, after)
@@ -91,8 +92,8 @@ def train(
 
 
 def read(data: Path, mapping: Mapping[str, str], split: str | None, end: str | None) -> tuple[Purchases, Histories]:
-    """Return the purchases in a table, and the histories that they make. Raises TableError for one that is wrong."""
-    frame = frames.read(data, numbers=transactions_table.number_columns(mapping))
+    """Return the purchases in a table, and the customers' histories. Raises TableError for an invalid one."""
+    frame = frames.read(data, numbers=transactions_table.TABLE.number_columns(mapping))
     try:
         purchases = transactions_table.read(frame, mapping, today=datetime.now(UTC).date())
         return purchases, histories.of(purchases, split=day(split, "--split"), end=day(end, "--end"))
@@ -119,18 +120,18 @@ def _meta(purchases: Purchases, seen: Histories, data: Path, seed: int) -> dict[
 
 
 def day(text: str | None, option: str) -> date | None:
-    """Return a day of the command line. Raises TableError for what is none."""
+    """Return the date of a command-line option, None where it is not given. Raises TableError for an invalid one."""
     if text is None:
         return None
     try:
         return date.fromisoformat(text)
     except ValueError:
-        raise TableError(f"{option} {text}: not a day; write it as 2026-11-27") from None
+        raise TableError(f"{option} {text}: not a date; write it as 2026-11-27") from None
 
 
-def fitted(known: Summaries) -> tuple[dict[str, Fit], dict[str, str]]:
-    """Return the counting models that can be fitted, and why the others cannot. Raises FitError where none can."""
-    found, failed = dict[str, Fit](), dict[str, str]()
+def fitted(known: Summaries) -> tuple[dict[str, FittedModel], dict[str, str]]:
+    """Return the fitted counting models, and the errors of those that could not be fitted. Raises FitError where none can."""
+    found, failed = dict[str, FittedModel](), dict[str, str]()
     for name in MODELS:
         try:
             found[name] = fit(name, known.frequency, known.recency, known.age)
@@ -141,8 +142,8 @@ def fitted(known: Summaries) -> tuple[dict[str, Fit], dict[str, str]]:
     return found, failed
 
 
-def spending(known: Summaries, failed: dict[str, str]) -> Fit | None:
-    """Return Gamma-Gamma fitted to those who have spent at a repeat purchase; None, noted in `failed`, where it cannot be."""
+def spending(known: Summaries, failed: dict[str, str]) -> FittedModel | None:
+    """Return Gamma-Gamma fitted to customers with repeat spend; None, with the error in `failed`, where that is not possible."""
     try:
         return fit_spend(*known.spend)
     except FitError as error:
@@ -151,14 +152,19 @@ def spending(known: Summaries, failed: dict[str, str]) -> Fit | None:
 
 
 def metrics(
-    seen: Histories, counting: Mapping[str, Fit], spend: Fit | None, failed: Mapping[str, str], served: str, after: dict[str, Any] | None
+    seen: Histories,
+    counting: Mapping[str, FittedModel],
+    spend: FittedModel | None,
+    failed: Mapping[str, str],
+    served: str,
+    after: dict[str, Any] | None,
 ) -> dict[str, Any]:
     """Return the content of metrics.json."""
     known = seen.known
-    parameters: dict[str, Any] = {name: _told(counting.get(name)) for name in MODELS}
-    parameters["gamma_gamma"] = _told(spend)
+    parameters: dict[str, Any] = {name: _parameters(counting.get(name)) for name in MODELS}
+    parameters["gamma_gamma"] = _parameters(spend)
     related = dependence(*known.spend) if known.has_spend.any() else 0.0
-    base = gates(seen)
+    base = requirements(seen)
     lacking = [_lacking(gate) for gate in base if not gate["met"]]
     return {
         "customers": len(known.frequency),
@@ -169,20 +175,20 @@ def metrics(
         "served": served,
         "parameters": parameters,
         "failed": dict(failed),
-        "spendDependence": {"correlation": related, "independent": abs(related) <= DEPENDENT},
+        "spendDependence": {"correlation": related, "independent": abs(related) <= MAX_CORRELATION},
         "holdout": None if after is None else {**after["models"][served], **after},
         "gates": base,
         "insufficientData": lacking,
         "warnings": [
             *failed.values(),
-            *([f"how often and how much are related, {related:.2f}: Gamma-Gamma assumes not"] if abs(related) > DEPENDENT else []),
-            *(f"too little to rely on: {one}; no value is said" for one in lacking),
+            *([_DEPENDENT.format(related)] if abs(related) > MAX_CORRELATION else []),
+            *(f"insufficient data: {one}; no value is predicted" for one in lacking),
         ],
         "leftOut": dict(seen.left_out),
     }
 
 
-def _told(one: Fit | None) -> dict[str, Any] | None:
+def _parameters(one: FittedModel | None) -> dict[str, Any] | None:
     if one is None:
         return None
     errors = dict(zip(one.names, one.errors.tolist(), strict=True))
@@ -193,17 +199,17 @@ def _ubj(booster: xgb.Booster) -> bytes:
     return bytes(booster.save_raw("ubj"))
 
 
-# What a base must have before its figures are worth much, as Klaviyo asks for too: the name, how it is counted, the least of it.
-GATES: tuple[tuple[str, Callable[[Histories], float], float], ...] = (
+# Minimum data of a customer base, as Klaviyo requires too: name, how it is counted, minimum.
+REQUIREMENTS: tuple[tuple[str, Callable[[Histories], float], float], ...] = (
     ("customers", lambda seen: float(len(seen.known.frequency)), 500.0),
     ("daysOfHistory", lambda seen: float((seen.split - seen.first).days), 180.0),
     ("customersWithThreePurchases", lambda seen: float((seen.known.frequency >= 2).sum()), 1.0),
 )
 
 
-def gates(seen: Histories) -> list[dict[str, Any]]:
-    """Return what the base has of what it needs."""
-    return [{"gate": name, "needed": least, "found": count(seen), "met": count(seen) >= least} for name, count, least in GATES]
+def requirements(seen: Histories) -> list[dict[str, Any]]:
+    """Return the count, the minimum and the result of each requirement on the base."""
+    return [{"gate": name, "needed": minimum, "found": count(seen), "met": count(seen) >= minimum} for name, count, minimum in REQUIREMENTS]
 
 
 def _lacking(gate: Mapping[str, Any]) -> str:
@@ -211,7 +217,7 @@ def _lacking(gate: Mapping[str, Any]) -> str:
 
 
 def scored(model: ValueModel, now: Histories) -> pl.DataFrame:
-    """Return one row for each customer, as of the end of the data: what is known, and what is to be expected within a year."""
+    """Return one row per customer as of the end of the data: their summaries, and predictions for a year."""
     as_of = [now.end.isoformat()] * len(now.customers)
     return pl.DataFrame(value.table(model, now.customers, as_of, now.known, model.outlook(now.known)))
 

@@ -1,4 +1,4 @@
-"""The churn engine: every answer adds up, says what it is made of, and has the numbers of a batch job."""
+"""The churn engine: every answer adds up, lists its factors, and has the numbers of a batch job."""
 
 import json
 import math
@@ -16,10 +16,12 @@ from serving.app import Application
 from serving.batch import run as batch
 from serving.batch.task import Task
 from serving.engines import ENGINES
-from serving.engines.actions import Range
+from serving.engines.actions import ValueRange
 from serving.engines.churn import actions as retention
-from serving.engines.churn.actions import Rule, Rules
-from serving.engines.churn.scorer import CHURN, EXAMPLE, ChurnPreventionRequest, ChurnScorer, bands, check
+from serving.engines.churn.actions import RetentionRule, RetentionRules
+from serving.engines.churn.scorer import CHURN, EXAMPLE, ChurnScorer, check
+from serving.engines.churn.types import ChurnPreventionRequest
+from serving.engines.types import risk_bands
 from serving.errors import InvalidRequestError, SettingsError
 from serving.ingress.decoding.decoder import Decoder
 from serving.runtime import doctor
@@ -64,7 +66,7 @@ def answer(scorer, features=None, **fields):
     return scorer.rows([request], scorer.run(scorer.columns([request])))[0]
 
 
-def test_an_answer_says_whose_and_of_what_it_is(scorer, trained):
+def test_an_answer_has_its_customer_outcome_and_moment(scorer, trained):
     got = answer(scorer)
     assert (got.customer_id, got.outcome, got.model_version, got.degradation) == ("c-1", "Churn = Yes", trained.version, "none")
     assert got.as_of == got.timestamp == datetime.fromtimestamp(NOW, UTC)
@@ -84,42 +86,42 @@ def test_an_answer_says_whose_and_of_what_it_is(scorer, trained):
     ),
     most=st.none() | st.integers(0, 10),
 )
-def test_drivers_and_bias_add_up_to_the_margin_and_the_margin_is_the_risk(scorer, features, most):
+def test_factors_and_bias_add_up_to_the_margin_and_the_margin_is_the_risk(scorer, features, most):
     got = answer(scorer, features, maxFactors=most)
-    assert math.fsum(one.contribution for one in got.drivers) + got.bias == pytest.approx(got.margin, abs=1e-5)
+    assert math.fsum(one.contribution for one in got.factors) + got.bias == pytest.approx(got.margin, abs=1e-5)
     assert 1 / (1 + math.exp(-got.margin)) == pytest.approx(got.churn_risk, abs=1e-12)
-    named = [one for one in got.drivers if one.name != "otherFeatures"]
+    named = [one for one in got.factors if one.name != "otherFeatures"]
     assert len(named) <= (5 if most is None else most)
     assert [abs(one.contribution) for one in named] == sorted((abs(one.contribution) for one in named), reverse=True)
     assert got.contribution_unit == "log-odds"
 
 
-def test_drivers_show_values_as_the_table_spells_them(scorer):
-    got = {one.name: one for one in answer(scorer, {"Contract": " MONTH-TO-MONTH", "tenure": 2}, maxFactors=10).drivers}
+def test_factors_show_values_as_the_table_spells_them(scorer):
+    got = {one.name: one for one in answer(scorer, {"Contract": " MONTH-TO-MONTH", "tenure": 2}, maxFactors=10).factors}
     assert (got["Contract"].value, got["Contract"].unit, got["Contract"].direction) == ("Month-to-month", "category", "raises")
     assert (got["tenure"].value, got["tenure"].direction) == (2.0, "raises")
 
 
-def test_what_is_missing_is_named_and_what_is_not_known_is_counted(scorer):
+def test_missing_features_are_named_and_unknown_ones_are_counted(scorer):
     got = answer(scorer, {"tenure": None, "Contract": "Three year", "MonthlyCharges": " ", "TotalCharges": 5, "shoeSize": 44, "hat": None})
-    assert got.missing == ["SeniorCitizen", "tenure", "Contract", "InternetService", "MonthlyCharges"]
+    assert got.missing_features == ["SeniorCitizen", "tenure", "Contract", "InternetService", "MonthlyCharges"]
     assert got.ignored == 1
     nothing = answer(scorer, {})
-    assert len(nothing.missing) == 6
+    assert len(nothing.missing_features) == 6
     assert 0.1 < nothing.churn_risk < 0.6
 
 
-def test_what_is_at_stake_is_the_risk_times_the_value(scorer):
+def test_value_at_risk_is_the_risk_times_the_value(scorer):
     got = answer(scorer, customerValue=960, currency="EUR")
     assert (got.value_at_risk, got.currency) == (got.churn_risk * 960, "EUR")
     assert answer(scorer).value_at_risk is None
     assert answer(scorer, customerValue=0).value_at_risk == 0
 
 
-def test_bands_begin_and_end_where_they_say():
+def test_bands_have_the_documented_bounds():
     risks = [0.0, np.nextafter(0.33, 0), 0.33, 0.5, 0.66, np.nextafter(0.66, 1), 1.0]
-    assert bands(np.array(risks)) == ["low", "low", "medium", "medium", "medium", "high", "high"]
-    assert bands(np.array([])) == []
+    assert risk_bands(np.array(risks)) == ["low", "low", "medium", "medium", "medium", "high", "high"]
+    assert risk_bands(np.array([])) == []
 
 
 @pytest.mark.parametrize("risk", [0.0, 0.05, 0.1, 0.2, 0.33, 0.5, 0.66, 0.9, 1.0])
@@ -138,8 +140,8 @@ def test_actions_are_ranked_by_what_they_are_assumed_to_save(risk):
 
 
 def test_an_action_that_costs_more_than_it_saves_is_not_listed():
-    rule = Rule(id="dear", when=retention.Range(at_least=0.1), action="call", saved_share=0.2, cost_share=0.1, sentence="Call.")
-    rules = Rules([rule])
+    rule = RetentionRule(id="dear", when=ValueRange(at_least=0.1), action="call", saved_share=0.2, cost_share=0.1, sentence="Call.")
+    rules = RetentionRules([rule])
     assert rules.actions(0.49, 100) == []
     assert [one.rule for one in rules.actions(0.5, 100)] == ["dear"]
     assert rules.actions(0.05, 100) == []
@@ -150,7 +152,7 @@ def test_an_action_that_costs_more_than_it_saves_is_not_listed():
     [
         ("- {id: a, when: {atLeast: 2}, action: call, savedShare: 0, costShare: 0, sentence: x}", "rule a: no churnRisk"),
         ("- {id: a, when: {atLeast: 0.5, below: 0.5}, action: call, savedShare: 0, costShare: 0, sentence: x}", "rule a: no churnRisk"),
-        ("- &a {id: a, when: {}, action: call, savedShare: 0, costShare: 0, sentence: x}\n- *a", "rules a: the id is taken"),
+        ("- &a {id: a, when: {}, action: call, savedShare: 0, costShare: 0, sentence: x}\n- *a", "rules a: the id is used twice"),
         ("- {id: a, when: {}, action: hug, savedShare: 0, costShare: 0, sentence: x}", "hug"),
         ("- {id: a, when: {}, action: call, savedShare: 2, costShare: 0, sentence: x}", "savedShare"),
     ],
@@ -192,17 +194,17 @@ def test_a_text_where_the_model_has_numbers_is_refused_by_name(scorer):
     assert [problem.field for problem in refusal.problems] == ["features.tenure", "features.TotalCharges"]
 
 
-def test_a_lean_answer_is_the_same_score_without_drivers(scorer):
+def test_without_explanations_the_score_is_the_same_and_factors_are_one_sum(scorer):
     request = asked()
-    without_explanations = scorer.rows([request], scorer.run(scorer.without_explanations(scorer.columns([request]))))[0]
+    short = scorer.rows([request], scorer.run(scorer.without_explanations(scorer.columns([request]))))[0]
     full = answer(scorer)
-    assert (without_explanations.degradation, without_explanations.churn_risk, without_explanations.margin) == (
+    assert (short.degradation, short.churn_risk, short.margin) == (
         "no-explanation",
         full.churn_risk,
         full.margin,
     )
-    assert [one.name for one in without_explanations.drivers] == ["otherFeatures"]
-    assert without_explanations.retention_actions == full.retention_actions
+    assert [one.name for one in short.factors] == ["otherFeatures"]
+    assert short.retention_actions == full.retention_actions
 
 
 def value(text):
@@ -246,7 +248,7 @@ def test_a_wrong_cell_of_a_batch_is_named_with_its_line(task, customers_csv, tmp
     cells = lines[9].split(",")
     cells[2] = "long"
     (tmp_path / "in.csv").write_text("\n".join([*lines[:9], ",".join(cells), *lines[10:]]))
-    with pytest.raises(TableError, match=r"in\.csv, line 10, column tenure: 'long' is no number"):
+    with pytest.raises(TableError, match=r"in\.csv, line 10, column tenure: 'long' is not a number"):
         batch.run(task, tmp_path / "in.csv", tmp_path / "out.csv")
 
 
@@ -255,7 +257,7 @@ def test_a_server_is_ready_without_a_model_that_no_default_can_be_made_of(monkey
         assert Question(engine, configuration.load(), None).lacking == MODELS[engine.name].simulated
     monkeypatch.setenv("REVENUE_ENGINE_MODELS__REGISTRY", str(tmp_path))
     (finding,) = (one for one in doctor.examine(configuration.load()) if one.name.startswith("churn@"))
-    assert (finding.ok, finding.found) == (True, f"none: answers 503 until one is trained on a table of yours, and promoted ({tmp_path})")
+    assert (finding.ok, finding.found) == (True, f"none: answers 503 until a model is trained and promoted ({tmp_path})")
 
 
 async def test_an_application_without_a_churn_model_is_ready_and_answers_the_others(monkeypatch, tmp_path, bundle_of):
@@ -282,9 +284,10 @@ async def test_an_application_without_a_churn_model_is_ready_and_answers_the_oth
 EFFECTS = {"call": 0.2, "gift": 0.01, "silence": -0.1}
 
 
-def test_what_an_experiment_has_shown_is_ranked_with_the_rules_by_what_it_saves():
-    rules = Rules(
-        [Rule(id="r", when=Range(), action="call", saved_share=0.1, cost_share=0.0, sentence="Call.")], {"call": 30.0, "gift": 2.0}
+def test_measured_effects_are_ranked_with_the_rules_by_what_they_save():
+    rules = RetentionRules(
+        [RetentionRule(id="r", when=ValueRange(), action="call", saved_share=0.1, cost_share=0.0, sentence="Call.")],
+        {"call": 30.0, "gift": 2.0},
     )
     actions = rules.actions(0.5, 1000.0, EFFECTS)
     said = [(one.basis, one.arm or one.rule, one.priority) for one in actions]
@@ -295,7 +298,7 @@ def test_what_an_experiment_has_shown_is_ranked_with_the_rules_by_what_it_saves(
     assert [one.expected_value_saved for one in rules.actions(0.5, None, EFFECTS)] == [None, None, None]
 
 
-async def test_a_model_with_an_experiment_says_its_basis_and_a_batch_has_a_column_for_each_arm(tmp_path):
+async def test_a_model_with_an_experiment_states_its_basis_and_a_batch_has_a_column_for_each_arm(tmp_path):
     table, _ = experiment(1_500)
     table.write_csv(tmp_path / "in.csv")
     made = MODELS["churn"].train(tmp_path / "in.csv", tmp_path / "bundle", mapping={}, seed=0, progress=lambda what, share: None)

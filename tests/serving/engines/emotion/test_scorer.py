@@ -1,4 +1,4 @@
-"""The emotion engine: every text has an answer that says what it is made of, and a batch job has the same numbers."""
+"""The emotion engine: every text has an answer with all probabilities, and a batch job has the same numbers."""
 
 import msgspec
 import polars as pl
@@ -7,7 +7,8 @@ import pytest
 from serving import settings as configuration
 from serving.batch import run as batch
 from serving.batch.task import Task
-from serving.engines.emotion.scorer import EMOTION, EXAMPLE, MAX_LETTERS, EmotionRequest, EmotionScorer, check
+from serving.engines.emotion.scorer import EMOTION, EXAMPLE, EmotionScorer, check
+from serving.engines.emotion.types import MAX_LETTERS, EmotionRequest
 from serving.errors import InvalidRequestError
 from serving.ingress.decoding.decoder import Decoder
 from training.models.emotion.model import EmotionModel
@@ -49,13 +50,13 @@ def test_every_emotion_and_group_has_a_probability(scorer):
     assert got.labels == sorted(got.labels, key=lambda name: -got.probabilities[name])
 
 
-def test_a_label_is_what_reaches_the_probability_asked_for(scorer):
+def test_labels_are_the_emotions_that_reach_the_requested_probability(scorer):
     for least in (0.0, 0.1, 0.3, 1.0):
         got = answer(scorer, EXAMPLE["text"], minProbability=least)
         assert set(got.labels) == {name for name, p in got.probabilities.items() if p >= least}
 
 
-def test_what_was_left_out_is_said(scorer):
+def test_remarks_state_what_was_cut_or_empty(scorer):
     assert answer(scorer, "").remarks == ["empty"]
     assert answer(scorer, "good " * 2_000).remarks == ["cut"]
     assert answer(scorer, "good").remarks == []
@@ -67,7 +68,7 @@ def test_a_known_customer_needs_consent():
     asked("hello", customerId="c-1", consent=["profiling"])
 
 
-def test_more_letters_than_are_taken_are_refused():
+def test_more_letters_than_allowed_are_refused():
     body = msgspec.json.encode({"text": "a" * (MAX_LETTERS + 1)})
     with pytest.raises(InvalidRequestError, match="text"):
         Decoder(EMOTION.request, EMOTION.check, 10).reread(body)
@@ -93,6 +94,6 @@ def test_a_fresh_machine_has_a_default_without_data(tmp_path):
         assert registry.pointer(task, "champion") is None
     defaults.packaged(registry, "champion", said.append)
     assert registry.pointer("emotion", "champion") is not None
-    assert "comes with the package" in said[0]
+    assert "the model in the package" in said[0]
     defaults.packaged(registry, "champion", said.append)
     assert len(said) == 1

@@ -1,4 +1,4 @@
-"""The journey engine: what will come, what was counted and where, and nothing of a known customer without consent."""
+"""The journey engine: probabilities, friction with its evidence, and no answer for a known customer without consent."""
 
 import msgspec
 import polars as pl
@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.engines.journey import next_step as steps
-from serving.engines.journey import states
+from serving.engines.journey import friction_states, next_step
 from serving.engines.journey.scorer import EXAMPLE, JOURNEY, JourneyScorer, check
 from serving.engines.journey.types import MAX_EVENTS, JourneyRequest
 from serving.errors import InvalidRequestError, TooLargeError
@@ -22,7 +21,7 @@ START_MS = (NOW - 600) * 1000
 
 @pytest.fixture(scope="module")
 def scorer(bundle_of):
-    return JourneyScorer(JourneyModel.load(bundle_of("journey")), steps.load(CONFIGS / "steps.yaml"), lambda: NOW)
+    return JourneyScorer(JourneyModel.load(bundle_of("journey")), next_step.load(CONFIGS / "steps.yaml"), lambda: NOW)
 
 
 def asked(events, **fields):
@@ -40,10 +39,10 @@ def event(kind, seconds, **fields):
     return {"type": kind, "timestamp": START_MS + seconds * 1000, **fields}
 
 
-RAGE = [event("page_view", 0, page="1"), *(event("click", 10 + place / 5, x=5, y=5, elementId="buy") for place in range(3))]
+RAGE = [event("page_view", 0, pageKind="1"), *(event("click", 10 + place / 5, x=5, y=5, elementId="buy") for place in range(3))]
 
 
-def test_what_was_counted_is_said_with_the_event_it_was_seen_at(scorer):
+def test_friction_has_the_count_and_the_last_event(scorer):
     got = answer(scorer, RAGE)
     assert [(one.detector, one.count, one.last_event) for one in got.friction] == [("rageClick", 1, 3)]
     assert (got.friction_score, got.friction_level) == (4, "low")
@@ -54,19 +53,19 @@ def test_what_was_counted_is_said_with_the_event_it_was_seen_at(scorer):
 
 
 def test_a_session_without_friction_is_neutral_or_engaged(scorer):
-    got = answer(scorer, [event("page_view", 0, page="1"), event("page_view", 30, page="2")])
+    got = answer(scorer, [event("page_view", 0, pageKind="1"), event("page_view", 30, pageKind="2")])
     assert (got.emotional_state, got.friction, got.current_step) == ("neutral", [], "2")
 
 
 def test_probabilities_of_the_next_page_add_up_and_are_in_order(scorer):
-    steps = answer(scorer, [event("page_view", 0, page="1")]).next_steps
+    steps = answer(scorer, [event("page_view", 0, pageKind="1")]).next_steps
     assert sum(step.probability for step in steps) == pytest.approx(1)
     assert [step.probability for step in steps] == sorted((step.probability for step in steps), reverse=True)
     assert {step.step for step in steps} == {"unknown", "0", "1", "2", "3", "4", "event:add_to_cart"}
 
 
 def test_an_ended_session_has_left(scorer):
-    events = [event("page_view", 0, page="1")]
+    events = [event("page_view", 0, pageKind="1")]
     running, ended = answer(scorer, events), answer(scorer, events, sessionEnded=True)
     assert (running.exit_probability < 1, ended.exit_probability) == (True, 1)
     assert running.conversion_probability != ended.conversion_probability
@@ -76,24 +75,24 @@ def test_the_numbers_are_those_of_the_table(scorer, tmp_path):
     """A session in a request has the bits that it has as a row of a table."""
     seconds, pages = [0.0, 12.0, 44.5], ["0", "3", "1"]
     kinds = ["page_view", "add_to_cart", "page_view"]
-    columns = {"sessionId": ["a"] * 3, "type": kinds, "page": pages, "seconds": seconds, "static0": [0.25] * 3}
+    columns = {"sessionId": ["a"] * 3, "type": kinds, "pageKind": pages, "seconds": seconds, "static0": [0.25] * 3}
     pl.DataFrame(columns).write_parquet(tmp_path / "events.parquet")
-    table = scorer.answers_frame(scorer.run(scorer.table(journeys.gather(tmp_path / "events.parquet"))))
-    events = [event(kind, at, page=page) for kind, page, at in zip(kinds, pages, seconds, strict=True)]
+    table = scorer.output_columns(scorer.run(scorer.table(journeys.join(tmp_path / "events.parquet"))))
+    events = [event(kind, at, pageKind=page) for kind, page, at in zip(kinds, pages, seconds, strict=True)]
     got = answer(scorer, events, attributes={"static0": 0.25})
     assert table["conversionProbability"][0] == got.conversion_probability
     assert table["exitProbability"][0] == got.exit_probability
 
 
-def test_what_is_not_known_is_counted_and_never_an_error(scorer):
-    events = [event("page_view", 0, page="nowhere"), event("levitate", 1), event("page_view", 2)]
+def test_unknown_pages_types_and_attributes_are_counted_and_never_an_error(scorer):
+    events = [event("page_view", 0, pageKind="nowhere"), event("levitate", 1), event("page_view", 2)]
     got = answer(scorer, events, attributes={"static0": None, "moon": 3})
-    assert (got.unknown_pages, got.missing, got.ignored) == (2, ["static0"], 1)
+    assert (got.unknown_pages, got.missing_features, got.ignored) == (2, ["static0"], 1)
     assert [(one.detector, one.count) for one in got.friction] == [("unknownKind", 1)]
 
 
-def test_what_is_done_is_a_step_where_the_model_knows_it_and_else_nothing(scorer):
-    page = event("page_view", 0, page="1")
+def test_an_event_is_a_step_only_if_the_model_has_it(scorer):
+    page = event("page_view", 0, pageKind="1")
     plain = answer(scorer, [page])
     added, lifted = answer(scorer, [page, event("add_to_cart", 5)]), answer(scorer, [page, event("levitate", 5)])
     assert (added.current_step, lifted.current_step) == ("event:add_to_cart", "1")
@@ -102,14 +101,14 @@ def test_what_is_done_is_a_step_where_the_model_knows_it_and_else_nothing(scorer
 
 
 def test_a_click_that_changes_the_cart_is_not_dead(scorer):
-    clicked = [event("page_view", 0, page="1"), event("click", 10, elementId="buy", x=5, y=5)]
-    after = event("page_view", 60, page="2")
+    clicked = [event("page_view", 0, pageKind="1"), event("click", 10, elementId="buy", x=5, y=5)]
+    after = event("page_view", 60, pageKind="2")
     assert [one.detector for one in answer(scorer, [*clicked, after]).friction] == ["deadClick"]
     assert answer(scorer, [*clicked, event("add_to_cart", 10.5), after]).friction == []
 
 
-def test_events_later_than_the_moment_asked_for_are_left_out(scorer):
-    events = [event("page_view", 0, page="1"), event("page_view", 9_999, page="2")]
+def test_events_later_than_as_of_do_not_count(scorer):
+    events = [event("page_view", 0, pageKind="1"), event("page_view", 9_999, pageKind="2")]
     got = answer(scorer, events)
     assert (got.later_events, got.current_step) == (1, "1")
     cut = answer(scorer, events[:1])
@@ -117,7 +116,7 @@ def test_events_later_than_the_moment_asked_for_are_left_out(scorer):
 
 
 def test_times_out_of_order_and_events_that_come_twice_are_counted(scorer):
-    events = [event("page_view", 5, page="1"), event("page_view", 3, page="2"), event("page_view", 3, page="2")]
+    events = [event("page_view", 5, pageKind="1"), event("page_view", 3, pageKind="2"), event("page_view", 3, pageKind="2")]
     got = answer(scorer, events)
     assert ("unordered", 2) in [(one.detector, one.count) for one in got.friction]
     assert 0 < got.conversion_probability < 1
@@ -125,7 +124,7 @@ def test_times_out_of_order_and_events_that_come_twice_are_counted(scorer):
 
 @pytest.mark.parametrize("number", [0, 1, MAX_EVENTS])
 def test_no_event_one_and_very_many_have_an_answer(scorer, number):
-    got = answer(scorer, [event("page_view", place / 100, page=str(place % 5)) for place in range(number)])
+    got = answer(scorer, [event("page_view", place / 100, pageKind=str(place % 5)) for place in range(number)])
     assert 0 < got.conversion_probability < 1
 
 
@@ -137,18 +136,18 @@ def test_too_many_events_are_refused_with_what_to_do():
 def test_the_next_best_step_follows_from_what_was_counted_and_its_worth_from_the_order(scorer):
     got = answer(scorer, RAGE, orderValue=100, currency="EUR")
     help_ = next(one for one in got.next_best_step.candidates if one.step == "offer_help")
-    assert (help_.left_out, help_.expected_incremental_value) == (None, pytest.approx(1))
+    assert (help_.exclusion_reason, help_.expected_incremental_value) == (None, pytest.approx(1))
     assert got.value_prediction == pytest.approx(100 * got.conversion_probability)
     assert (got.currency, got.churn_risk) == ("EUR", None)
     calm = answer(scorer, RAGE[:1])
-    assert next(one for one in calm.next_best_step.candidates if one.step == "offer_help").left_out == "notNow"
+    assert next(one for one in calm.next_best_step.candidates if one.step == "offer_help").exclusion_reason == "notNow"
     assert (calm.value_prediction, calm.currency, calm.next_best_step.basis) == (None, None, "rule")
 
 
 def test_contacts_of_the_request_count(scorer):
     contacts = [{"step": "offer_help", "at": START_MS}]
     got = answer(scorer, RAGE, contacts=contacts)
-    assert next(one for one in got.next_best_step.candidates if one.step == "offer_help").left_out == "coolDown"
+    assert next(one for one in got.next_best_step.candidates if one.step == "offer_help").exclusion_reason == "coolDown"
     with pytest.raises(InvalidRequestError, match=r"contacts\[0\]\.at"):
         asked([], contacts=[{"step": "a", "at": "1999-01-01T00:00:00Z"}])
 
@@ -175,7 +174,9 @@ def test_a_wrong_field_is_named(change, field):
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.dictionaries(st.sampled_from(sorted(name for weights in states.WEIGHTS.values() for name in weights)), st.integers(1, 50)))
+@given(
+    st.dictionaries(st.sampled_from(sorted(name for weights in friction_states.WEIGHTS.values() for name in weights)), st.integers(1, 50))
+)
 def test_every_state_is_scored_from_its_evidence_alone(counts):
     import numpy as np
 
@@ -184,22 +185,22 @@ def test_every_state_is_scored_from_its_evidence_alone(counts):
     row = np.zeros(2 * len(COUNTED), np.int32)
     for name, number in counts.items():
         row[COUNTED.index(name)] = number
-    said = states.scores(states.counted(row), 10, 0.2)
+    said = friction_states.scores(friction_states.evidence(row), 10, 0.2)
     for one in said:
         assert 0 <= one.score < 1
-        assert {evidence.detector for evidence in one.evidence} == counts.keys() & states.WEIGHTS.get(one.state, {}).keys()
-    assert states.state(said) == "neutral" or max(one.score for one in said) >= states.MIN_SCORE
+        assert {evidence.detector for evidence in one.evidence} == counts.keys() & friction_states.WEIGHTS.get(one.state, {}).keys()
+    assert friction_states.strongest(said) == "neutral" or max(one.score for one in said) >= friction_states.MIN_SCORE
 
 
-def told(scorer, body, remembered):
-    """Answer a request as a server with a memory does: `remembered` holds what was kept of each session."""
+def with_memory(scorer, body, remembered):
+    """Answer a request as a server with session memory does; `remembered`: the stored state of each session."""
     request = asked(body.pop("events"), **body)
     memory = JOURNEY.memory
     key = memory.key(request)
-    if key is not None and memory.reads(request):
-        request = memory.filled(request, remembered.get(key))
+    if key is not None and memory.continues(request):
+        request = memory.resume(request, remembered.get(key))
     answers = scorer.run(scorer.columns([request]))
-    (kept,) = memory.kept(scorer, [request], answers)
+    (kept,) = memory.snapshots(scorer, [request], answers)
     if kept is not None:
         remembered[key] = kept
     return scorer.rows([request], answers)[0]
@@ -212,13 +213,13 @@ EVENTS_DRAWN = st.lists(st.tuples(KINDS_DRAWN, st.integers(0, 400), st.sampled_f
 @settings(max_examples=40, deadline=None)
 @given(EVENTS_DRAWN, st.lists(st.integers(0, 25), max_size=3), st.sampled_from([150, 500]))
 def test_a_session_that_is_sent_in_parts_has_the_answer_of_the_whole(scorer, drawn, cuts, until):
-    """Every number is the same, to the bit, wherever the session is cut, and whatever of it is later than the moment asked for."""
+    """Every number is the same, to the bit, wherever the session is cut, and whichever events are later than asOf."""
     given = {"attributes": {"static0": 1}, "asOf": START_MS + until * 1000}
-    events = [event(kind, seconds, page=page, elementId="buy", x=5, y=5, waitMs=3500) for kind, seconds, page in drawn]
+    events = [event(kind, seconds, pageKind=page, elementId="buy", x=5, y=5, waitMs=3500) for kind, seconds, page in drawn]
     ends = [*sorted(min(cut, len(events)) for cut in cuts), len(events)]
     remembered, before = {}, 0
     for end in ends:
-        got = told(scorer, {"events": events[before:end], "remember": True, "eventsBefore": before, **given}, remembered)
+        got = with_memory(scorer, {"events": events[before:end], "remember": True, "eventsBefore": before, **given}, remembered)
         before = end
     whole = answer(scorer, events, **given)
     assert got == msgspec.structs.replace(whole, remarks=got.remarks)
@@ -228,67 +229,67 @@ def test_a_session_that_is_sent_in_parts_has_the_answer_of_the_whole(scorer, dra
 @pytest.mark.parametrize(("first", "then"), [({"static0": 1}, None), ({"static0": 1}, {"static0": None}), (None, {"static0": 1})])
 def test_attributes_are_remembered_and_one_that_comes_later_holds_for_the_whole(scorer, first, then):
     remembered = {}
-    told(scorer, {"events": RAGE[:2], "remember": True, "attributes": first}, remembered)
-    got = told(scorer, {"events": RAGE[2:], "remember": True, "eventsBefore": 2, "attributes": then}, remembered)
+    with_memory(scorer, {"events": RAGE[:2], "remember": True, "attributes": first}, remembered)
+    got = with_memory(scorer, {"events": RAGE[2:], "remember": True, "eventsBefore": 2, "attributes": then}, remembered)
     whole = answer(scorer, RAGE, attributes={"static0": 1})
     assert got == whole
-    assert told(scorer, {"events": [], "remember": True, "eventsBefore": 4}, remembered) == whole
+    assert with_memory(scorer, {"events": [], "remember": True, "eventsBefore": 4}, remembered) == whole
 
 
-def test_what_was_later_than_asked_for_counts_once_it_is_not(scorer):
+def test_a_pending_event_counts_once_its_time_has_passed(scorer):
     """Nor does it lose its place among the others."""
-    events = [*RAGE, event("page_view", 90, page="2"), event("page_view", 30, page="3")]
-    remembered, then = {}, event("page_view", 95, page="1")
-    early = told(scorer, {"events": events, "remember": True, "asOf": START_MS + 60_000}, remembered)
+    events = [*RAGE, event("page_view", 90, pageKind="2"), event("page_view", 30, pageKind="3")]
+    remembered, then = {}, event("page_view", 95, pageKind="1")
+    early = with_memory(scorer, {"events": events, "remember": True, "asOf": START_MS + 60_000}, remembered)
     assert early == answer(scorer, events, asOf=START_MS + 60_000)
     assert (early.later_events, early.known_events) == (1, 6)
-    again = told(scorer, {"events": [], "eventsBefore": 6, "asOf": START_MS + 60_000}, remembered)
+    again = with_memory(scorer, {"events": [], "eventsBefore": 6, "asOf": START_MS + 60_000}, remembered)
     assert again == early
-    later = told(scorer, {"events": [then], "remember": True, "eventsBefore": 6, "asOf": START_MS + 99_000}, remembered)
+    later = with_memory(scorer, {"events": [then], "remember": True, "eventsBefore": 6, "asOf": START_MS + 99_000}, remembered)
     assert later == answer(scorer, [*events, then], asOf=START_MS + 99_000)
     assert (later.later_events, later.known_events, later.remarks) == (0, 7, [])
 
 
 def test_too_many_attributes_are_refused_those_that_are_remembered_among_them(scorer):
     remembered = {}
-    told(scorer, {"events": RAGE, "remember": True, "attributes": {str(one): 1 for one in range(150)}}, remembered)
+    with_memory(scorer, {"events": RAGE, "remember": True, "attributes": {str(one): 1 for one in range(150)}}, remembered)
     more = {"events": [], "eventsBefore": 4, "attributes": {str(one): 1 for one in range(100, 250)}}
     with pytest.raises(InvalidRequestError, match="there are 250, at most 200"):
-        told(scorer, more, remembered)
+        with_memory(scorer, more, remembered)
 
 
 def test_a_request_that_is_sent_twice_counts_once(scorer):
     remembered = {}
-    told(scorer, {"events": RAGE[:2], "remember": True}, remembered)
-    once = told(scorer, {"events": RAGE[2:], "remember": True, "eventsBefore": 2}, remembered)
-    assert told(scorer, {"events": RAGE[2:], "remember": True, "eventsBefore": 2}, remembered) == once
+    with_memory(scorer, {"events": RAGE[:2], "remember": True}, remembered)
+    once = with_memory(scorer, {"events": RAGE[2:], "remember": True, "eventsBefore": 2}, remembered)
+    assert with_memory(scorer, {"events": RAGE[2:], "remember": True, "eventsBefore": 2}, remembered) == once
 
 
-def test_what_another_model_remembered_is_made_anew_and_said_so(scorer, bundle_of):
-    other = JourneyScorer(JourneyModel.load(bundle_of("journey")), steps.load(CONFIGS / "steps.yaml"), lambda: NOW)
+def test_the_state_of_another_model_is_recomputed_with_a_remark(scorer, bundle_of):
+    other = JourneyScorer(JourneyModel.load(bundle_of("journey")), next_step.load(CONFIGS / "steps.yaml"), lambda: NOW)
     other._model.version = "journey-of-before"
     remembered = {}
-    told(other, {"events": RAGE[:2], "remember": True}, remembered)
-    got = told(scorer, {"events": RAGE[2:], "remember": True, "eventsBefore": 2}, remembered)
+    with_memory(other, {"events": RAGE[:2], "remember": True}, remembered)
+    got = with_memory(scorer, {"events": RAGE[2:], "remember": True, "eventsBefore": 2}, remembered)
     assert got.remarks == ["recomputed"]
     assert got.conversion_probability == answer(scorer, RAGE).conversion_probability
-    assert told(scorer, {"events": [], "remember": True, "eventsBefore": 4}, remembered).remarks == []
+    assert with_memory(scorer, {"events": [], "remember": True, "eventsBefore": 4}, remembered).remarks == []
 
 
 @pytest.mark.parametrize("content", [None, b"", b"\x93\x01\x02\x03", "fewer"])
-def test_less_than_what_a_request_goes_on_from_is_named_with_what_to_send(scorer, content):
+def test_fewer_remembered_events_than_stated_are_refused_with_what_to_send(scorer, content):
     remembered = {}
     if content == "fewer":
-        told(scorer, {"events": RAGE[:1], "remember": True}, remembered)
+        with_memory(scorer, {"events": RAGE[:1], "remember": True}, remembered)
     elif content is not None:
         remembered["s-1"] = content
     known = len(remembered) if content == "fewer" else 0
     with pytest.raises(InvalidRequestError, match=f"{known} events of this session are remembered, not 3.*eventsBefore {known}"):
-        told(scorer, {"events": RAGE[3:], "eventsBefore": 3}, remembered)
+        with_memory(scorer, {"events": RAGE[3:], "eventsBefore": 3}, remembered)
 
 
 def test_a_session_that_grows_too_long_is_refused(scorer):
     remembered = {}
-    told(scorer, {"events": [event("click", 0)] * MAX_EVENTS, "remember": True}, remembered)
-    with pytest.raises(TooLargeError, match="begin it anew"):
-        told(scorer, {"events": [event("click", 0)], "eventsBefore": MAX_EVENTS}, remembered)
+    with_memory(scorer, {"events": [event("click", 0)] * MAX_EVENTS, "remember": True}, remembered)
+    with pytest.raises(TooLargeError, match="start a new session"):
+        with_memory(scorer, {"events": [event("click", 0)], "eventsBefore": MAX_EVENTS}, remembered)

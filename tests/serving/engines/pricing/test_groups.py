@@ -1,4 +1,4 @@
-"""Catalogues whose prices must agree: one price for a group, no pack dearer than what is in it, and the margin floors above both."""
+"""Catalogues whose prices must agree: one price for a group, no pack above the price of its content, margin floors above both."""
 
 import math
 
@@ -15,7 +15,7 @@ from serving.batch import run as batch
 from serving.batch import sources
 from serving.batch.task import Task
 from serving.engines.pricing import groups
-from tests import naive
+from tests.naive import pricing as naive
 from tests.serving.engines.pricing.test_scorer import CONTENT, scorer
 from training.errors import CellError, TableError
 
@@ -40,7 +40,7 @@ def catalogue(rows):
 
 def priced(rows, by=None):
     by = by or scorer()
-    return pl.DataFrame(by.answers_frame(by.run(by.table(catalogue(rows)))))
+    return pl.DataFrame(by.output_columns(by.run(by.table(catalogue(rows)))))
 
 
 def alone(row):
@@ -53,19 +53,19 @@ def test_a_group_has_the_one_price_at_which_it_earns_most_together():
     found = priced(grouped)
     (price,) = set(found["recommendedPrice"])
     columns = scorer().table(catalogue(grouped))
-    low, high = columns.asked[:, kernel.LOW].max(), columns.asked[:, kernel.HIGH].min()
+    low, high = columns.inputs[:, kernel.LOW].max(), columns.inputs[:, kernel.HIGH].min()
     rungs = [rung for rung in np.unique(columns.ladder) if low <= rung <= high]
 
     slopes, products = zip((-2.5, -2.5, -2.2), (0.1, 0.1, 0.5), strict=True), []
-    for row, (slope, sd) in zip(columns.asked, slopes, strict=True):
+    for row, (slope, sd) in zip(columns.inputs, slopes, strict=True):
         products.append((row[kernel.PRICE], row[kernel.QUANTITY], (slope + sd * Z).tolist(), row[kernel.COST], row[kernel.STOCK]))
 
     def earned(rung):
-        return naive.earned_together([rung], products, (1.0, 0.0, 0.0))[0]
+        return naive.joint_values([rung], products, (1.0, 0.0, 0.0))[0]
 
     assert earned(price) >= max(map(earned, rungs)) * (1 - ROUNDING)
-    assert set(found["tiedBy"]) <= {"item_group", ""}
-    assert "item_group" in set(found["tiedBy"])
+    assert set(found["alignedBy"]) <= {"item_group", ""}
+    assert "item_group" in set(found["alignedBy"])
 
 
 PRODUCTS = st.sampled_from(CONTENT["products"])
@@ -136,18 +136,18 @@ def test_groups_and_packs_keep_within_a_store():
 
 
 @pytest.mark.parametrize(
-    ("row", "said"),
+    ("row", "message"),
     [
         ({"packOf": "B", "packSize": 2.0}, "row 2, column packOf: 'B' is no product of this table; add its row"),
-        ({"packOf": "A"}, "row 2, column packSize: None is empty: say how many of A are in the pack"),
+        ({"packOf": "A"}, "row 2, column packSize: None is empty: give the number of A in the pack"),
         ({"packOf": "A", "packSize": 0.5}, "row 2, column packSize: 0.5 is not in the range 1 to"),
         ({"product": "loop", "packOf": "loop", "packSize": 2.0}, "row 2, column packOf: 'loop' is a pack of this one"),
     ],
 )
-def test_a_pack_that_makes_no_sense_is_said(row, said):
+def test_an_invalid_pack_is_refused(row, message):
     with pytest.raises(CellError) as error:
         priced([{}, row])
-    assert str(error.value).startswith(said)
+    assert str(error.value).startswith(message)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Prices within their guard rails: what always holds, what binds, what is said of it, and what it earns in a shop whose truth is known."""
+"""Prices within their guard rails: what always holds, which rule binds, its explanation, and the profit in a simulated shop."""
 
 import math
 from datetime import UTC, datetime
@@ -10,9 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernels.pricing import ladder as kernel
-from serving.engines.pricing.guard_rails import RAILS, together
-from serving.engines.pricing.scorer import DISCLOSURE, EXAMPLE, PRICING, PricingScorer, check
-from serving.engines.pricing.types import PURPOSE, DynamicPricingRequest
+from serving.engines.pricing.answers import DISCLOSURE
+from serving.engines.pricing.checks import check
+from serving.engines.pricing.guard_rails import GUARD_RAILS, intersection
+from serving.engines.pricing.scorer import EXAMPLE, PRICING, PricingScorer
+from serving.engines.pricing.types import PERSONALISED_PRICING, DynamicPricingRequest
 from serving.errors import InvalidRequestError
 from training.datasets.shop import catalog as shop_catalog
 from training.models.pricing import train as elasticity
@@ -52,14 +54,14 @@ def answer(request, by=None):
     return by.rows([request], by.run(by.columns([request])))[0]
 
 
-def rivals(*prices):
+def competitors(*prices):
     return [{"competitor": f"c{number}", "price": price} for number, price in enumerate(prices)]
 
 
 def test_without_a_binding_rule_the_price_is_the_rung_that_earns_most():
     got = answer(asked(policy={"maxChange": 5}))
     assert got.recommended_price == got.unconstrained_price == pytest.approx(10.0, rel=0.03)
-    assert (got.binding_rule, got.trail, got.objective, got.currency) == (None, [], "profit", "EUR")
+    assert (got.binding_rule, got.adjustments, got.objective, got.currency) == (None, [], "profit", "EUR")
     assert got.elasticity.source == "product"
 
 
@@ -67,7 +69,7 @@ def test_inelastic_demand_is_decided_by_the_bounds_with_low_confidence():
     got = answer(asked("inelastic", {"maxChange": 0.1}))
     assert 10.7 < got.recommended_price <= 11.0
     assert got.binding_rule in ("change_per_step", "price_ladder")
-    assert got.trail[0].rule == "change_per_step"
+    assert got.adjustments[0].rule == "change_per_step"
     assert got.confidence < 0.1
     assert answer(asked()).confidence > 0.4
 
@@ -79,28 +81,28 @@ def test_inelastic_demand_is_decided_by_the_bounds_with_low_confidence():
         ({"minMarginShare": 0.45}, {}, "margin_floor"),
         ({"minMargin": 4.5}, {}, "margin_floor"),
         ({"maxChangePerDay": 0.02}, {"priceAtDayStart": 8.0}, "change_per_day"),
-        ({"competitorHigh": 1.0}, {"competitorPrices": rivals(7.0, 8.0, 9.0)}, "competitor_band"),
+        ({"competitorHigh": 1.0}, {"competitorPrices": competitors(7.0, 8.0, 9.0)}, "competitor_band"),
         ({"costPassThrough": 1.0}, {"previousUnitCost": 4.0}, "cost_pass_through"),
     ],
 )
-def test_each_rail_binds_and_is_named(policy, context, rule):
+def test_each_guard_rail_binds_and_is_named(policy, context, rule):
     got = answer(asked(policy={"maxChange": 1.0, **policy}, **context))
-    assert rule in {clamp.rule for clamp in got.trail}
+    assert rule in {adjustment.rule for adjustment in got.adjustments}
     assert got.recommended_price != got.unconstrained_price
-    assert next(rail.meaning for rail in RAILS if rail.name == rule) in got.explanation
+    assert next(rail.meaning for rail in GUARD_RAILS if rail.name == rule) in got.explanation
 
 
 def test_the_margin_floor_wins_over_every_other_rule():
     got = answer(
         asked(
             policy={"maxChange": 0.05, "maxPrice": 10.2, "minMarginShare": 0.3, "competitorHigh": 1.0},
-            competitorPrices=rivals(9.0),
+            competitorPrices=competitors(9.0),
             unitCost=9.0,
         )
     )
     assert got.recommended_price >= 9.0 / 0.7 - 1e-9
     assert got.price_change_reason == "raised_by_rule"
-    assert "margin_floor" in {clamp.rule for clamp in got.trail}
+    assert "margin_floor" in {adjustment.rule for adjustment in got.adjustments}
 
 
 def test_a_floor_that_no_rung_meets_is_the_price():
@@ -114,7 +116,7 @@ def test_a_ladder_of_one_is_the_price():
     assert (got.recommended_price, got.unconstrained_price) == (10.5, 10.5)
 
 
-def test_no_stock_keeps_the_price_and_says_why():
+def test_no_stock_keeps_the_price_with_its_reason():
     got = answer(asked(inventoryLevel=0, policy={"minMarginShare": 0.6}))
     assert (got.recommended_price, got.price_change_reason, got.binding_rule) == (10.0, "kept_out_of_stock", "out_of_stock")
     assert got.expected_impact.demand_change == 0
@@ -126,7 +128,7 @@ def test_scarce_stock_has_a_shadow_price_and_a_higher_price():
     assert (plenty.shadow_price, scarce.shadow_price > 0) == (0, True)
 
 
-def test_without_a_cost_revenue_is_what_counts_and_no_profit_is_made_up():
+def test_without_a_cost_revenue_is_maximised_and_profit_is_null():
     got = answer(asked("thin", {"maxChange": 0.2}))
     assert (got.objective, got.expected_impact.profit_change, got.expected_impact.profit_change80) == ("revenue", None, None)
     assert got.elasticity.source == "category"
@@ -179,11 +181,11 @@ def test_amounts_that_cannot_be_are_refused(context, path):
         asked(**context)
 
 
-def test_a_price_is_personal_only_with_consent_and_then_says_so():
+def test_a_price_is_personal_only_with_consent_and_then_has_a_disclosure():
     body = {**EXAMPLE, "customerId": "c-1"}
     known, by = msgspec.convert(body, DynamicPricingRequest), scorer()
     assert (answer(known, by).personalised, answer(known, by).disclosure) == (False, None)
-    consenting = msgspec.convert({**body, "consentPurposes": [PURPOSE]}, DynamicPricingRequest)
+    consenting = msgspec.convert({**body, "consent": [PERSONALISED_PRICING]}, DynamicPricingRequest)
     assert (answer(consenting, by).personalised, answer(consenting, by).disclosure) == (True, DISCLOSURE)
 
 
@@ -194,7 +196,7 @@ def test_the_lowest_price_of_thirty_days_is_kept_and_the_price_has_an_end():
 
 
 def test_demand_follows_the_competitors_where_it_is_not_stated():
-    dear, cheap = (answer(asked(competitorPrices=rivals(price), policy={"maxChange": 1}, unitCost=8.0)) for price in (20.0, 5.0))
+    dear, cheap = (answer(asked(competitorPrices=competitors(price), policy={"maxChange": 1}, unitCost=8.0)) for price in (20.0, 5.0))
     assert dear.recommended_price == cheap.recommended_price > 10
     assert dear.expected_impact.demand_change == pytest.approx(4**0.8 * cheap.expected_impact.demand_change)
 
@@ -205,19 +207,19 @@ CONTEXT = st.fixed_dictionaries(
         "inventoryLevel": st.floats(0, 5000),
         "currentPrice": st.floats(1, 200),
         "unitCost": st.floats(0, 250),
-        "competitorPrices": st.lists(st.floats(1, 300), max_size=3).map(lambda prices: rivals(*prices)),
+        "competitorPrices": st.lists(st.floats(1, 300), max_size=3).map(lambda prices: competitors(*prices)),
     }
 )
 
 
-def test_prices_of_the_usual_ladder_have_the_endings_that_are_asked_for():
+def test_prices_of_the_default_ladder_have_the_requested_endings():
     got = answer(asked(policy={"endings": [0.99, 0.49], "maxChange": 1}, unitCost=7.3))
     assert round(got.recommended_price % 1, 2) in (0.49, 0.99)
     columns = scorer().columns([asked(policy={"endings": [0.95]}, currentPrice=0.4)])
     assert {round(price % 1, 2) for price in columns.ladder[0].tolist()} == {0.95}
 
 
-def test_exploration_moves_a_share_of_the_products_by_a_rung_and_says_how_probable_that_was():
+def test_exploration_moves_a_share_of_the_products_by_a_rung_with_its_propensity():
     by = scorer()
     plain = answer(asked("p", {"maxChange": 1}, currentPrice=10.0, unitCost=3.0, currentDemand=7), by)
     assert plain.exploration is None
@@ -231,7 +233,7 @@ def test_exploration_moves_a_share_of_the_products_by_a_rung_and_says_how_probab
     assert {one.exploration.propensity for one in got if not one.exploration.explored} == {0.7}
     assert {one.recommended_price for one in got if not one.exploration.explored} == {plain.recommended_price}
     assert len({one.recommended_price for one in moved}) == 2
-    assert all(one.trail[-1].rule == one.binding_rule == "exploration" for one in moved)
+    assert all(one.adjustments[-1].rule == one.binding_rule == "exploration" for one in moved)
 
 
 def test_exploration_is_the_same_for_everybody_on_a_day_and_another_on_another():
@@ -249,10 +251,10 @@ def test_exploration_is_the_same_for_everybody_on_a_day_and_another_on_another()
 
 @given(CONTEXT, st.floats(0, 0.5))
 @settings(deadline=None)
-def test_exploration_stays_within_the_rails(context, share):
+def test_exploration_stays_within_the_guard_rails(context, share):
     request = asked("A", {"maxChange": 0.1, "exploration": share}, **context)
     by = scorer()
-    low, high = together(by.columns([request]).each[0].allowed)
+    low, high = intersection(by.columns([request]).queries[0].allowed)
     got = answer(request, by)
     if got.exploration is not None and got.exploration.explored:
         assert low <= got.recommended_price <= high
@@ -275,7 +277,7 @@ POLICY = st.fixed_dictionaries(
 
 @given(st.sampled_from(["A", "inelastic", "thin", "unknown"]), CONTEXT, POLICY)
 @settings(deadline=None, max_examples=300)
-def test_whatever_is_asked_the_rails_hold_in_their_order(product, context, policy):
+def test_the_guard_rails_hold_in_their_order_for_any_request(product, context, policy):
     by, request = scorer(), asked(product, policy, **context)
     got, columns = answer(request, by), by.columns([request])
     price, ladder = got.recommended_price, columns.ladder[0]
@@ -284,7 +286,7 @@ def test_whatever_is_asked_the_rails_hold_in_their_order(product, context, polic
         return
     assert price >= context["unitCost"] / (1 - policy.get("minMarginShare", 0)) * (1 - 1e-9)
     rungs = ladder[~np.isnan(ladder)]
-    allowed = [together(columns.each[0].allowed[first:]) for first in range(len(RAILS))]
+    allowed = [intersection(columns.queries[0].allowed[first:]) for first in range(len(GUARD_RAILS))]
     met = [bool(((rungs >= low) & (rungs <= high)).any()) for low, high in allowed]
     first = met.index(True) if True in met else None
     if first is None:
@@ -293,9 +295,9 @@ def test_whatever_is_asked_the_rails_hold_in_their_order(product, context, polic
     low, high = allowed[first]
     assert low <= price <= high
     assert price in rungs
-    trail = [got.unconstrained_price, *(clamp.after for clamp in got.trail)]
-    assert trail[-1] == price
-    assert [clamp.before for clamp in got.trail] == trail[:-1]
+    prices = [got.unconstrained_price, *(adjustment.after for adjustment in got.adjustments)]
+    assert prices[-1] == price
+    assert [adjustment.before for adjustment in got.adjustments] == prices[:-1]
     assert answer(request, scorer()) == got
 
 
@@ -308,14 +310,14 @@ def test_a_higher_cost_never_lowers_the_price(context, more):
     assert dear.recommended_price >= cheap.recommended_price * (1 - 1e-9)
 
 
-def test_the_engine_earns_nearly_what_who_knows_the_truth_earns():
+def test_the_prices_earn_nearly_what_the_true_elasticities_would():
     """At least 97 % of the profit of the oracle under the same rails and ladder, over three shops."""
     earned = np.zeros(3)
     for seed in range(3):
         random = np.random.default_rng(seed)
         catalog = shop_catalog.draw(random)
         sales = sales_table.read(shop_catalog.sales(catalog, random))
-        model = PricingModel(elasticity.content(elasticity.learn(sales, ("product", "period"))), {"currency": "EUR"}, "v")
+        model = PricingModel(elasticity.content(elasticity.fit(sales, ("product", "period"))), {"currency": "EUR"}, "v")
         by = PricingScorer(model, lambda: NOW)
         requests = [
             asked(name, {"maxChange": 0.5, "minMarginShare": 0.05}, currentPrice=price, unitCost=cost, currentDemand=10)
@@ -323,11 +325,11 @@ def test_the_engine_earns_nearly_what_who_knows_the_truth_earns():
         ]
         columns = by.columns(requests)
         chosen = by.run(columns).price
-        oracle = columns.asked.copy()
+        oracle = columns.inputs.copy()
         oracle[:, kernel.ELASTICITY], oracle[:, kernel.SD] = catalog.elasticity, 0.0
-        out = np.empty((len(oracle), kernel.ANSWERED))
+        out = np.empty((len(oracle), kernel.OUTPUTS))
         kernel.prices(columns.ladder, oracle, out)
-        current, cost = columns.asked[:, kernel.PRICE], columns.asked[:, kernel.COST]
+        current, cost = columns.inputs[:, kernel.PRICE], columns.inputs[:, kernel.COST]
         for place, price in enumerate((current, chosen, out[:, kernel.BEST])):
             earned[place] += ((price - cost) * (price / current) ** catalog.elasticity * current).sum()
     now, ours, best = earned
@@ -341,10 +343,10 @@ def test_confidence_is_how_often_the_price_earns_no_less():
     by, request = scorer(), asked("A", {"maxChange": 1}, unitCost=5.0)
     columns = by.columns([request] * 1)
     answers = by.run(columns)
-    price, current, cost = answers.price[0], columns.asked[0, kernel.PRICE], 5.0
-    true = columns.asked[0, kernel.ELASTICITY] + columns.asked[0, kernel.SD] * random.normal(size=20_000)
+    price, current, cost = answers.price[0], columns.inputs[0, kernel.PRICE], 5.0
+    true = columns.inputs[0, kernel.ELASTICITY] + columns.inputs[0, kernel.SD] * random.normal(size=20_000)
     gained = ((price - cost) * (price / current) ** true >= current - cost) & (true < -1)
-    assert answers.changes[0, kernel.SURE] == pytest.approx(gained.mean(), abs=0.05)
+    assert answers.changes[0, kernel.CONFIDENCE] == pytest.approx(gained.mean(), abs=0.05)
 
 
 def test_the_example_is_answered():

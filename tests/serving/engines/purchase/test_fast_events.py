@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from serving.engines.purchase import columns as events
 from serving.engines.purchase import fast_events
-from serving.engines.types import InteractionEvent, is_sane
+from serving.engines.types import InteractionEvent, is_valid_moment
 from serving.ingress.decoding.strict import strict
 from training.features import EVENT_TYPES, PAGE_KINDS
 
@@ -50,7 +50,7 @@ EVENTS = st.lists(
 def usual(body: bytes) -> np.ndarray:
     """Return the rows that the usual way gives. Raises for a body that it refuses."""
     decoded = DECODE(body)
-    assert all(is_sane(event.timestamp) for event in decoded)
+    assert all(is_valid_moment(event.timestamp) for event in decoded)
     return events.rows(decoded)
 
 

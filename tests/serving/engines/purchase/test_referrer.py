@@ -1,4 +1,4 @@
-"""A referrer says what kind of traffic brought the shopper."""
+"""The traffic class of a referrer."""
 
 import pytest
 from hypothesis import given, settings

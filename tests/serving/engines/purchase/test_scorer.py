@@ -1,4 +1,4 @@
-"""The purchase engine: every answer adds up, and says what it is made of."""
+"""The purchase engine: every answer adds up and lists its factors."""
 
 import math
 
@@ -9,12 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernels.types import F32, F64
-from serving.engines.purchase.scorer import DEFAULT_FACTORS, EXAMPLE
+from serving.engines.purchase.scorer import EXAMPLE
+from serving.engines.purchase.types import DEFAULT_FACTORS
 from tests.serving.sessions import VISIT, LinearModel, answer, bare, decoded, row, scorer, visit
 from training.features import INDEX, NAMES
 
 
-def test_an_answer_says_whose_it_is_and_nobody_is_null() -> None:
+def test_an_answer_has_its_customer_and_an_unknown_one_is_null() -> None:
     known, unknown = answer(bare(customerId="c-1")), answer(bare())
     assert (known.customer_id, known.session_id) == ("c-1", "s")
     assert msgspec.json.decode(msgspec.json.encode(unknown))["customerId"] is None
@@ -79,8 +80,8 @@ def test_all_factors_leave_no_rest_and_zeros_are_not_listed() -> None:
     assert answer(bare(), LinearModel(np.zeros(len(NAMES)))).factors == []
 
 
-class Told(LinearModel):
-    """A model to which also what is missing means something."""
+class WithMissing(LinearModel):
+    """A model in which missing features have contributions too."""
 
     def _shares(self, X: F32) -> F64:
         return np.where(np.isnan(X), 0.5, 0.25)
@@ -88,12 +89,12 @@ class Told(LinearModel):
 
 def test_a_factor_shows_the_value_as_it_is_known() -> None:
     body = bare(contextData__visitorType="Returning_Visitor", behaviorData__aggregates={"bounceRate": 0.2}, maxFactors=len(NAMES))
-    values = {factor.name: factor.value for factor in answer(body, Told()).factors}
+    values = {factor.name: factor.value for factor in answer(body, WithMissing()).factors}
     assert (values["visitorType"], values["bounceRate"], values["dayOfWeek"]) == ("returning", 0.2, 1)
     assert (values["region"], values["pageValue"]) == (None, None)
 
 
-def test_a_caller_who_wants_no_factors_pays_for_none_and_still_gets_their_sum() -> None:
+def test_without_factors_none_are_computed_and_their_sum_is_returned() -> None:
     model = LinearModel()
     one = scorer(model)
     asked = [decoded(visit(VISIT, maxFactors=most)) for most in (0, 3, None, 0)]
@@ -106,6 +107,6 @@ def test_a_caller_who_wants_no_factors_pays_for_none_and_still_gets_their_sum() 
     assert whole.contribution == pytest.approx(math.fsum(factor.contribution for factor in answers[2].factors))
 
 
-def test_the_example_is_a_session_that_something_can_be_said_about() -> None:
+def test_the_example_has_factors() -> None:
     got = answer(dict(EXAMPLE))
     assert len(got.factors) == DEFAULT_FACTORS + 1

@@ -87,7 +87,7 @@ def season() -> shop.Shop:
 def test_a_request_of_the_simulated_shop_has_the_features_of_its_row_to_the_bit(season: shop.Shop) -> None:
     asked = [decoded(body) for body in msgspec.json.decode(msgspec.json.encode(season.requests))]
     rows = season.sessions.head(len(asked))
-    vocabulary = Vocabulary.learn({name: rows[name].to_list() for name in CATEGORIES})
+    vocabulary = Vocabulary.fit({name: rows[name].to_list() for name in CATEGORIES})
     model = LinearModel()
     model.vocabulary = vocabulary
     expected = shop_table.numbers(rows)
@@ -210,13 +210,13 @@ def test_the_month_is_stated_or_that_of_the_moment_in_utc(changes: Body, month: 
         ({"referrer": "https://www.google.com/", "trafficType": "balloon"}, None),
     ],
 )
-def test_the_traffic_type_is_stated_or_the_class_of_the_referrer_where_the_model_knows_it(changes: Body, traffic: str | None) -> None:
+def test_the_traffic_type_is_stated_or_the_class_of_the_referrer_if_the_model_has_it(changes: Body, traffic: str | None) -> None:
     body = bare(behaviorData__referrer=changes["referrer"], contextData__trafficType=changes.get("trafficType"))
     expected = VOCABULARY.code("trafficType", traffic)
     np.testing.assert_equal(row(body)["trafficType"], expected)
 
 
-def test_the_score_is_as_of_the_moment_asked_for_else_of_the_latest_interaction_else_of_now() -> None:
+def test_the_moment_of_the_score_is_as_of_else_the_latest_interaction_else_now() -> None:
     moment = "2026-03-01T12:00:42Z"
     assert answer(visit(VISIT, asOf=moment)).as_of == datetime(2026, 3, 1, 12, 0, 42, tzinfo=UTC)
     assert answer(visit(VISIT[::-1])).as_of == datetime(2026, 3, 1, 12, 0, 50, tzinfo=UTC)

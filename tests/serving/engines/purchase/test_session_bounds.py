@@ -6,8 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from serving.engines.purchase.scorer import PurchasePredictionRequest
-from serving.engines.purchase.session import MAX_INTERACTIONS
+from serving.engines.purchase.types import MAX_INTERACTIONS, PurchasePredictionRequest
 from serving.errors import InvalidRequestError, TooLargeError
 from tests.serving.sessions import Body, answer, at, bare, decoded, put, row, visit
 from training.features import FEATURES

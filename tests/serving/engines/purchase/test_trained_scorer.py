@@ -8,7 +8,8 @@ import polars as pl
 import pytest
 
 from serving import settings
-from serving.engines.purchase.scorer import PURCHASE, PurchasePredictionRequest, PurchasePredictionResponse
+from serving.engines.purchase.scorer import PURCHASE
+from serving.engines.purchase.types import PurchasePredictionRequest, PurchasePredictionResponse
 from training.features import CATEGORIES, INDEX, NAMES
 from training.registry.bundle import Bundle
 
@@ -45,7 +46,7 @@ def test_a_row_of_a_table_scores_as_its_request(scorer, requests, answers, shop_
     assert frame["sessionId"].to_list() == [request.session_id for request in requests]
     columns = scorer.table(frame)
     np.testing.assert_array_equal(columns.X, scorer.columns(requests).X)
-    output = scorer.answers_frame(scorer.run(columns))
+    output = scorer.output_columns(scorer.run(columns))
     assert list(output["purchaseProbability"]) == [answer.purchase_probability for answer in answers]
     assert list(output["confidenceScore"]) == [answer.confidence_score for answer in answers]
 

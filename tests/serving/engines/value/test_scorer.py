@@ -1,4 +1,4 @@
-"""The value engine: every answer adds up, a customer's name is enough where a base is published, and a batch job has the same numbers."""
+"""The value engine: answers add up, a published customer needs only their id, and a batch job has the same numbers."""
 
 import json
 from datetime import UTC, datetime
@@ -17,8 +17,11 @@ from serving.batch.publish import Publication
 from serving.batch.task import Task
 from serving.engines import actions
 from serving.engines.lookup import Stored
+from serving.engines.value.checks import check
 from serving.engines.value.drivers import contributions
-from serving.engines.value.scorer import EXAMPLE, FACTS, VALUE, CustomerValueRequest, ValueScorer, check, filled, key
+from serving.engines.value.scorer import EXAMPLE, FACTS, VALUE, ValueScorer
+from serving.engines.value.stored import fill, key
+from serving.engines.value.types import CustomerValueRequest
 from serving.errors import InvalidRequestError, NotFoundError, StoreUnavailableError
 from serving.ingress.decoding.decoder import Decoder
 from serving.scoring.question import score
@@ -108,7 +111,7 @@ def test_contributions_are_the_mean_over_the_orders_in_which_factors_may_change(
     np.testing.assert_allclose(found, plain, atol=1e-9)
 
 
-def test_an_answer_says_whose_from_what_and_as_of_when_it_is(scorer, trained):
+def test_an_answer_has_its_customer_basis_and_moment(scorer, trained):
     got = answer(scorer, asOf="2026-03-01T13:00:00+01:00", includeHistory=True)
     assert (got.customer_id, got.basis, got.model_version, got.degradation, got.currency) == (
         "c-1",
@@ -132,7 +135,7 @@ def test_later_money_is_worth_less_and_a_longer_horizon_more(scorer):
     assert plain.lifetime_value == pytest.approx(plain.expected_purchases * plain.expected_spend)
 
 
-def test_who_has_gone_silent_is_riskier_than_who_has_just_bought(scorer):
+def test_a_long_time_since_the_last_purchase_raises_the_risk(scorer):
     silent, fresh = answer(scorer, SUMMARY | {"ageDays": 400}), answer(scorer, SUMMARY | {"ageDays": 141})
     assert silent.churn_risk > 0.9 > 0.3 > fresh.churn_risk
     assert silent.risk_band == "high"
@@ -164,15 +167,15 @@ def test_what_is_wrong_is_named_by_its_path(change, field):
     assert [problem.field for problem in error.value.problems] == [field]
 
 
-def test_without_a_summary_a_stored_one_is_asked_for_and_without_that_the_prior_where_it_is_allowed(scorer):
+def test_without_a_summary_the_stored_one_is_used_and_without_that_the_prior_if_allowed(scorer):
     request = asked()
     assert key(request) == "c-1"
     assert key(asked(SUMMARY)) is None
     assert [problem.field for problem in scorer.refusal(request).problems] == ["summary"]
-    with pytest.raises(NotFoundError, match=r"no customer 'c-1' is known: publish .* or set allowPrior"):
-        filled(request, None)
+    with pytest.raises(NotFoundError, match=r"no customer 'c-1' is stored: publish .* or set allowPrior"):
+        fill(request, None)
     prior = asked(allowPrior=True)
-    assert filled(prior, None) is prior
+    assert fill(prior, None) is prior
     (got,) = scorer.rows([prior], scorer.run(scorer.columns([prior])))
     assert (got.basis, got.current_value, got.segment) == ("prior", None, "new")
     assert got.lifetime_value == pytest.approx(got.new_customer_value)
@@ -181,7 +184,7 @@ def test_without_a_summary_a_stored_one_is_asked_for_and_without_that_the_prior_
 
 def test_a_stored_summary_is_used_to_the_last_bit(scorer):
     vector = np.array([3.0, 345 / 7, 545 / 7, 2.0, 71.17 / 3, 100.5])
-    request = filled(asked(), Stored("value-1", NOW - 86_400, vector))
+    request = fill(asked(), Stored("value-1", NOW - 86_400, vector))
     columns = scorer.columns([request])
     assert [column[0] for column in columns.known] == vector.tolist()
     (got,) = scorer.rows([request], scorer.run(columns))
@@ -191,7 +194,7 @@ def test_a_stored_summary_is_used_to_the_last_bit(scorer):
 def test_a_base_too_small_to_learn_from_gets_no_number_and_the_reason(tmp_path):
     buyers.simulate(120, 3).write_csv(tmp_path / "few.csv")
     few = MODELS["value"].train(tmp_path / "few.csv", tmp_path / "few", mapping={}, seed=0, progress=lambda what, share: None)
-    assert "no value is said" in few.json("metrics.json")["warnings"][-1]
+    assert "no value is predicted" in few.json("metrics.json")["warnings"][-1]
     scorer = ValueScorer(ValueModel.load(few), RULES, lambda: NOW)
     got = answer(scorer)
     assert got.insufficient_data == ["customers 120, 500 needed"]
@@ -283,7 +286,7 @@ async def test_a_published_customer_is_answered_by_name_with_the_numbers_of_the_
         assert (prior.status_code, prior.json()["basis"]) == (200, "prior")
 
 
-async def test_a_store_that_is_gone_is_503_for_who_needs_it_and_nothing_to_who_does_not(trained, tmp_path, monkeypatch):
+async def test_without_the_store_requests_that_need_it_get_503_and_others_their_answer(trained, tmp_path, monkeypatch):
     registry = Registry(str(tmp_path / "registry"), tmp_path / "fetched")
     registry.add(trained.path, alias="champion")
     monkeypatch.setenv("REVENUE_ENGINE_MODELS__REGISTRY", str(tmp_path / "registry"))
@@ -294,10 +297,10 @@ async def test_a_store_that_is_gone_is_503_for_who_needs_it_and_nothing_to_who_d
         assert (await http.post(VALUE.route, json=EXAMPLE)).status_code == 200
 
 
-def test_a_store_that_takes_nothing_says_so(tmp_path):
+def test_a_store_that_refuses_writes_raises(tmp_path):
     publisher = Publisher(f"unix://{tmp_path}/nobody.sock", 60.0)
-    with pytest.raises(StoreUnavailableError, match="does not take what is published"):
-        publisher.put(VALUE.lookup, "value-1", ["c"], [0.0], np.zeros((1, len(NAMES))))
+    with pytest.raises(StoreUnavailableError, match="did not take the published vectors"):
+        publisher.put("default", VALUE.lookup, "value-1", ["c"], [0.0], np.zeros((1, len(NAMES))))
     publisher.close()
 
 

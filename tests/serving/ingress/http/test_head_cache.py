@@ -1,8 +1,9 @@
-"""Heads that are known: a request with one is answered as if it had been parsed, and few are kept."""
+"""The head cache: a request with a cached head is answered as if it had been parsed, few heads are kept, and no credential is."""
 
 import asyncio
+import hashlib
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.ingress.http import head_cache
-from serving.ingress.http.head_cache import Head, Heads
+from serving.ingress.http.head_cache import Head, HeadCache
 from serving.ingress.http.headers import Headers
 from serving.ingress.http.response import Response
 from serving.ingress.http.routes import Reply
@@ -36,7 +37,7 @@ class Noting:
 
 
 def test_a_head_that_is_kept_is_found_with_another_body():
-    known = Heads()
+    known = HeadCache()
     known.keep(request(b"one!"), HEAD)
     assert known.find(request(b"two!")) == (HEAD, b"two!")
 
@@ -46,7 +47,7 @@ OTHERS = [request(b"three"), request(b"two!") + b"!", request(b"two!")[:-1], req
 
 @pytest.mark.parametrize("data", OTHERS)
 def test_what_is_no_whole_request_with_a_known_head_is_not_found(data):
-    known = Heads()
+    known = HeadCache()
     known.keep(request(b"one!"), HEAD)
     assert known.find(data) is None
 
@@ -55,20 +56,94 @@ def test_what_is_no_whole_request_with_a_known_head_is_not_found(data):
     ("data", "name"),
     [
         (request(b"one!", b"X-Request-Id: mine"), b"x-request-id"),
-        (request(b"one!", b"Authorization: Bearer x"), b"authorization"),
+        (request(b"one!", b"Authorization: Bearer x"), b"authorization"),  # the parser has read another credential
         (request(b"one!", b"Cookie: a=b"), b"cookie"),
         (request(b"one!", b"Accept: " + b"a" * head_cache.MAX_BYTES), b"accept"),
     ],
 )
 def test_a_head_that_comes_once_or_tells_who_asks_or_is_long_is_not_kept(data, name):
-    known = Heads()
+    known = HeadCache()
     known.keep(data, Head(PATH, {**HEAD.headers, name: b"..."}, 4))
     assert known.find(data) is None
 
 
+def auth(token: bytes, name: bytes = b"Authorization") -> bytes:
+    return name + b": " + token
+
+
+def kept(known: HeadCache, token: bytes, name: bytes = b"Authorization") -> HeadCache:
+    known.keep(request(b"one!", auth(token, name)), Head(PATH, {**HEAD.headers, b"authorization": token}, 4))
+    return known
+
+
+@pytest.mark.parametrize("name", [b"Authorization", b"authorization"])
+def test_a_head_with_a_credential_is_found_with_the_same_credential_and_no_other(name):
+    known = kept(HeadCache(), b"Bearer secret-1", name)
+    found = known.find(request(b"two!", auth(b"Bearer secret-1", name)))
+    assert found is not None
+    assert (found[0].headers[b"authorization"], found[1]) == (b"Bearer secret-1", b"two!")
+    for other in (auth(b"Bearer secret-2", name), auth(b"Bearer secret-1 ", name), auth(b"Bearer secret-", name), auth(b"", name)):
+        assert known.find(request(b"two!", other)) is None
+    assert known.find(request(b"two!")) is None
+
+
+def every_byte_string(value: Any) -> Iterator[bytes]:
+    """Yield all byte strings in keys and values, however deep."""
+    if isinstance(value, bytes):
+        yield value
+    elif isinstance(value, dict):
+        yield from every_byte_string(list(value.items()))
+    elif isinstance(value, tuple | list):
+        for each in value:
+            yield from every_byte_string(each)
+
+
+@given(st.from_regex(rb"[!-~]{12,60}", fullmatch=True), st.sampled_from([b"Authorization", b"authorization", b"AUTHORIZATION"]))
+def test_no_credential_is_stored(token, name):
+    """Neither its text nor an unkeyed digest of it, and two servers have different keys for it."""
+    first, second = (kept(HeadCache(), b"Bearer " + token, name) for _ in range(2))
+    stored = list(every_byte_string(first._heads))
+    assert bool(stored) == (name != b"AUTHORIZATION")
+    assert not any(token in each for each in stored)
+    assert not any(hashlib.blake2b(b"Bearer " + token, digest_size=size).digest() in each for each in stored for size in (16, 32, 64))
+    if stored:
+        assert first._heads.keys() != second._heads.keys()
+
+
+@pytest.mark.parametrize(
+    "more",
+    [[auth(b"token-1"), auth(b"token-2")], [auth(b"token-1"), auth(b"token-1", b"authorization")], [auth(b"token-1"), b"Origin: token-1"]],
+)
+def test_a_head_that_contains_more_than_one_credential_is_not_kept(more):
+    known = HeadCache()
+    parsed = dict(line.lower().split(b": ") for line in more)
+    known.keep(request(b"one!", *more), Head(PATH, {**HEAD.headers, **parsed}, 4))
+    assert known.find(request(b"two!", *more)) is None
+    assert not known._heads
+
+
+TOKENS = st.sampled_from([b"Bearer a", b"Bearer b", b"Bearer aa", b"Basic YTpi", b"", b"a"])
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.lists(st.tuples(TOKENS, st.sampled_from([b"Authorization", b"authorization"]), st.sampled_from([b"1", b"22"])), max_size=12))
+def test_each_request_reaches_its_route_with_its_own_credential(asked):
+    """Requests with equal heads but for the credential share a cache; each is answered for the principal that sent it."""
+
+    async def credentials() -> list[bytes | None]:
+        hot = table(route := Noting())
+        for token, name, body in asked:
+            wire = Wire(hot)
+            wire.send(request(body, *[auth(token, name)] * bool(token)))
+            await wire.settled()
+        return [headers.get(b"authorization") for headers in route.headers]
+
+    assert asyncio.run(credentials()) == [token or None for token, _, _ in asked]
+
+
 def test_the_oldest_goes_where_there_are_too_many(monkeypatch):
-    monkeypatch.setattr(head_cache, "MOST", 2)
-    known, bodies = Heads(), (b"1", b"22", b"333")
+    monkeypatch.setattr(head_cache, "MAX_HEADS", 2)
+    known, bodies = HeadCache(), (b"1", b"22", b"333")
     for body in bodies:
         known.keep(request(body), Head(PATH, {}, len(body)))
     assert [known.find(request(body)) is not None for body in bodies] == [False, True, True]
@@ -83,6 +158,14 @@ ONE = st.fixed_dictionaries(
         "more": st.sampled_from(
             [
                 *([], [TYPE], [b"X-Request-Timeout-Ms: 50"], [b"Connection: keep-alive"], [b"Priority: u=1", TYPE], [b"X-Request-Id: a"]),
+                *(
+                    [auth(b"Bearer a")],
+                    [auth(b"Bearer b")],
+                    [auth(b"Bearer b", b"authorization"), TYPE],
+                    [auth(b" Bearer a ")],
+                    [auth(b"")],
+                ),
+                *([auth(b"Bearer a"), auth(b"Bearer b")], [auth(b"Bearer a", b"AUTHORIZATION")]),
                 *([b"Connection: close"], [b"Expect: 100-continue"], [b"Upgrade: h2c"], [b"Accept: a", b"Accept: b"], [b"Accept:"]),
             ]
         ),
@@ -118,18 +201,20 @@ def test_however_much_is_known_the_same_is_asked_and_answered(asked, cuts, toget
     assert asyncio.run(told(known=True)) == asyncio.run(told(known=False))
 
 
-async def test_a_request_that_is_asked_again_is_not_parsed():
+@pytest.mark.parametrize("more", [[TYPE], [TYPE, auth(b"Bearer secret")]])
+async def test_a_request_with_a_cached_head_is_not_parsed(more):
     hot = table(route := Noting())
     first, second = Wire(hot, cold), Wire(hot, cold)
-    first.send(request(b"one!", TYPE))
+    first.send(request(b"one!", *more))
     await first.settled()
 
-    class Deaf:
+    class Unused:
         def feed_data(self, data: bytes) -> None:
             raise AssertionError(f"parsed {data!r}")
 
-    second.protocol.parser = Deaf()
-    second.send(request(b"two!", TYPE))
+    second.protocol.parser = Unused()
+    second.send(request(b"two!", *more))
     assert [body for _, _, body in await second.settled()] == [b"two!"]
     assert answers(first.sent)[0][2] == b"one!"
-    assert route.headers[0] is route.headers[1]
+    assert route.headers[0] == route.headers[1]
+    assert len(more) > 1 or route.headers[0] is route.headers[1]

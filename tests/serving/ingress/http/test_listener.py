@@ -9,7 +9,7 @@ import pytest
 from serving.ingress.http import listener as listening
 from serving.ingress.http.lifecycle import State
 from serving.ingress.http.listener import Listener
-from serving.ingress.http.routes import Hot
+from serving.ingress.http.routes import RouteTable
 from tests.serving.wire import LOOPS, cold
 
 CALLERS = 100
@@ -22,7 +22,7 @@ class Door:
         self.fails = fails
         self.accepts = 0
         self.sock = socket.create_server(("127.0.0.1", 0), backlog=CALLERS)
-        self.listener = Listener(cold, State(ready=True), Hot())
+        self.listener = Listener(cold, State(ready=True), RouteTable())
 
     def __getattr__(self, name: str) -> object:
         return getattr(self.sock, name)
@@ -66,7 +66,7 @@ def test_a_crowd_is_taken_within_a_few_turns_and_not_all_at_once(loop):
         callers = [socket.create_connection(door.sock.getsockname()) for _ in range(CALLERS)]
         await door.listener.open(door.sock)
         assert await door.turns_until(1) < 10
-        assert door.connected <= listening.ACCEPTED
+        assert door.connected <= listening.MAX_ACCEPTS
         assert await door.turns_until(CALLERS) < 20
         await closed(door, callers)
 

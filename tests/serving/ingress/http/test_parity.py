@@ -11,7 +11,7 @@ from serving.ingress.http.headers import Headers
 from serving.ingress.http.lifecycle import State
 from serving.ingress.http.response import Response
 from serving.ingress.http.routes import Reply, Route
-from serving.scoring.question import Answer
+from serving.scoring.answer import Answer
 from tests.serving.greeting import ROUTE, Scripted, app, client, configured, encoded
 from tests.serving.wire import Caller, Serving, answers, request, serving
 
@@ -85,7 +85,7 @@ def both() -> Iterator[tuple[Serving, Serving]]:
             state = State(ready=True)
             outcomes = [Answer(b'{"a":1}', "hit", 2.5, 0.001)]
             application = app(Scripted(*outcomes), configured(max_body_bytes=LIMIT, max_connections=5), state)
-            servers.append(stack.enter_context(serving(application, application.hot if is_hot else None, state)))
+            servers.append(stack.enter_context(serving(application, application.route_table if is_hot else None, state)))
         yield servers[0], servers[1]
 
 
@@ -136,9 +136,9 @@ class Bare:
 async def test_a_further_hot_route_needs_no_more_than_begin() -> None:
     state = State(ready=True)
     application = app(Scripted(Answer(b"{}", "miss", 0.0)), configured(max_body_bytes=1024), state)
-    application.add_hot("/v1/bare", Route(Bare().begin))
+    application.add_hot_route("/v1/bare", Route(Bare().begin))
     numbers = msgspec.json.encode([0.5] * 17)
-    with serving(application, application.hot, state) as server, Caller(server.port) as caller:
+    with serving(application, application.route_table, state) as server, Caller(server.port) as caller:
         status, headers, body = caller.send(request(numbers, path=b"/v1/bare")).answer()
         assert (status, headers, body) == (200, {"content-type": "application/json", "content-length": "3"}, b"8.5")
         assert caller.send(request(b" " * 2000, path=b"/v1/bare")).answer()[0] == 413

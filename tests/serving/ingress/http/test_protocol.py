@@ -7,7 +7,7 @@ import threading
 import pytest
 import uvicorn
 
-from serving.ingress.http.protocol import MAX_HEAD_BYTES, Protocol
+from serving.ingress.http.protocol import MAX_HEAD_BYTES, HttpProtocol
 
 
 async def app(scope, receive, send):
@@ -20,7 +20,7 @@ def port():
     """A real server with our protocol on a port of the loopback interface."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(app, http=Protocol, ws="none", lifespan="off", log_config=None))
+        server = uvicorn.Server(uvicorn.Config(app, http=HttpProtocol, ws="none", lifespan="off", log_config=None))
         thread = threading.Thread(target=server.run, args=([sock],))
         thread.start()
         while not server.started:

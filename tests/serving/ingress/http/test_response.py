@@ -1,9 +1,9 @@
-"""An answer says the same whether its headers are pairs or lines, and whoever sends it."""
+"""An answer says the same whether its headers are pairs or encode_headers, and whoever sends it."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.ingress.http.response import Response, lines, respond, to_starlette, written
+from serving.ingress.http.response import Response, encode, encode_headers, respond, to_starlette
 from tests.serving.wire import answers
 
 PAIRS = st.dictionaries(
@@ -20,10 +20,10 @@ async def test_pairs_and_lines_are_the_same_over_the_wire_over_asgi_and_for_star
     expected = {**{name.decode(): value.decode() for name, value in pairs}, "content-length": str(len(body))}
     if close:
         expected["connection"] = "close"
-    for headers in (pairs, lines(pairs)):
+    for headers in (pairs, encode_headers(pairs)):
         answer = Response(429, headers, body, close)
         assert answer.pairs == pairs
-        assert answers(written(answer, close)) == [(429, expected, body)]
+        assert answers(encode(answer, close)) == [(429, expected, body)]
         sent: list[dict[str, object]] = []
 
         async def send(message: object) -> None:

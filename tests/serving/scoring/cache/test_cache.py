@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,9 +10,10 @@ import msgspec
 import pytest
 from redis import Redis
 
-from serving.errors import DeadlineExceededError, OverloadedError
-from serving.scoring.cache import cache
-from serving.scoring.cache.cache import Cached, Shared
+from serving.errors import DeadlineExceededError, NotReadyError, OverloadedError
+from serving.scoring.answer import Answer
+from serving.scoring.cache.key import answer_key
+from serving.scoring.cache.redis import SharedCache
 from tests.contracts.cache import NOW
 from tests.serving.cache_fixtures import TIMEOUT_S, TTL_S, Clock, Counted, FakeRedis, ask, kept, over, polite, real_redis, turns, written
 
@@ -32,14 +34,14 @@ def emptied(valkey: str) -> str:
 @pytest.mark.parametrize("with_redis", [False, True])
 async def test_a_thousand_identical_concurrent_misses_cost_one_computation(emptied: str, with_redis: bool) -> None:
     compute = Counted(held=True)
-    store = over(Shared(emptied, TIMEOUT_S) if with_redis else None)
+    store = over(SharedCache(emptied, TIMEOUT_S) if with_redis else None)
     asked = [asyncio.create_task(ask(store, b"key", compute)) for _ in range(1000)]
     while not compute.runs:
         await turns()
     compute.go.set()
     answers = await asyncio.gather(*asked)
     assert compute.runs == store.misses == 1
-    assert {answer.value for answer in answers} == {b"answer"}
+    assert {answer.body for answer in answers} == {b"answer"}
     assert sorted(answer.state for answer in answers) == ["joined"] * 999 + ["miss"]
     assert store.joined == 999
     assert store.saved_s == pytest.approx(999 * kept(store, b"key").cost_s)
@@ -47,14 +49,14 @@ async def test_a_thousand_identical_concurrent_misses_cost_one_computation(empti
 
 
 async def test_a_second_replica_takes_the_answer_of_the_first(emptied: str) -> None:
-    first, second = over(Shared(emptied, TIMEOUT_S)), over(Shared(emptied, TIMEOUT_S))
+    first, second = over(SharedCache(emptied, TIMEOUT_S)), over(SharedCache(emptied, TIMEOUT_S))
     compute = Counted()
     await ask(first, b"key", compute)
     await written(first)
     answers = await asyncio.gather(*(ask(second, b"key", compute) for _ in range(50)))
     assert compute.runs == 1
     assert (second.shared_hits, second.joined, second.misses) == (1, 49, 0)
-    assert {answer.value for answer in answers} == {b"answer"}
+    assert {answer.body for answer in answers} == {b"answer"}
     await first.aclose()
     await second.aclose()
 
@@ -63,10 +65,10 @@ async def test_other_keys_do_not_wait_for_a_slow_one() -> None:
     store, slow = over(), Counted(held=True)
     waiting = asyncio.create_task(ask(store, b"slow", slow))
     await turns()
-    assert await ask(store, b"fast", Counted(b"fast")) == Cached(b"fast", "miss", 0.0)
+    assert await ask(store, b"fast", Counted(b"fast")) == Answer(b"fast", "miss", 0.0)
     assert not waiting.done()
     slow.go.set()
-    assert (await waiting).value == b"answer"
+    assert (await waiting).body == b"answer"
 
 
 async def test_what_a_computation_raises_reaches_all_who_wait_and_is_not_kept() -> None:
@@ -77,7 +79,7 @@ async def test_what_a_computation_raises_reaches_all_who_wait_and_is_not_kept() 
     outcomes = await asyncio.gather(*asked, return_exceptions=True)
     assert failing.runs == 1
     assert all(isinstance(outcome, OverloadedError) for outcome in outcomes)
-    assert await ask(store, b"key", Counted(b"better")) == Cached(b"better", "miss", 0.0)
+    assert await ask(store, b"key", Counted(b"better")) == Answer(b"better", "miss", 0.0)
 
 
 async def test_cancelling_whoever_asked_first_takes_nothing_from_the_others() -> None:
@@ -89,7 +91,7 @@ async def test_cancelling_whoever_asked_first_takes_nothing_from_the_others() ->
     first.cancel()
     await turns()
     compute.go.set()
-    assert [(await other).value for other in others] == [b"answer"] * 10
+    assert [(await other).body for other in others] == [b"answer"] * 10
     assert (compute.runs, compute.cancelled, first.cancelled()) == (1, 0, True)
 
 
@@ -100,7 +102,7 @@ async def test_when_all_have_gone_the_computation_is_cancelled_and_the_next_one_
     for one in asked:
         one.cancel()
     await asyncio.wait(asked)
-    assert await ask(store, b"key", Counted(b"afresh")) == Cached(b"afresh", "miss", 0.0)
+    assert await ask(store, b"key", Counted(b"afresh")) == Answer(b"afresh", "miss", 0.0)
     assert abandoned.cancelled == 1
 
 
@@ -123,7 +125,7 @@ async def test_nobody_joins_an_abandoned_computation_that_takes_its_time_to_leav
     assert newcomer.done()
     gone.set()
     await turns()
-    assert (await newcomer).value == (await ask(store, b"key", lingering)).value == b"afresh"
+    assert (await newcomer).body == (await ask(store, b"key", lingering)).body == b"afresh"
 
 
 async def test_an_abandoned_computation_that_fails_on_its_way_out_is_reported_to_nobody() -> None:
@@ -156,9 +158,9 @@ async def test_the_deadline_or_end_of_another_does_not_reach_who_only_joined(end
     others = [asyncio.create_task(ask(store, b"key", patient)) for _ in range(20)]
     await turns()
     hasty.go.set()
-    with pytest.raises(type(ending)):
+    with pytest.raises(DeadlineExceededError):
         await first
-    assert [(await other).value for other in others] == [b"in time"] * 20
+    assert [(await other).body for other in others] == [b"in time"] * 20
     assert patient.runs == 1
 
 
@@ -176,19 +178,20 @@ async def test_closing_ends_what_is_under_way() -> None:
     asked = asyncio.create_task(ask(store, b"key", compute))
     await turns()
     await store.aclose()
-    with pytest.raises(asyncio.CancelledError):
+    with pytest.raises(NotReadyError, match="stopping"):
         await asked
+    await turns()
     assert compute.cancelled == 1
 
 
 async def test_an_answer_lives_exactly_its_time_and_tells_its_age() -> None:
     clock = Clock()
     store, compute = over(clock=clock), Counted()
-    assert await ask(store, b"key", compute) == Cached(b"answer", "miss", 0.0)
+    assert await ask(store, b"key", compute) == Answer(b"answer", "miss", 0.0)
     clock.now = NOW + 9.75
-    assert await ask(store, b"key", compute) == Cached(b"answer", "hit", 9.75)
+    assert await ask(store, b"key", compute) == Answer(b"answer", "hit", 9.75)
     clock.now = NOW + TTL_S
-    assert await ask(store, b"key", compute) == Cached(b"answer", "miss", 0.0)
+    assert await ask(store, b"key", compute) == Answer(b"answer", "miss", 0.0)
     assert (compute.runs, store.hits, store.misses) == (2, 1, 2)
 
 
@@ -209,16 +212,16 @@ async def test_a_life_counts_from_the_beginning_of_the_computation() -> None:
 
 async def test_a_copy_from_redis_keeps_its_expiry_and_its_age(emptied: str) -> None:
     clock = Clock()
-    first, second = (over(Shared(emptied, TIMEOUT_S), clock) for _ in range(2))
+    first, second = (over(SharedCache(emptied, TIMEOUT_S), clock) for _ in range(2))
     compute = Counted()
     await ask(first, b"key", compute)
     await written(first)
     clock.now = NOW + 6.0
-    assert await ask(second, b"key", compute) == Cached(b"answer", "hit-shared", 6.0)
+    assert await ask(second, b"key", compute) == Answer(b"answer", "hit-shared", 6.0)
     clock.now = NOW + 9.5
-    assert await ask(second, b"key", compute) == Cached(b"answer", "hit", 9.5)
+    assert await ask(second, b"key", compute) == Answer(b"answer", "hit", 9.5)
     clock.now = NOW + TTL_S
-    assert await ask(second, b"key", compute) == Cached(b"answer", "miss", 0.0)
+    assert await ask(second, b"key", compute) == Answer(b"answer", "miss", 0.0)
     assert compute.runs == 2
     await first.aclose()
     await second.aclose()
@@ -227,19 +230,19 @@ async def test_a_copy_from_redis_keeps_its_expiry_and_its_age(emptied: str) -> N
 @pytest.mark.parametrize(("ahead_s", "state", "value"), [(-3600, "miss", b"ours"), (0.5, "hit-shared", b"theirs"), (3600, "miss", b"ours")])
 async def test_a_node_whose_clock_is_wrong_prolongs_no_life_here(emptied: str, ahead_s: float, state: str, value: bytes) -> None:
     clock = Clock()
-    theirs, ours = over(Shared(emptied, TIMEOUT_S), Clock(NOW + ahead_s)), over(Shared(emptied, TIMEOUT_S), clock)
+    theirs, ours = over(SharedCache(emptied, TIMEOUT_S), Clock(NOW + ahead_s)), over(SharedCache(emptied, TIMEOUT_S), clock)
     await ask(theirs, b"key", Counted(b"theirs"))
     await written(theirs)
-    assert await ask(ours, b"key", Counted(b"ours")) == (value, state, 0.0)
+    assert await ask(ours, b"key", Counted(b"ours")) == Answer(value, state, 0.0)
     clock.now += TTL_S
-    assert (await ask(ours, b"key", Counted(b"later"), use_shared=False)).value == b"later"
+    assert (await ask(ours, b"key", Counted(b"later"), use_shared=False)).body == b"later"
     await theirs.aclose()
     await ours.aclose()
 
 
 async def test_an_engine_that_is_faster_than_redis_does_not_touch_it() -> None:
     async with FakeRedis(polite) as server:
-        store = over(Shared(server.url, TIMEOUT_S))
+        store = over(SharedCache(server.url, TIMEOUT_S))
         await asyncio.gather(*(ask(store, b"%d" % i, Counted(), use_shared=False) for i in range(50)))
         assert (store.misses, server.connections) == (50, 0)
         await store.aclose()
@@ -256,8 +259,8 @@ class _Request(msgspec.Struct, rename="camel", kw_only=True, frozen=True):
     extra: dict[str, int] | None = None
 
 
-def _key(text: str, engine: str = "purchase", version: str = "v1") -> bytes:
-    return cache.key(engine, version, msgspec.json.decode(text, type=_Request))
+def _key(text: str, engine: str = "purchase", version: str = "v1", tenant: str = "default") -> bytes:
+    return answer_key(tenant, engine, version, msgspec.json.decode(text, type=_Request))
 
 
 @pytest.mark.parametrize(
@@ -282,7 +285,8 @@ def test_every_difference_that_can_matter_makes_another_key() -> None:
         '{"extra": {}}',
         '{"extra": {"a": 1}}',
     ]
-    keys = [_key(text, engine, version) for text in texts for engine in ("purchase", "churn") for version in ("v1", "v2")]
+    tenants = ("default", "de", "de:purchase", "de%3Apurchase")
+    keys = [_key(text, *key) for text in texts for key in itertools.product(("purchase", "churn"), ("v1", "v2"), tenants)]
     assert len(set(keys)) == len(keys)
 
 
@@ -290,4 +294,4 @@ def test_numbers_beyond_64_bits_have_a_key_too():
     class Big(msgspec.Struct):
         number: int
 
-    assert len({cache.key("e", "v", Big(number)) for number in (2**80, 2**80 + 1, -(2**80), 1)}) == 4
+    assert len({answer_key("t", "e", "v", Big(number)) for number in (2**80, 2**80 + 1, -(2**80), 1)}) == 4

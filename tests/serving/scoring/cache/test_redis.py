@@ -10,8 +10,10 @@ from redis import Redis
 
 from serving.errors import SettingsError
 from serving.runtime import processes
-from serving.scoring.cache.cache import Cached, Entry, Shared, measure_shared, shared_pays
-from serving.scoring.cache.redis import Breaker
+from serving.scoring.answer import Answer
+from serving.scoring.cache.lru import Entry
+from serving.scoring.cache.redis import SharedCache, measure_shared, shared_pays
+from serving.stores.breaker import Breaker
 from tests.contracts.cache import NOW, StoreContract, entry
 from tests.serving.cache_fixtures import (
     TIMEOUT_S,
@@ -43,14 +45,14 @@ def emptied(valkey: str) -> str:
 
 
 @pytest.fixture
-async def shared(emptied: str) -> AsyncIterator[Shared]:
-    store = Shared(emptied, TIMEOUT_S)
+async def shared(emptied: str) -> AsyncIterator[SharedCache]:
+    store = SharedCache(emptied, TIMEOUT_S)
     yield store
     await store.aclose()
 
 
 class _SharedStore:
-    def __init__(self, shared: Shared) -> None:
+    def __init__(self, shared: SharedCache) -> None:
         self.shared = shared
 
     async def put(self, key: bytes, entry: Entry) -> None:
@@ -63,11 +65,11 @@ class _SharedStore:
 
 class TestSharedIsAStore(StoreContract):
     @pytest.fixture
-    def store(self, shared: Shared) -> _SharedStore:
+    def store(self, shared: SharedCache) -> _SharedStore:
         return _SharedStore(shared)
 
 
-async def test_redis_is_told_to_forget_when_the_answer_expires(shared: Shared, emptied: str) -> None:
+async def test_redis_is_told_to_forget_when_the_answer_expires(shared: SharedCache, emptied: str) -> None:
     shared.put(b"key", entry(b"x", left_s=7.0), NOW)
     await shared.settle()
     with Redis.from_url(emptied) as client:
@@ -77,7 +79,7 @@ async def test_redis_is_told_to_forget_when_the_answer_expires(shared: Shared, e
 
 async def test_callers_that_wait_together_travel_together() -> None:
     async with FakeRedis(polite) as server:
-        shared = Shared(server.url, 5.0)
+        shared = SharedCache(server.url, 5.0)
         assert await asyncio.gather(*(shared.get(b"%d" % i) for i in range(1000))) == [None] * 1000
         assert server.commands.count(b"MGET") <= 1 + 1000 // 64
         assert (server.connections, shared.errors, shared.dropped) == (1, 0, 0)
@@ -92,7 +94,7 @@ async def test_a_read_does_not_queue_longer_than_it_may_wait() -> None:
         return polite(command)
 
     async with FakeRedis(reply) as slow:
-        shared = Shared(slow.url, 0.5, ticks)
+        shared = SharedCache(slow.url, 0.5, ticks)
         await asyncio.gather(*(shared.get(b"%d" % i) for i in range(640)))
         assert slow.commands.count(b"MGET") == 1
         assert (shared.dropped, shared.errors) == (640 - 64, 0)
@@ -101,7 +103,7 @@ async def test_a_read_does_not_queue_longer_than_it_may_wait() -> None:
 
 async def test_reads_and_writes_that_wait_are_bounded() -> None:
     async with FakeRedis(lambda command: None) as silent:
-        shared = Shared(silent.url, 5.0)
+        shared = SharedCache(silent.url, 5.0)
         for i in range(10_000):
             shared.put(b"%d" % i, entry(b"x"), NOW)
         assert shared.dropped == 10_000 - 4096
@@ -114,7 +116,7 @@ async def test_reads_and_writes_that_wait_are_bounded() -> None:
 
 async def test_large_answers_that_wait_to_be_written_are_bounded_in_bytes() -> None:
     async with FakeRedis(lambda command: None) as silent:
-        shared = Shared(silent.url, 5.0)
+        shared = SharedCache(silent.url, 5.0)
         for i in range(32):
             shared.put(b"%02d" % i, entry(bytes(1 << 20)), NOW)
         assert shared.dropped == 32 - 7
@@ -123,7 +125,7 @@ async def test_large_answers_that_wait_to_be_written_are_bounded_in_bytes() -> N
 
 async def test_who_queued_behind_a_call_that_failed_does_not_wait_for_another() -> None:
     async with FakeRedis(lambda command: b"-ERR busy\r\n") as busy:
-        shared = Shared(busy.url, 5.0, Clock(0.0))
+        shared = SharedCache(busy.url, 5.0, Clock(0.0))
         assert await asyncio.gather(*(shared.get(b"%d" % i) for i in range(640))) == [None] * 640
         assert (busy.commands.count(b"MGET"), shared.errors) == (1, 1)
         await shared.aclose()
@@ -131,7 +133,7 @@ async def test_who_queued_behind_a_call_that_failed_does_not_wait_for_another() 
 
 async def test_closing_tells_who_has_only_just_asked() -> None:
     async with FakeRedis(polite) as server:
-        shared = Shared(server.url, TIMEOUT_S)
+        shared = SharedCache(server.url, TIMEOUT_S)
         asked = asyncio.create_task(shared.get(b"key"))
         await turns(1)
         await shared.aclose()
@@ -142,7 +144,7 @@ async def test_closing_tells_who_has_only_just_asked() -> None:
 
 async def test_a_closed_store_is_a_miss_and_opens_no_connection() -> None:
     async with FakeRedis(polite) as server:
-        shared = Shared(server.url, TIMEOUT_S)
+        shared = SharedCache(server.url, TIMEOUT_S)
         await shared.aclose()
         shared.put(b"key", entry(b"x"), NOW)
         assert await shared.get(b"key") is None
@@ -179,9 +181,9 @@ def test_a_failure_among_many_answers_never_opens_the_breaker() -> None:
     assert breaker.opened == 0
 
 
-async def test_a_round_trip_is_measured_where_redis_answers_and_infinite_where_it_does_not(shared: Shared) -> None:
+async def test_a_round_trip_is_measured_where_redis_answers_and_infinite_where_it_does_not(shared: SharedCache) -> None:
     assert 0.0 < await measure_shared(shared) < TIMEOUT_S
-    nowhere = Shared("unix:///nowhere/valkey.sock", TIMEOUT_S)
+    nowhere = SharedCache("unix:///nowhere/valkey.sock", TIMEOUT_S)
     assert await measure_shared(nowhere) == float("inf")
     await nowhere.aclose()
 
@@ -197,7 +199,7 @@ def test_auto_asks_redis_only_for_what_costs_more_than_asking() -> None:
 @pytest.mark.parametrize("url", ["http://:secret@host", "127.0.0.1:6379", "redis://:secret@host:port"])
 def test_an_address_that_is_no_redis_url_names_the_setting_and_keeps_the_secret(url: str) -> None:
     with pytest.raises(SettingsError, match=r"cache\.redis_url") as caught:
-        Shared(url, TIMEOUT_S)
+        SharedCache(url, TIMEOUT_S)
     assert "secret" not in str(caught.value)
 
 
@@ -205,13 +207,13 @@ def test_an_address_that_is_no_redis_url_names_the_setting_and_keeps_the_secret(
     "spoil", [lambda packed: b"", lambda packed: packed[:-1], lambda packed: b"\xff" + packed[1:], lambda packed: b"{}"]
 )
 async def test_what_redis_garbles_is_a_miss_and_counted(emptied: str, spoil: Callable[[bytes], bytes]) -> None:
-    first, second = (over(Shared(emptied, TIMEOUT_S)) for _ in range(2))
+    first, second = (over(SharedCache(emptied, TIMEOUT_S)) for _ in range(2))
     await ask(first, b"key", Counted(b"before"))
     await written(first)
     with Redis.from_url(emptied) as client:
         for name in client.keys("*"):
             client.set(name, spoil(client.get(name)))
-    assert await ask(second, b"key", Counted(b"anew")) == Cached(b"anew", "miss", 0.0)
+    assert await ask(second, b"key", Counted(b"anew")) == Answer(b"anew", "miss", 0.0)
     assert second.errors == 1
     await first.aclose()
     await second.aclose()
@@ -220,13 +222,13 @@ async def test_what_redis_garbles_is_a_miss_and_counted(emptied: str, spoil: Cal
 async def test_redis_killed_under_load_changes_no_answer_and_is_used_again_when_it_is_back(tmp_path: Path) -> None:
     server, url = run_valkey(tmp_path)
     ticks = Clock(0.0)
-    shared = Shared(url, TIMEOUT_S, ticks)
+    shared = SharedCache(url, TIMEOUT_S, ticks)
     store = over(shared)
     for i in range(300):
         if i == 50:
             server.send_signal(signal.SIGKILL)
             server.wait()
-        assert (await ask(store, b"%d" % i, Counted(b"answer %d" % i))).value == b"answer %d" % i
+        assert (await ask(store, b"%d" % i, Counted(b"answer %d" % i))).body == b"answer %d" % i
     assert (shared.breaker.is_open, shared.breaker.opened) == (True, 1)
     assert shared.dropped >= 200  # not even tried: nobody waits for a Redis that is down
 
@@ -237,8 +239,8 @@ async def test_redis_killed_under_load_changes_no_answer_and_is_used_again_when_
     assert (shared.breaker.is_open, shared.breaker.opened) == (False, 1)
     await ask(store, b"new", Counted(b"kept by the new Redis"))
     await written(store)
-    neighbour = over(Shared(url, TIMEOUT_S))
-    assert await ask(neighbour, b"new", Counted(b"never")) == Cached(b"kept by the new Redis", "hit-shared", 0.0)
+    neighbour = over(SharedCache(url, TIMEOUT_S))
+    assert await ask(neighbour, b"new", Counted(b"never")) == Answer(b"kept by the new Redis", "hit-shared", 0.0)
     await store.aclose()
     await neighbour.aclose()
     assert processes.end([server.pid], 5.0) == []
@@ -248,10 +250,10 @@ async def test_redis_killed_under_load_changes_no_answer_and_is_used_again_when_
 async def test_a_redis_that_never_answers_is_waited_for_a_few_times_and_then_no_more() -> None:
     async with FakeRedis(lambda command: None) as silent:
         ticks = Clock(0.0)
-        shared = Shared(silent.url, 0.005, ticks)
+        shared = SharedCache(silent.url, 0.005, ticks)
         store = over(shared)
         for i in range(100):
-            assert (await ask(store, b"%d" % i, Counted(b"%d" % i))).value == b"%d" % i
+            assert (await ask(store, b"%d" % i, Counted(b"%d" % i))).body == b"%d" % i
         assert silent.commands.count(b"MGET") <= Breaker.LIMIT
         assert (shared.errors, shared.breaker.opened) == (Breaker.LIMIT, 1)
         assert shared.dropped >= 100 - Breaker.LIMIT
@@ -269,9 +271,9 @@ async def test_a_redis_that_never_answers_is_waited_for_a_few_times_and_then_no_
 
 @pytest.mark.parametrize("url", ["redis://:secret@127.0.0.1:1/0", "unix:///nowhere/valkey.sock", "redis://no-such-host.invalid"])
 async def test_a_redis_that_is_not_there_costs_nothing_but_hits(url: str) -> None:
-    store = over(Shared(url, TIMEOUT_S))
+    store = over(SharedCache(url, TIMEOUT_S))
     for i in range(20):
-        assert (await ask(store, b"%d" % i, Counted(b"%d" % i))).value == b"%d" % i
+        assert (await ask(store, b"%d" % i, Counted(b"%d" % i))).body == b"%d" % i
     assert store.errors > 0
     await store.aclose()
 
@@ -279,9 +281,9 @@ async def test_a_redis_that_is_not_there_costs_nothing_but_hits(url: str) -> Non
 @pytest.mark.parametrize("reply", [b"-NOAUTH Authentication required.\r\n", b"*0\r\n", b"+OK\r\n", b"nonsense\r\n", b":7\r\n"])
 async def test_whatever_redis_says_no_request_hears_it(reply: bytes) -> None:
     async with FakeRedis(lambda command: reply) as odd:
-        store = over(Shared(odd.url, TIMEOUT_S))
+        store = over(SharedCache(odd.url, TIMEOUT_S))
         for i in range(20):
-            assert (await ask(store, b"%d" % i, Counted(b"%d" % i))).value == b"%d" % i
+            assert (await ask(store, b"%d" % i, Counted(b"%d" % i))).body == b"%d" % i
         assert store.errors > 0
         assert store.shared_hits == 0
         await store.aclose()
@@ -290,10 +292,10 @@ async def test_whatever_redis_says_no_request_hears_it(reply: bytes) -> None:
 async def test_a_redis_that_answers_every_other_time_is_given_up_too() -> None:
     asked = iter(range(10**6))
     async with FakeRedis(lambda command: polite(command) if command[0] != b"MGET" or next(asked) % 2 else None) as flapping:
-        shared = Shared(flapping.url, 0.02, Clock(0.0))
+        shared = SharedCache(flapping.url, 0.02, Clock(0.0))
         store = over(shared)
         for i in range(200):
-            assert (await ask(store, b"%d" % i, Counted(b"%d" % i))).value == b"%d" % i
+            assert (await ask(store, b"%d" % i, Counted(b"%d" % i))).body == b"%d" % i
         assert shared.breaker.is_open
         assert flapping.commands.count(b"MGET") < 20
         await store.aclose()
@@ -311,8 +313,8 @@ async def test_a_reply_that_comes_too_late_is_never_taken_for_the_next_ones(empt
         return b"*1\r\n$%d\r\n%s\r\n" % (len(known), known) if command[0] == b"MGET" else polite(command)
 
     async with FakeRedis(reply) as mixed:
-        store = over(Shared(mixed.url, TIMEOUT_S, Clock(0.0)))
-        assert (await ask(store, b"a", Counted(b"computed a"))).value == b"computed a"
-        assert (await ask(store, b"b", Counted(b"computed b"))).value == b"computed b"
+        store = over(SharedCache(mixed.url, TIMEOUT_S, Clock(0.0)))
+        assert (await ask(store, b"a", Counted(b"computed a"))).body == b"computed a"
+        assert (await ask(store, b"b", Counted(b"computed b"))).body == b"computed b"
         assert mixed.connections >= 2
         await store.aclose()

@@ -1,4 +1,4 @@
-"""The simulated shop's events tell one story, and its training table is what they say at the scored moment."""
+"""The simulated shop's events are consistent, and its training table has the features of the events up to the scored moment."""
 
 from datetime import date, timedelta
 
@@ -23,7 +23,7 @@ def _seen(of: shop.Shop) -> pl.DataFrame:
     return of.events.join(until, on="sessionId", maintain_order="left").filter(pl.col("timestamp") <= pl.col("asOf"))
 
 
-def test_a_session_opens_with_a_view_and_its_times_only_rise(year: shop.Shop) -> None:
+def test_a_session_starts_with_a_view_and_its_times_ascend(year: shop.Shop) -> None:
     assert year.events["sessionId"].rle_id().n_unique() == year.events["sessionId"].n_unique() == year.sessions.height
     by_session = year.events.group_by("sessionId", maintain_order=True)
     assert by_session.agg(pl.col("type").first()).to_series(1).is_in(["page_view", "product_view"]).all()
@@ -52,7 +52,7 @@ def test_a_purchase_is_the_one_last_event_of_those_who_buy(year: shop.Shop) -> N
     np.testing.assert_array_equal(table["amount"], table["orderValue"].fill_null(0))
 
 
-def test_nothing_goes_into_the_cart_that_was_not_looked_at_first(year: shop.Shop) -> None:
+def test_only_viewed_products_are_added_to_the_cart(year: shop.Shop) -> None:
     keys = ["sessionId", "productId"]
     viewed = year.events.filter(pl.col("type") == "product_view").group_by(keys).agg(viewed=pl.col("timestamp").min())
     added = year.events.filter(pl.col("type") == "add_to_cart").join(viewed, on=keys, how="left")
@@ -60,7 +60,7 @@ def test_nothing_goes_into_the_cart_that_was_not_looked_at_first(year: shop.Shop
     assert (added["viewed"] < added["timestamp"]).all(ignore_nulls=False)
 
 
-def test_an_order_is_worth_what_lies_in_the_cart_at_the_prices_of_the_week(year: shop.Shop) -> None:
+def test_an_order_value_is_the_cart_at_the_prices_of_the_week(year: shop.Shop) -> None:
     price = {(row["product"], row["period"]): row["price"] for row in year.sales.iter_rows(named=True)}
     bought = year.sessions.filter(purchased=1)
     changes = year.events.filter(pl.col("type").is_in(["add_to_cart", "remove_from_cart"]))
@@ -90,7 +90,7 @@ def _from_events(seen: pl.DataFrame) -> features.Events:
     )
 
 
-def test_what_is_counted_is_what_the_stored_events_count(year: shop.Shop) -> None:
+def test_features_are_those_counted_from_the_stored_events(year: shop.Shop) -> None:
     table = shop_table.numbers(year.sessions)
     again = features.matrix(features.given(year.sessions.height), _from_events(_seen(year)))
     for feature in features.FEATURES:

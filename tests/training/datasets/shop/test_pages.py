@@ -1,4 +1,4 @@
-"""The simulated shop's page statistics know only what was over before the day: against a slow, obvious walk through the year."""
+"""The simulated shop's page statistics come from sessions that ended before the day: against a slow loop over the year."""
 
 import numpy as np
 import polars as pl

@@ -1,4 +1,4 @@
-"""The simulated shop's requests say what the rows of its training table say."""
+"""The simulated shop's requests have the values of the rows of its training table."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -59,7 +59,7 @@ def test_a_request_has_the_features_of_its_row_to_the_bit(year: shop.Shop) -> No
         assert [context.get(name) for name in features.CATEGORIES] == [row[name] for name in features.CATEGORIES]
 
 
-def test_requests_differ_in_what_they_tell_and_in_how_they_write_time(year: shop.Shop) -> None:
+def test_requests_differ_in_their_fields_and_in_their_format_of_times(year: shop.Shop) -> None:
     stamps = [event["timestamp"] for body in year.requests for event in body["behaviorData"]["interactions"]]
     assert {type(stamp) for stamp in stamps} == {int, str}
     assert {stamp[-1] == "Z" for stamp in stamps if isinstance(stamp, str)} == {True, False}

@@ -1,4 +1,4 @@
-"""The simulated shop as a whole: one seed one shop, any size hangs together, and files that are whole or not there."""
+"""The simulated shop as a whole: reproducible, consistent at any size, and written completely or not at all."""
 
 import resource
 from collections.abc import Iterator
@@ -47,7 +47,7 @@ def test_the_training_table_alone_is_that_of_the_whole_shop(small: shop.Shop) ->
 
 
 @pytest.mark.parametrize(("sessions", "seed"), [(0, 1), (-5, 1), (10, -1)])
-def test_nonsense_is_refused_by_name(sessions: int, seed: int) -> None:
+def test_invalid_arguments_are_refused_by_name(sessions: int, seed: int) -> None:
     with pytest.raises(TableError, match=f"sessions={sessions}, seed={seed}"):
         shop.simulate(sessions, seed)
 
@@ -62,7 +62,7 @@ def test_progress_only_moves_forward_and_ends_at_one() -> None:
 
 @settings(max_examples=20, deadline=None)
 @given(sessions=st.integers(1, 40), seed=st.integers(0, 2**63))
-def test_any_shop_however_small_hangs_together(sessions: int, seed: int) -> None:
+def test_a_shop_of_any_size_is_consistent(sessions: int, seed: int) -> None:
     any_shop = shop.simulate(sessions, seed)
     seen = _seen(any_shop)
     assert any_shop.sessions["sessionId"].n_unique() == sessions == any_shop.truth.height == len(any_shop.requests)
@@ -72,7 +72,7 @@ def test_any_shop_however_small_hangs_together(sessions: int, seed: int) -> None
     assert any_shop.customers["orders"].sum() == any_shop.sessions.filter(pl.col("customerId").is_not_null())["purchased"].sum()
 
 
-def test_what_is_written_is_what_was_simulated(small: shop.Shop, tmp_path: Path) -> None:
+def test_written_files_hold_the_simulated_tables(small: shop.Shop, tmp_path: Path) -> None:
     shop.write(small, tmp_path / "new" / "shop")
     files = sorted(path.name for path in (tmp_path / "new" / "shop").iterdir())
     assert files == sorted([*(f"{name}.parquet" for name in FRAMES), "requests.ndjson"])
@@ -88,7 +88,7 @@ def test_an_empty_folder_is_filled(small: shop.Shop, tmp_path: Path) -> None:
     assert (tmp_path / "sessions.parquet").exists()
 
 
-def test_a_folder_in_use_is_refused_and_left_alone(small: shop.Shop, tmp_path: Path) -> None:
+def test_a_folder_with_files_is_refused_and_unchanged(small: shop.Shop, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(TableError, match="not an empty folder"):
         shop.write(small, tmp_path)
@@ -113,7 +113,7 @@ def _no_file_larger_than(size: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("size", [50_000, 800_000])  # the events do not fit; the requests do not fit
-def test_what_cannot_be_written_whole_leaves_nothing(small: shop.Shop, tmp_path: Path, size: int) -> None:
+def test_a_failed_write_leaves_no_files(small: shop.Shop, tmp_path: Path, size: int) -> None:
     with _no_file_larger_than(size), pytest.raises(TableError, match="check space"):
         shop.write(small, tmp_path / "shop")
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""The simulated shop's truth is true: calibrated, complete, documented, and better than any model of the features."""
+"""The truth of the simulated shop: calibrated, complete, documented, and better than any model of the features."""
 
 import numpy as np
 import polars as pl
@@ -23,7 +23,7 @@ def year() -> shop.Shop:
 @pytest.fixture(scope="module")
 def coded(year: shop.Shop) -> F32:
     """Return the features as a model sees them: float32 [sessions, features], categories by a learnt vocabulary."""
-    vocabulary = features.Vocabulary.learn({name: year.sessions[name].to_list() for name in features.CATEGORIES})
+    vocabulary = features.Vocabulary.fit({name: year.sessions[name].to_list() for name in features.CATEGORIES})
     out = shop_table.numbers(year.sessions)
     for name in features.CATEGORIES:
         out[:, features.INDEX[name]] = [vocabulary.code(name, value) for value in year.sessions[name]]
@@ -35,7 +35,7 @@ def test_about_one_session_in_seven_buys_and_two_in_three_are_anonymous(year: sh
     assert 0.63 < year.sessions["customerId"].is_null().mean() < 0.67  # type: ignore[operator]
 
 
-def test_the_true_probability_is_the_documented_formula_of_what_the_tables_say(year: shop.Shop) -> None:
+def test_the_true_probability_is_the_documented_formula_of_the_tables(year: shop.Shop) -> None:
     table = year.sessions.join(year.truth, on="sessionId", maintain_order="left").with_columns(pl.col(pl.Float32).cast(pl.Float64))
     held = (pl.col("cartAddCount") > pl.col("cartRemoveCount")).cast(pl.Float64)
     formula = {
@@ -62,7 +62,7 @@ def test_the_true_probability_is_the_documented_formula_of_what_the_tables_say(y
     np.testing.assert_allclose(again, year.truth["purchaseProbability"], rtol=1e-9)
 
 
-def test_as_many_buy_as_the_truth_says_in_every_tenth(year: shop.Shop) -> None:
+def test_the_truth_is_calibrated_in_every_decile(year: shop.Shop) -> None:
     table = year.sessions.join(year.truth, on="sessionId").sort("purchaseProbability")
     for tenth in table.iter_slices(table.height // 10):
         probability, bought = tenth["purchaseProbability"].to_numpy(), tenth["purchased"].to_numpy()
@@ -70,8 +70,8 @@ def test_as_many_buy_as_the_truth_says_in_every_tenth(year: shop.Shop) -> None:
         assert abs(bought.sum() - probability.sum()) < ALARM * error
 
 
-def test_no_feature_says_anything_that_the_truth_does_not_know(year: shop.Shop, coded: F32) -> None:
-    """A leak would show here: what is left of the outcome after the truth goes with no feature, nor with its being missing."""
+def test_no_feature_explains_the_residual_of_the_truth(year: shop.Shop, coded: F32) -> None:
+    """A leak would appear here: the outcome less its true probability correlates with no feature, nor with its being missing."""
     probability, bought = year.truth["purchaseProbability"].to_numpy(), year.sessions["purchased"].to_numpy()
     for name, column in features.INDEX.items():
         values = coded[:, column].astype(np.float64)
@@ -91,13 +91,13 @@ def test_a_model_of_the_features_is_good_and_the_truth_is_better(year: shop.Shop
     assert learnt + 0.02 < truth < 0.97
 
 
-def test_the_money_spent_is_what_the_truth_expects(year: shop.Shop) -> None:
+def test_the_total_spend_agrees_with_its_expectation(year: shop.Shop) -> None:
     probability, value = (year.truth[name].to_numpy() for name in ("purchaseProbability", "orderValueIfBought"))
     error = np.sqrt(np.sum(value**2 * probability * (1 - probability)))
     assert abs(year.sessions["orderValue"].sum() - np.sum(probability * value)) < ALARM * error
 
 
-def test_a_customers_value_is_what_its_sessions_were_worth(year: shop.Shop) -> None:
+def test_a_customers_value_is_the_expected_spend_of_their_sessions(year: shop.Shop) -> None:
     worth = (
         year.sessions.select("sessionId", "customerId")
         .join(year.truth, on="sessionId")

@@ -18,11 +18,11 @@ from training.evaluation import metrics as evaluate
 from training.models import MODELS
 from training.models.churn import train as churn_training
 from training.models.churn.model import CALIBRATION, MODEL, ChurnModel
-from training.models.shared import trees
+from training.models.shared.folds import grouped, stratified
 from training.registry import bundle as bundles
 from training.tables import customers as customer_table
 from training.tables import frames
-from training.tables.customers import Feature
+from training.tables.customers import CustomerFeature
 
 ROWS = 400
 
@@ -94,7 +94,7 @@ def test_a_row_alone_scores_the_same_bits_as_among_many(model, table):
 
 def test_factors_and_bias_add_up_to_the_margin_and_are_xgboosts(small, model, table):
     X = model.table_matrix(table)
-    shares = model.factors(X)
+    shares = model.shap(X)
     assert shares.sum(axis=1) + model.bias == pytest.approx(model.score(X).margin, abs=1e-5)
     booster = xgb.Booster(model_file=bytearray(small.read(MODEL)))
     theirs = booster.predict(xgb.DMatrix(X), pred_contribs=True)[:, :-1] * small.json(CALIBRATION)["slope"]
@@ -104,7 +104,7 @@ def test_factors_and_bias_add_up_to_the_margin_and_are_xgboosts(small, model, ta
 def test_the_metrics_are_those_of_rows_that_no_part_of_the_model_has_seen(small, table):
     rows = customer_table.read(table)
     stated = np.empty(ROWS)
-    for learn, judge in trees.folds(rows.y, churn_training.FOLDS, 1):
+    for learn, judge in stratified(rows.y, churn_training.FOLDS, 1):
         stated[judge] = churn_training.fit_once(rows, learn, 1).stated(rows.X[judge])
     said = small.json("metrics.json")
     assert said["auc"] == pytest.approx(roc_auc_score(rows.y, stated), abs=1e-12)
@@ -167,11 +167,11 @@ def test_the_positive_label_is_found_or_named(labels, asked, positive):
 @pytest.mark.parametrize(
     ("labels", "asked", "said"),
     [
-        (["left", "stays"], None, "holds left, stays: which one says that a customer left? Name it with --positive"),
+        (["left", "stays"], None, "holds left, stays: which one is the label of customers who left? Name it with --positive"),
         (["1", "2"], None, "holds 1, 2"),
         (["Yes", "Maybe"], None, "holds Maybe, Yes"),
         (["left", "stays"], "gone", "--positive gone: column label holds left, stays"),
-        (["Yes", "No", "New"], None, "holds New, No, Yes: who left is said by two values"),
+        (["Yes", "No", "New"], None, "holds New, No, Yes: a label has two values"),
         (["Yes", "Yes"], None, "holds Yes"),
     ],
 )
@@ -182,17 +182,17 @@ def test_labels_that_do_not_say_who_left_are_named(labels, asked, said):
 
 def test_a_blank_label_is_named_with_its_line(table, tmp_path):
     wrong = table.with_columns(Churn=pl.when(pl.int_range(pl.len()) == 4).then(pl.lit(" ")).otherwise("Churn"))
-    with pytest.raises(TableError, match=r"in\.csv, line 6, column Churn: ' ' does not say who left"):
+    with pytest.raises(TableError, match=r"in\.csv, line 6, column Churn: ' ' is a blank label"):
         train(written(wrong, tmp_path / "in.csv"), tmp_path / "bundle")
 
 
 def test_a_slip_among_numbers_is_named_and_few_texts_are_categories():
     numbers = [str(number) for number in range(40)]
     frame = pl.DataFrame({"x": [*numbers[:-1], "39 months"], "code": ["1", "2", "3+", "2"] * 10, "label": ["Yes", "No"] * 20})
-    with pytest.raises(CellError, match="column x: '39 months' is no number"):
+    with pytest.raises(CellError, match="column x: '39 months' is not a number"):
         customer_table.read(frame)
     (feature,) = customer_table.read(frame.drop("x")).features
-    assert feature == Feature("code", "category", ("1", "2", "3+"))
+    assert feature == CustomerFeature("code", "category", ("1", "2", "3+"))
 
 
 def test_columns_that_say_nothing_are_left_out_and_named():
@@ -201,7 +201,7 @@ def test_columns_that_say_nothing_are_left_out_and_named():
     )
     rows = customer_table.read(frame)
     assert [feature.name for feature in rows.features] == ["x"]
-    assert rows.unused == {"same": "has one value alone", "blank": "is blank in every row", "lists": "is neither numbers nor text"}
+    assert rows.unused == {"same": "has a single value", "blank": "is blank in every row", "lists": "is neither numbers nor text"}
 
 
 def test_columns_can_be_mapped_and_left_out():
@@ -213,7 +213,7 @@ def test_columns_can_be_mapped_and_left_out():
         customer_table.resolve(names, {"label": "gonne"})
     with pytest.raises(TableError, match="no field 'lable'"):
         customer_table.resolve(names, {"lable": "gone"})
-    with pytest.raises(TableError, match="no column says who left"):
+    with pytest.raises(TableError, match="no column is the label"):
         customer_table.read(pl.DataFrame({"x": [1, 2]}))
 
 
@@ -221,7 +221,7 @@ def test_columns_can_be_mapped_and_left_out():
     ("value", "found"), [("A", 0.0), (" a ", 0.0), ("1.0", 1.0), (1, 1.0), (1.0, 1.0), ("c", None), ("", None), (None, None), ("N/A", None)]
 )
 def test_a_category_is_the_same_however_it_is_written_and_what_is_unseen_is_missing(value, found):
-    got = Feature("f", "category", ("A", "1")).reader()(value)
+    got = CustomerFeature("f", "category", ("A", "1")).reader()(value)
     assert (None if np.isnan(got) else got) == found
 
 
@@ -242,7 +242,7 @@ def test_rows_of_one_customer_are_in_one_fold(table):
     rows = customer_table.read(table.with_columns(customerID=pl.int_range(pl.len()) // 4))
     assert customer_table.read(table).customer is None
     seen = []
-    for learn, judge in churn_training.folds(rows.y, rows.customer, 5, 0):
+    for learn, judge in grouped(rows.y, rows.customer, 5, 0):
         assert not set(rows.customer[learn]) & set(rows.customer[judge])
         seen += judge.tolist()
     assert sorted(seen) == list(range(ROWS))
@@ -279,14 +279,14 @@ def test_another_tasks_bundle_is_refused(small, tmp_path):
         ChurnModel.load(lacking)
     features = small.manifest["features"][1:]
     fewer = bundles.write(tmp_path / "fewer", task="churn", files={MODEL: small.read(MODEL)}, meta={"features": features})
-    with pytest.raises(BundleError, match="the trees know 6 features, not 5"):
+    with pytest.raises(BundleError, match="the trees have 6 features, not 5"):
         ChurnModel.load(fewer)
 
 
 def test_a_copy_with_cells_gone_keeps_the_others():
     X = np.arange(4000, dtype=np.float32).reshape(400, 10)
     for share, mean in ((0.5, 0.5), (None, 0.5), (0.0, 0.0)):
-        got = churn_training.forgetful(X, 1, share)
+        got = churn_training.masked(X, 1, share)
         gone = np.isnan(got)
         assert gone.mean() == pytest.approx(mean, abs=0.05)
         assert np.array_equal(got[~gone], X[~gone])
@@ -299,7 +299,7 @@ def logistic(rows):
         for place, feature in enumerate(rows.features)
     ]
     X, stated = np.nan_to_num(np.hstack(columns)), np.empty(len(rows.y))
-    for learn, judge in trees.folds(rows.y, 10, 0):
+    for learn, judge in stratified(rows.y, 10, 0):
         fitted = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(X[learn], rows.y[learn])
         stated[judge] = fitted.predict_proba(X[judge])[:, 1]
     return roc_auc_score(rows.y, stated)
@@ -313,7 +313,7 @@ def test_the_published_customers_are_foretold_as_well_as_by_a_logistic_regressio
     assert metrics["rows"] == 5656
     assert 0.845 <= metrics["auc"] <= 0.87  # above is a leak
     assert metrics["ece"] <= 0.02
-    assert metrics["halfKnown"]["auc"] >= 0.8
+    assert metrics["halfMissing"]["auc"] >= 0.8
     assert metrics["auc"] >= logistic(customer_table.read(frames.read(path)))
     model = ChurnModel.load(bundle)
     stated = model.score(model.table_matrix(frames.read(path))).probability

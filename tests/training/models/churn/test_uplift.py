@@ -79,7 +79,7 @@ def test_a_ranking_by_the_truth_is_worth_something_by_chance_nothing_and_upside_
     treated, stays = (table["treatment"] == "call").to_numpy()[rows], (table["Churn"] == "No").to_numpy()[rows].astype(float)
     truth = effects[rows, 0] + np.random.default_rng(0).uniform(0, 1e-9, rows.sum())
     chance = np.random.default_rng(1).random(len(truth))
-    error = qini.spread(chance, treated, stays, 0)
+    error = qini.standard_error(chance, treated, stays, 0)
     assert qini.coefficient(truth, treated, stays) > 10 * error
     assert abs(qini.coefficient(chance, treated, stays)) < 4 * error
     assert qini.coefficient(-truth, treated, stays) < -10 * error
@@ -90,7 +90,7 @@ def test_effects_that_differ_are_found_and_the_others_are_averages(trained):
     assert (metrics["control"], [arm["name"] for arm in metrics["arms"]]) == ("control", ["call", "gift"])
     assert metrics["arms"][0]["differs"]
     assert metrics["learners"][metrics["served"]]["call"]["qini"] > 4 * metrics["learners"][metrics["served"]]["call"]["error"]
-    assert metrics["balance"]["atRandom"]
+    assert metrics["balance"]["randomized"]
     assert metrics["arms"][1]["average"] == pytest.approx(0.1, abs=0.04)
     assert trained.json("metrics.json")["warnings"] == []
 
@@ -110,7 +110,7 @@ def test_arms_that_were_chosen_are_said_to_be():
     table, _ = experiment(chosen=True)
     rows = customer_table.read(table)
     balance = train_uplift.balance(rows, rows.X, 0)
-    assert not balance["atRandom"]
+    assert not balance["randomized"]
     assert balance["auc"] > 0.7
 
 
@@ -122,10 +122,10 @@ def test_who_was_treated_is_no_feature_and_is_ignored_when_scoring(trained):
 @pytest.mark.parametrize(
     ("arms", "options", "said"),
     [
-        (["a", "b"], {}, r"column treatment holds a, b: which one says that nothing was done\? Name it with --control TEXT"),
+        (["a", "b"], {}, r"column treatment holds a, b: which one is the untreated arm\? Name it with --control TEXT"),
         (["a", "b"], {"control": "c"}, "--control c: column treatment holds .*; name one of them"),
-        (["none", "control"], {}, "which one says that nothing was done"),
-        (["a", "a"], {}, "an experiment has two arms at least"),
+        (["none", "control"], {}, "which one is the untreated arm"),
+        (["a", "a"], {}, "an experiment has at least two arms"),
     ],
 )
 def test_arms_that_do_not_say_what_they_are_are_refused(arms, options, said):
@@ -136,12 +136,12 @@ def test_arms_that_do_not_say_what_they_are_are_refused(arms, options, said):
 
 def test_a_blank_arm_is_named_with_its_row():
     table = pl.DataFrame({"x": [1.0, 2.0], "Churn": ["Yes", "No"], "treatment": ["a", " "]})
-    with pytest.raises(CellError, match="does not say what was done"):
+    with pytest.raises(CellError, match="is a blank treatment"):
         customer_table.read(table, control="a")
 
 
 def test_a_control_without_an_experiment_is_refused():
-    with pytest.raises(TableError, match="--control x: no column says what was done"):
+    with pytest.raises(TableError, match="--control x: no column is the treatment"):
         customer_table.read(pl.DataFrame({"x": [1.0, 2.0], "Churn": ["Yes", "No"]}), control="x")
 
 
@@ -159,7 +159,7 @@ def test_hillstroms_womens_letter_works_for_some_and_his_mens_for_all(data_dir):
     mapping = {"label": "visit", "treatment": "segment", "leftOut": ("conversion", "spend")}
     rows = customer_table.read(table, mapping, positive="0", control="No E-Mail")
     _, found = train_uplift.fit(rows, rows.X, 0)
-    assert found["staysByArm"] == {
+    assert found["retentionByArm"] == {
         "No E-Mail": pytest.approx(0.1062, abs=5e-5),
         "Mens E-Mail": pytest.approx(0.1828, abs=5e-5),
         "Womens E-Mail": pytest.approx(0.1514, abs=5e-5),
@@ -167,4 +167,4 @@ def test_hillstroms_womens_letter_works_for_some_and_his_mens_for_all(data_dir):
     for learner in ("two_model", "x_learner"):
         womens = found["learners"][learner]["Womens E-Mail"]
         assert womens["qini"] > 3 * womens["error"]
-    assert found["balance"]["atRandom"]
+    assert found["balance"]["randomized"]

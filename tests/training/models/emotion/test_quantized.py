@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from training.models.emotion import quantized
-from training.models.emotion.quantized import Fast, Plain, Whole
+from training.models.emotion.quantized import FbgemmLinear, Float32Linear, QuantizedWeights
 
 INPUTS, OUTPUTS = 48, 16
 
@@ -37,17 +37,17 @@ def seen(linear):
 
 def test_ranges_are_what_came_in_and_survive_being_kept(seen):
     back = quantized.unpacked(quantized.packed({"a.b": seen}))["a.b"]
-    assert torch.equal(back.most, seen.most)
+    assert torch.equal(back.absmax, seen.absmax)
     assert torch.equal(back.ends, seen.ends)
     largest = rows(0, 512).abs().amax(0)
-    np.testing.assert_allclose(seen.most, largest, rtol=0.03)
+    np.testing.assert_allclose(seen.absmax, largest, rtol=0.03)
 
 
-@pytest.mark.parametrize("kind", [Plain, pytest.param(Fast, marks=fast)])
+@pytest.mark.parametrize("kind", [Float32Linear, pytest.param(FbgemmLinear, marks=fast)])
 def test_a_map_is_nearly_the_one_it_was_made_of(linear, seen, kind):
     x = rows(1)
     with torch.inference_mode():
-        got, right = kind(Whole.of(linear, seen))(x), linear(x)
+        got, right = kind(QuantizedWeights.of(linear, seen))(x), linear(x)
     assert float((got - right).abs().mean() / right.abs().mean()) < 0.03
 
 
@@ -55,14 +55,14 @@ def test_a_map_is_nearly_the_one_it_was_made_of(linear, seen, kind):
 @settings(max_examples=30, deadline=None)
 @given(st.integers(1, 40), st.integers(0, 1000))
 def test_the_fast_way_is_the_plain_one_and_a_row_has_the_same_bits_in_every_batch(linear, seen, number, seed):
-    whole, x = Whole.of(linear, seen), rows(seed, number)
+    whole, x = QuantizedWeights.of(linear, seen), rows(seed, number)
     with torch.inference_mode():
-        together = Fast(whole)(x)
-        np.testing.assert_allclose(together, Plain(whole)(x), atol=2e-3)
-        alone = torch.cat([Fast(whole)(x[row : row + 1]) for row in range(number)])
+        together = FbgemmLinear(whole)(x)
+        np.testing.assert_allclose(together, Float32Linear(whole)(x), atol=2e-3)
+        alone = torch.cat([FbgemmLinear(whole)(x[row : row + 1]) for row in range(number)])
     assert together.numpy().tobytes() == alone.numpy().tobytes()
 
 
 def test_a_map_without_a_range_is_named():
     with pytest.raises(KeyError, match="0"):
-        quantized.quantized(nn.Sequential(nn.Linear(2, 2)), {}, Plain)
+        quantized.quantize(nn.Sequential(nn.Linear(2, 2)), {}, Float32Linear)

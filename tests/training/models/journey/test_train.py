@@ -21,7 +21,7 @@ from training.models.journey import checkpoint as journey_checkpoint
 from training.models.journey import model as journey
 from training.models.journey import network
 from training.models.journey import train as journey_training
-from training.models.journey.model import Columns, JourneyModel
+from training.models.journey.model import JourneyColumns, JourneyModel
 from training.registry import bundle as bundles
 from training.tables import journeys as journey_table
 from training.tables import outcomes as outcomes_table
@@ -50,7 +50,7 @@ def columns(model, pages, seconds, ended=0.0):
     size = len(pages)
     attributes = np.zeros((1, len(model.attributes)), np.float32)
     begin, end = np.zeros(1, np.int64), np.full(1, size, np.int64)
-    return Columns(begin, end, model.code(pages), np.array(seconds, np.float32), np.array([ended], np.float32), attributes)
+    return JourneyColumns(begin, end, model.code(pages), np.array(seconds, np.float32), np.array([ended], np.float32), attributes)
 
 
 SCALING = np.array([[0.5, 0], [2, 1]], np.float32)
@@ -63,7 +63,7 @@ def three():
     sizes = np.array([7, 1, 12])
     offsets = np.concatenate(([0], np.cumsum(sizes))).astype(np.int64)
     seconds = np.concatenate([np.cumsum(random.exponential(40, size)) for size in sizes]).astype(np.float32)
-    return network.Sessions(offsets, random.integers(0, 6, 20), seconds, random.normal(size=(3, 2)).astype(np.float32), np.zeros(3))
+    return network.SessionArrays(offsets, random.integers(0, 6, 20), seconds, random.normal(size=(3, 2)).astype(np.float32), np.zeros(3))
 
 
 def test_the_network_is_the_one_that_torch_has_learned(three):
@@ -97,9 +97,9 @@ def test_half_the_width_has_about_the_same_loss_and_gradients_of_the_whole(three
 
 def test_what_comes_later_changes_nothing_before(folder):
     """A prefix is the same row whether the table has the rest of the session or not."""
-    whole = journey_table.gather(folder, first=3)
+    whole = journey_table.join(folder, first=3)
     cut = journey_table.read(whole)
-    full = journey_table.read(journey_table.gather(folder))
+    full = journey_table.read(journey_table.join(folder))
     for place, name in enumerate(cut.ids[:50]):
         size = cut.offsets[place + 1] - cut.offsets[place]
         begin = full.offsets[full.ids.index(name)]
@@ -114,8 +114,8 @@ def test_steps_are_pages_and_what_else_is_done_but_for_what_is_common_or_foretel
         {"sessionId": ["a"] * 6, "type": kinds, "page": ["home", "home", "home", "cart", "cart", "p"], "seconds": range(6)}
     )
     frame.write_parquet(tmp_path / "events.parquet")
-    assert journey_table.read(journey_table.gather(tmp_path / "events.parquet")).pages == ["home", "event:add_to_cart", "cart", "p"]
-    early = journey_table.read(journey_table.gather(tmp_path / "events.parquet", first=2))
+    assert journey_table.read(journey_table.join(tmp_path / "events.parquet")).pages == ["home", "event:add_to_cart", "cart", "p"]
+    early = journey_table.read(journey_table.join(tmp_path / "events.parquet", first=2))
     assert (early.pages, early.ended.tolist()) == (["home", "event:add_to_cart"], [0])
 
 
@@ -131,17 +131,17 @@ def test_sessions_that_only_one_file_has_and_those_without_a_step_have_a_line_an
     silent_ones, alone = answers.filter(pl.col("sessionId").is_in([3, 5])), answers.filter(pl.col("sessionId").is_in([7, 8]))
     assert silent_ones["exitProbability"].to_list() == [1, 1]  # they have fewer events than 5, and so have ended
     assert silent_ones["conversionProbability"].n_unique() == 1
-    assert (silent_ones["missing"].to_list(), alone["missing"].to_list()) == ([0, 0], [1, 1])
-    found = journey_training.learnable(tmp_path / "in", journey_table.read(journey_table.gather(tmp_path / "in")))
+    assert (silent_ones["missingFeatureCount"].to_list(), alone["missingFeatureCount"].to_list()) == ([0, 0], [1, 1])
+    found = journey_training.training_sessions(tmp_path / "in", journey_table.read(journey_table.join(tmp_path / "in")))
     assert [one.partition(" sessions ")[0] for one in found.warnings] == ["2", "2"]
     assert len(found.sessions.y) == len(found.table.ids) == 596
 
 
-def test_names_beyond_those_that_are_known_apart_are_told_of(folder, monkeypatch):
+def test_names_beyond_those_that_have_a_number_are_named_in_a_warning(folder, monkeypatch):
     monkeypatch.setattr(journey_training, "MAX_PAGES", 4)
-    found = journey_training.learnable(folder, journey_table.read(journey_table.gather(folder)))
+    found = journey_training.training_sessions(folder, journey_table.read(journey_table.join(folder)))
     (warning,) = found.warnings
-    assert "2 names beyond the 4 most frequent are not known apart" in warning
+    assert "2 names beyond the 4 most frequent have no number" in warning
     lost = {*map(str, range(journeys.PAGES)), "event:add_to_cart"} - set(found.pages)
     assert all(name in warning for name in lost)
     assert ("event:add_to_cart" in lost) == ("event:add_to_cart" not in found.table.pages)
@@ -166,8 +166,8 @@ def test_an_attribute_that_is_no_number_is_told_how_to_be_left_out(folder, tmp_p
     events, sessions = (pl.read_csv(folder / f"{name}.csv.gz") for name in ("events", "sessions"))
     events.write_csv(tmp_path / "in" / "events.csv")
     sessions.with_columns(device=pl.lit("mobile")).write_csv(tmp_path / "in" / "sessions.csv")
-    with pytest.raises(CellError, match=r"device: 'mobile' is no number.*--map leftOut=device"):
-        journey_table.read(journey_table.gather(tmp_path / "in"))
+    with pytest.raises(CellError, match=r"device: 'mobile' is not a number.*--map leftOut=device"):
+        journey_table.read(journey_table.join(tmp_path / "in"))
 
 
 def test_a_simulated_shop_may_be_csv(tmp_path):
@@ -175,7 +175,7 @@ def test_a_simulated_shop_may_be_csv(tmp_path):
     (tmp_path / "csv").mkdir()
     for name in ("events", "sessions"):
         pl.read_parquet(tmp_path / "shop" / f"{name}.parquet").write_csv(tmp_path / "csv" / f"{name}.csv")
-    whole, text = (journey_table.read(journey_table.gather(tmp_path / name)) for name in ("shop", "csv"))
+    whole, text = (journey_table.read(journey_table.join(tmp_path / name)) for name in ("shop", "csv"))
     assert (whole.ids, whole.pages) == (text.ids, text.pages)
     np.testing.assert_array_equal(whole.churned, text.churned)
 
@@ -201,7 +201,7 @@ def test_sessions_of_no_one_and_very_many_events_have_a_score(model, pages):
 @pytest.fixture
 def many(model):
     """More sessions than a model on a GPU scores without it."""
-    return Columns(*random_journeys(journey.MANY + 100, len(model.pages) + 1, len(model.attributes)))
+    return JourneyColumns(*random_journeys(journey.MIN_GPU_SESSIONS + 100, len(model.pages) + 1, len(model.attributes)))
 
 
 def test_very_many_sessions_and_no_fewer_are_the_gpus(trained, model, many, monkeypatch):
@@ -211,9 +211,9 @@ def test_very_many_sessions_and_no_fewer_are_the_gpus(trained, model, many, monk
     def telling(name):
         return lambda *arrays: (asked.append(name), getattr(journey.ON_CPU, name)(*arrays))[1]
 
-    monkeypatch.setattr(journey, "ON_CUDA", journey.Launches(*map(telling, journey.Launches._fields)))
+    monkeypatch.setattr(journey, "ON_CUDA", journey.DeviceKernels(*map(telling, journey.DeviceKernels._fields)))
     elsewhere = JourneyModel.load(trained, device="cuda")
-    few = many._replace(**{name: getattr(many, name)[: journey.MANY - 1] for name in ("begins", "ends", "ended", "attributes")})
+    few = many._replace(**{name: getattr(many, name)[: journey.MIN_GPU_SESSIONS - 1] for name in ("begins", "ends", "ended", "attributes")})
     assert elsewhere.score(few).conversion.tobytes() == model.score(few).conversion.tobytes()
     assert not asked
     assert elsewhere.score(many).conversion.tobytes() == model.score(many).conversion.tobytes()
@@ -231,11 +231,11 @@ def test_a_gpu_has_the_bits_of_the_cpu(trained, model, many):
 
 def test_it_is_judged_by_val_beside_its_parts_and_plain_trees(trained):
     metrics = trained.json("metrics.json")
-    assert metrics["sessionsJudgedBy"] == 150
-    assert metrics["sessionsLearnedFrom"] == 450
+    assert metrics["validationSessions"] == 150
+    assert metrics["trainingSessions"] == 450
     for after in ("5", "10", "all"):
-        assert {"served", "networkAuc", "treesAuc", "plainAuc"} <= metrics["candidates"][after].keys()
-    assert metrics["aucAtTheEnd"] > 0.8
+        assert {"served", "networkAuc", "treesAuc", "baselineAuc"} <= metrics["candidates"][after].keys()
+    assert metrics["aucAtEnd"] > 0.8
 
 
 def test_the_same_seed_gives_the_same_model(folder, trained, tmp_path):
@@ -250,7 +250,7 @@ def test_batch_writes_a_line_for_each_session_as_of_its_kth_event(folder, traine
         options = {} if first is None else {"first": first}
         batch.run(Task("journey", trained.path, {}, configuration.load(), options), folder, tmp_path / out)
     five, running = (pl.read_csv(tmp_path / out) for out in ("five.csv", "running.csv"))
-    assert five.columns == ["sessionId", "conversionProbability", "exitProbability", "unknownPages", "missing", "modelVersion"]
+    assert five.columns == ["sessionId", "conversionProbability", "exitProbability", "unknownPages", "missingFeatureCount", "modelVersion"]
     assert sorted(five["sessionId"]) == list(range(600))
     assert five["conversionProbability"].is_between(0, 1).all()
     assert not five["conversionProbability"].equals(running["conversionProbability"])
@@ -260,7 +260,7 @@ def test_batch_writes_a_line_for_each_session_as_of_its_kth_event(folder, traine
 
 def test_columns_may_have_other_names(folder, trained, tmp_path):
     (tmp_path / "other").mkdir()
-    frame = journey_table.gather(folder).rename({"session_id": "visit", "cum_time_s": "at"})
+    frame = journey_table.join(folder).rename({"session_id": "visit", "cum_time_s": "at"})
     frame.write_parquet(tmp_path / "other" / "events.parquet")
     task = Task("journey", trained.path, {"sessionId": "visit", "seconds": "at"}, configuration.load(), {"first": 4})
     batch.run(task, tmp_path / "other", tmp_path / "mapped.csv")
@@ -341,7 +341,7 @@ def test_training_that_was_ended_goes_on_from_the_networks_that_it_has(folder, t
 
 def test_a_checkpoint_of_another_seed_is_none(folder, tmp_path):
     checkpoint = journey_checkpoint.Checkpoint(tmp_path / "out", [b"seed 0"])
-    checkpoint.keep(0, network.Net(3, 1).network(), [{"loss": 1.0, "auc": 0.5}])
+    checkpoint.save(0, network.Net(3, 1).network(), [{"loss": 1.0, "auc": 0.5}])
     again, other = (journey_checkpoint.Checkpoint(tmp_path / "out", [what]) for what in (b"seed 0", b"seed 1"))
     assert other.find(0) is None
     assert again.find(0) is None  # the other one has removed it
@@ -365,21 +365,21 @@ def test_the_simulated_shop_tells_of_values_and_of_customers_who_stay_away(of_sh
     assert {"product", "cart", "event:search", "event:add_to_cart", "event:checkout"} < set(model.pages)
     assert not {"event:click", "event:purchase"} & set(model.pages)
     assert model.heads.currency == "EUR"
-    rows = Columns(
+    rows = JourneyColumns(
         np.array([0]), np.array([1]), np.array([1]), np.zeros(1, np.float32), np.zeros(1, np.float32), np.zeros((1, 3), np.float32)
     )
     scores = model.score(rows)
     assert scores.order_value[0] > 0
     assert 0 < scores.churn[0] < 1
     metrics = of_shop.json("metrics.json")
-    assert metrics["aucAtTheEnd"] > 0.6
+    assert metrics["aucAtEnd"] > 0.6
 
 
 def test_outcomes_say_by_how_much_a_step_helps_and_what_policies_are_worth(of_shop):
     measured = JourneyModel.load(of_shop).steps["offer_help"]
     assert measured.lift == pytest.approx(0.2, abs=3 * measured.error)
     report = of_shop.json("metrics.json")["steps"]
-    assert (report["decisions"], report["judgedBy"]) == (800, 400)
+    assert (report["decisions"], report["evaluatedDecisions"]) == (800, 400)
     for estimator in ("ips", "snips", "dr"):
         assert report["policies"]["thompson"][estimator]["value"] > report["policies"]["none"][estimator]["value"]
 

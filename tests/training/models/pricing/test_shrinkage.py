@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from training.models.pricing.shrinkage import OWN, cut_off, shrunk
+from training.models.pricing.shrinkage import OWN, shrunk, truncated
 
 ESTIMATE = st.one_of(st.just(float("nan")), st.floats(-30, 30))
 
@@ -47,7 +47,7 @@ def test_without_any_estimate_the_published_ones_are_believed():
 def test_a_normal_that_is_cut_off_is_scipys(mean, sd):
     if (0 - mean) / sd < -5:
         return
-    found, scipys = cut_off(np.array([mean]), np.array([sd]), 0.0), stats.truncnorm(-np.inf, -mean / sd, mean, sd)
+    found, scipys = truncated(np.array([mean]), np.array([sd]), 0.0), stats.truncnorm(-np.inf, -mean / sd, mean, sd)
     assert found.mean[0] == pytest.approx(min(scipys.mean(), -1e-6), rel=1e-6, abs=1e-6)
     assert found.sd[0] == pytest.approx(scipys.std(), rel=2e-3, abs=1e-6)
     np.testing.assert_allclose(found.interval80[0], scipys.ppf([0.1, 0.9]), rtol=1e-5, atol=1e-9)

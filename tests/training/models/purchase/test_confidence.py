@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from training.features import INDEX, NAMES
-from training.models.purchase.confidence import EDGES, FEWEST, SHARE, Confidence
+from training.models.purchase.confidence import EDGES, MIN_SESSIONS, SHARE, Confidence
 from training.models.purchase.validation import check
 from training.models.shared import missingness
 from training.models.shared.calibration import probability
@@ -34,7 +34,7 @@ def world(rows, seed, offset=0.0):
 
 
 def test_both_promises_hold_on_sessions_that_were_not_learned_from():
-    confidence = Confidence.learn(*world(20_000, 0))
+    confidence = Confidence.fit(*world(20_000, 0))
     _, stated, y, reference = world(20_000, 1)
     for level in (ALL, ALL & ~missingness.bits(["pageValue"])):
         held = check(stated[level], confidence.at(level, stated[level]), y, reference)
@@ -44,41 +44,41 @@ def test_both_promises_hold_on_sessions_that_were_not_learned_from():
 
 def test_knowing_less_is_never_more_confident_on_the_whole():
     X, stated, y, reference = world(20_000, 0)
-    confidence = Confidence.learn(X, stated, y, reference)
+    confidence = Confidence.fit(X, stated, y, reference)
     much = confidence.of(X, stated[ALL]).mean()
     less = missingness.without(X, ["pageValue"])
     assert confidence.of(less, stated[ALL & ~missingness.bits(["pageValue"])]).mean() < much - 0.1
 
 
 def test_more_sessions_make_it_surer_and_a_wrong_level_of_probability_less_sure():
-    few, many = (Confidence.learn(*world(rows, 2)).table[ALL].mean() for rows in (1_000, 30_000))
+    few, many = (Confidence.fit(*world(rows, 2)).table[ALL].mean() for rows in (1_000, 30_000))
     assert few < many
-    assert Confidence.learn(*world(30_000, 2, offset=0.2)).table[ALL].mean() < many - 0.1
+    assert Confidence.fit(*world(30_000, 2, offset=0.2)).table[ALL].mean() < many - 0.1
 
 
 def test_the_distance_covers_the_gap_between_stated_and_observed():
     """A model that is off by .2 everywhere, and agrees with its reference, is found out by outcomes."""
     X, stated, y, _ = world(20_000, 3, offset=0.2)
-    confidence = Confidence.learn(X, stated, y, stated[ALL])
+    confidence = Confidence.fit(X, stated, y, stated[ALL])
     assert (confidence.table[ALL][3:-1] < 0.9).all()
 
 
 def test_a_band_with_few_sessions_shares_its_neighbours_distance():
-    X, stated, y, reference = world(FEWEST * 2 - 1, 4)
-    assert len(set(Confidence.learn(X, stated, y, reference).table[ALL])) == 1
+    X, stated, y, reference = world(MIN_SESSIONS * 2 - 1, 4)
+    assert len(set(Confidence.fit(X, stated, y, reference).table[ALL])) == 1
 
 
 def test_a_level_that_training_never_saw_claims_no_more_than_the_least_that_it_did():
     X, stated, y, reference = world(3_000, 5)
     X = missingness.without(X, ["activity"])
-    table = Confidence.learn(X, stated, y, reference).table
+    table = Confidence.fit(X, stated, y, reference).table
     seen = [level for level in range(missingness.LEVELS) if not level & missingness.bits(["activity"])]
     assert np.isfinite(table).all()
     assert (table[ALL] <= table[seen].min(axis=0)).all()
 
 
 def test_what_is_written_is_what_is_read_and_another_shape_is_refused():
-    confidence = Confidence.learn(*world(2_000, 6))
+    confidence = Confidence.fit(*world(2_000, 6))
     content = json.loads(json.dumps(confidence.content()))
     again = Confidence.read(content)
     assert np.array_equal(again.table, confidence.table)
@@ -89,7 +89,7 @@ def test_what_is_written_is_what_is_read_and_another_shape_is_refused():
 
 def test_the_confidence_of_a_row_does_not_depend_on_the_rows_beside_it():
     X, stated, y, reference = world(500, 7)
-    confidence = Confidence.learn(X, stated, y, reference)
+    confidence = Confidence.fit(X, stated, y, reference)
     among = confidence.of(X, stated[ALL])
     assert [confidence.of(X[i : i + 1], stated[ALL, i : i + 1])[0] for i in range(len(X))] == among.tolist()
     assert np.all((among >= 0) & (among <= 1))

@@ -58,15 +58,15 @@ def test_a_row_alone_scores_the_same_bits_as_among_many(model):
 
 def test_factors_and_bias_add_up_to_the_margin(model):
     X = lifelike(1000, 1)
-    shares, bias = model.factors(X)
+    shares, bias = model.shap(X)
     assert shares.shape == X.shape
     assert np.abs(shares.sum(axis=1) + bias - model.score(X).margin).max() < 1e-4
-    assert model.factors(X[:0])[1] == bias
+    assert model.shap(X[:0])[1] == bias
 
 
 def test_factors_of_a_row_alone_are_the_same_bits_as_among_many(model):
     X = lifelike(30, 2)
-    assert np.array_equal(np.concatenate([model.factors(X[i : i + 1])[0] for i in range(30)]), model.factors(X)[0])
+    assert np.array_equal(np.concatenate([model.shap(X[i : i + 1])[0] for i in range(30)]), model.shap(X)[0])
 
 
 def test_the_probability_is_that_of_the_margin_and_the_confidence_is_one_of_its_table(model, small):
@@ -180,7 +180,7 @@ def test_a_wrong_table_is_refused_by_file_line_and_column(tmp_path):
     path = tmp_path / "t.csv"
     months = ["Nov"] * 299 + ["Smarch"]
     rows(300, 100, Month=months).write_csv(path)
-    with pytest.raises(TableError, match=r"t\.csv, line 301, column Month: 'Smarch' is no month"):
+    with pytest.raises(TableError, match=r"t\.csv, line 301, column Month: 'Smarch' is not a month"):
         train(path, tmp_path / "out")
     with pytest.raises(TableError, match=r"t\.csv: --map month=Mnth: the table has no column 'Mnth'"):
         train(path, tmp_path / "out", {"month": "Mnth"})
@@ -245,7 +245,7 @@ def test_confidence_keeps_its_promises_on_the_published_rows(published):
 def test_the_table_lacks_what_the_trees_never_ask_for(published, published_csv):
     """Hour, day, device, page views and time on site are not published: a request that must state them changes nothing by it."""
     model = PurchaseModel.load(published)
-    X = session_table.matrix(frames.read(published_csv, numbers=session_table.number_columns()), model.vocabulary)[:500]
+    X = session_table.matrix(frames.read(published_csv, numbers=session_table.TABLE.number_columns()), model.vocabulary)[:500]
     stated = X.copy()
     for name in ("pageViews", "timeOnSite", "timeOfDay", "dayOfWeek", "deviceType", "eventCount", "waitSeconds"):
         assert np.isnan(X[:, INDEX[name]]).all()

@@ -44,15 +44,15 @@ def test_what_the_training_table_never_had_is_not_asked_for():
     )
 
 
-def test_a_forgetful_copy_only_ever_forgets_and_forgets_as_often_as_it_says():
+def test_a_masked_copy_only_ever_forgets_and_forgets_as_often_as_it_says():
     X = known(20_000)
-    copy = missingness.forgetful(X, 1)
+    copy = missingness.masked(X, 1)
     gone = np.isnan(copy)
     assert np.array_equal(copy[~gone], X[~gone])
     assert gone[:, [INDEX[name] for name in ("pageValue", "bounceRate", "exitRate")]].all()
-    assert abs(gone[:, INDEX["productCount"]].mean() - missingness.LOSES_ACTIVITY) < 0.01
-    assert abs(gone[:, INDEX["region"]].mean() - missingness.LOSES_CONTEXT) < 0.01
-    either = 1 - (1 - missingness.LOSES_ACTIVITY) * (1 - missingness.LOSES_EVENTS)
+    assert abs(gone[:, INDEX["productCount"]].mean() - missingness.DROP_ACTIVITY) < 0.01
+    assert abs(gone[:, INDEX["region"]].mean() - missingness.DROP_CONTEXT) < 0.01
+    either = 1 - (1 - missingness.DROP_ACTIVITY) * (1 - missingness.DROP_EVENTS)
     assert abs(gone[:, INDEX["clickCount"]].mean() - either) < 0.01
     assert not np.isnan(X).any(), "the original is left as it was"
 

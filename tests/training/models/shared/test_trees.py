@@ -6,7 +6,8 @@ import pytest
 from training import features
 from training.features import INDEX
 from training.models.shared import trees
-from training.models.shared.trees import RARE, Ranks
+from training.models.shared.folds import stratified
+from training.models.shared.trees import MIN_VALUE_ROWS, Ranks
 
 REGION = INDEX["region"]
 
@@ -33,11 +34,11 @@ def test_the_same_seed_gives_the_same_trees_to_the_bit_and_another_seed_others(f
 
 
 def test_values_are_numbered_by_how_often_they_buy_and_rare_ones_are_missing():
-    ids = np.repeat([0, 1, 2, 3], [100, 100, 100, RARE - 1]).astype(np.float32)
+    ids = np.repeat([0, 1, 2, 3], [100, 100, 100, MIN_VALUE_ROWS - 1]).astype(np.float32)
     X = features.given(len(ids)).astype(np.float32)
     X[:, REGION] = ids
     y = np.isin(np.arange(len(ids)), [*range(80), *range(100, 105), *range(200, 230)]).astype(float)
-    ranks = Ranks.learn(X, y)
+    ranks = Ranks.fit(X, y)
     assert np.array_equal(ranks.of["region"], [2, 0, 1, np.nan], equal_nan=True)
     assert ranks.vocabulary({"region": ["a", "b", "c", "d"]}).codes["region"] == {"b": 0.0, "c": 1.0, "a": 2.0}
     unseen = np.full((1, X.shape[1]), np.nan, np.float32)
@@ -72,7 +73,7 @@ def test_the_teachers_say_what_they_learned_on_other_rows():
 
 def test_every_row_is_judged_once_by_folds_with_the_same_share_of_buyers():
     _, y = table()
-    folds = trees.folds(y, 5, 0)
+    folds = stratified(y, 5, 0)
     assert sorted(np.concatenate([judge for _, judge in folds])) == list(range(len(y)))
     assert all(not set(learn) & set(judge) for learn, judge in folds)
     assert max(abs(y[judge].mean() - y.mean()) for _, judge in folds) < 0.02

@@ -47,7 +47,7 @@ def test_cdnows_spend_is_as_published_and_independent_enough(cdnow):
     p, q, v = fit.values
     assert p * v / (q - 1) == pytest.approx(35.17, abs=0.005)
     assert lifetime.dependence(x, spend) == pytest.approx(0.114, abs=5e-4)
-    assert lifetime.dependence(x, spend) < lifetime.DEPENDENT
+    assert lifetime.dependence(x, spend) < lifetime.MAX_CORRELATION
 
 
 def simulated(model, values, number, seed):
@@ -123,7 +123,7 @@ def test_those_who_are_alike_are_counted():
 def test_who_buys_more_often_and_dearer_is_seen():
     x = np.arange(100) % 5
     assert lifetime.dependence(x, 10.0 + 5 * x) == pytest.approx(1)
-    assert lifetime.dependence(x, 10.0 + 5 * x) > lifetime.DEPENDENT
+    assert lifetime.dependence(x, 10.0 + 5 * x) > lifetime.MAX_CORRELATION
     assert lifetime.dependence(x, np.full(100, 10.0)) == 0
     assert lifetime.dependence([0, 3], [0.0, 9.0]) == 0
 
@@ -166,7 +166,7 @@ def test_customers_without_any_difference_determine_nothing(model):
         ([2.0] * 4, [1.0] * 4, "4 repeat buyers"),
         (MANY - 1, MANY, "row 1, x: must be 1 or more"),
         (MANY, MANY - 2, "row 1, mean_spend: must be above 0"),
-        (np.ones(40), MANY, "nobody has made two"),
+        (np.ones(40), MANY, "no customer has two repeat purchases"),
         (MANY, np.full(40, 9.0), "do not determine gamma_gamma"),
     ],
 )

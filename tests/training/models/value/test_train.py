@@ -92,8 +92,8 @@ def test_a_single_customer_gives_no_model(tmp_path):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"split": "1.2.2026"}, "--split 1.2.2026: not a day"),
-        ({"score": "base.txt"}, "the suffix says nothing"),
+        ({"split": "1.2.2026"}, "--split 1.2.2026: not a date"),
+        ({"score": "base.txt"}, "unsupported suffix"),
         ({"end": "2025-01-01"}, "first"),
     ],
 )

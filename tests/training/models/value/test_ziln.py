@@ -60,7 +60,9 @@ def test_what_is_learned_is_near_the_truth():
     summaries, _ = known(2_000, 1)
     from kernels.trees.forest import Forest
 
-    found = ziln.Ziln(Forest.from_booster(learned.chance), Forest.from_booster(learned.amount), learned.spread, 90.0).spends(summaries)
+    found = ziln.Ziln(Forest.from_booster(learned.chance), Forest.from_booster(learned.amount), learned.spread, 90.0).expected_spend(
+        summaries
+    )
     truth = (0.1 + 0.08 * summaries.frequency) * np.exp(1 + 0.3 * summaries.frequency + 0.125)
     assert np.corrcoef(found, truth)[0, 1] > 0.97
     assert found.sum() == pytest.approx(truth.sum(), rel=0.1)
@@ -69,7 +71,7 @@ def test_what_is_learned_is_near_the_truth():
 def test_too_few_who_spent_are_counted():
     summaries, spent = known(300)
     spent[40:] = 0
-    with pytest.raises(FitError, match="of 300 customers spent something; 50 of 200 are needed"):
+    with pytest.raises(FitError, match="of 300 customers spent something; at least 50 of 200 are needed"):
         ziln.fit(summaries, spent, 0)
 
 
@@ -96,7 +98,7 @@ def test_the_hold_out_chooses_and_what_it_chose_is_served(deserted):
     closed = ValueModel(deserted.json("value.json"), deserted.manifest, "").outlook(summaries, 90, 0.0)
     served = model.outlook(summaries, 90, 0.0)
     assert not np.allclose(served.value, closed.value)
-    np.testing.assert_allclose(served.value, model._trees.spends(summaries), rtol=1e-9)
+    np.testing.assert_allclose(served.value, model._trees.expected_spend(summaries), rtol=1e-9)
     np.testing.assert_allclose(served.purchases, closed.purchases)
     np.testing.assert_array_equal(model.outlook(summaries.of([7]), 90, 0.0).value, served.value[[7]])
 
@@ -105,8 +107,8 @@ def test_without_a_window_before_the_hold_out_the_closed_forms_are_served_and_th
     buyers.simulate(800, 5).write_csv(tmp_path / "in.csv")
     made = MODELS["value"].train(tmp_path / "in.csv", tmp_path / "out", mapping={}, seed=0, progress=silent, split="2025-07-01")
     spend = made.json("metrics.json")["holdout"]["spend"]
-    assert (spend["served"], "there is no window" in spend["treesLacking"]) == ("closed", True)
+    assert (spend["served"], "there is no window" in spend["noTreesReason"]) == ("closed", True)
     assert made.json("value.json")["trees"] is None
-    foretold = made.json("metrics.json")["holdout"]["noPurchase"]
-    assert foretold["auc"] > 0.6
-    assert foretold["foretold"] == pytest.approx(foretold["share"], abs=0.08)
+    predicted = made.json("metrics.json")["holdout"]["noPurchase"]
+    assert predicted["auc"] > 0.6
+    assert predicted["predicted"] == pytest.approx(predicted["share"], abs=0.08)

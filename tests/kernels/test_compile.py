@@ -1,0 +1,26 @@
+"""The cache of compiled functions is renewed when any file changes that they are compiled from."""
+
+from pathlib import Path
+
+import numpy as np
+
+from kernels import compile as kernels_compile
+from kernels.pricing import demand, ladder
+from serving.engines.purchase import columns, fast_events
+
+
+def test_the_sources_of_a_function_are_its_file_and_all_that_it_imports():
+    found = kernels_compile.sources(ladder.__file__)
+    assert {ladder.__file__, demand.__file__, kernels_compile.__file__} <= set(found)
+    assert all("kernels" in Path(file).parts for file in found)
+    assert columns.__file__ in kernels_compile.sources(fast_events.__file__)
+
+
+def test_a_cache_with_another_stamp_is_not_read():
+    ladder.ladders(*(np.ones(shape) for shape in (1, (1, ladder.INPUTS), (1, 1))))
+    cache = ladder.ladders._cache._cache_file
+    assert cache._load_index()
+    stamp, cache._source_stamp = cache._source_stamp, b"of another source"
+    assert not cache._load_index()
+    cache._source_stamp = stamp
+    assert cache._load_index()
