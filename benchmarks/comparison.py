@@ -102,7 +102,7 @@ def running(peer: Peer, work: Workload) -> Iterator[Questions]:
 
 
 def batches(bodies: list[bytes], expected: list[float], items: int) -> tuple[list[bytes], list[tuple[float, ...]]]:
-    """Return bodies that hold `items` requests each, and what their answers hold; the last ones go on with the first."""
+    """Return bodies with `items` requests each, and the numbers of their answers; the last bodies continue with the first requests."""
     if items == 1:
         return bodies, [(number,) for number in expected]
     starts = range(0, len(bodies) * 10, items)
@@ -218,8 +218,8 @@ def _versions(peer: Peer) -> dict[str, str]:
         return {}
     python = environments.python(peer.module, peer.code.REQUIREMENTS)
     code = "import sys, importlib.metadata as m; print(*(f'{name} {m.version(name)}' for name in sys.argv[1:]), sep='\\n')"
-    said = subprocess.run([python, "-c", code, *wanted], capture_output=True, text=True, check=False).stdout
-    return dict(line.split(" ", 1) for line in said.splitlines())
+    printed = subprocess.run([python, "-c", code, *wanted], capture_output=True, text=True, check=False).stdout
+    return dict(line.split(" ", 1) for line in printed.splitlines())
 
 
 def ratios(figures: Mapping[str, Report]) -> dict[str, dict[str, dict[str, float]]]:

@@ -44,8 +44,8 @@ AS_OF = "2026-11-20T12:00:00Z"  # a price has its season
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What is asked of one endpoint: bodies, and of each answer the number after `marker`."""
+class EndpointLoad:
+    """The requests for one endpoint: bodies, and for each answer the expected number after `marker`."""
 
     engine: Engine
     bodies: Sequence[bytes]
@@ -147,9 +147,9 @@ def _table(folder: Path, name: str) -> Path:
     return path
 
 
-def asked(work: Workload, models: dict[str, Path]) -> dict[str, Asked]:
-    """Return what every endpoint is asked, the purchase endpoint first."""
-    found = {"purchase": Asked(named("purchase"), work.requests, work.probabilities, '"purchaseProbability":')}
+def endpoint_loads(work: Workload, models: dict[str, Path]) -> dict[str, EndpointLoad]:
+    """Return the requests for every endpoint, the purchase endpoint first."""
+    found = {"purchase": EndpointLoad(named("purchase"), work.requests, work.probabilities, '"purchaseProbability":')}
     for label, other in OTHERS.items():
         bundle, engine = bundles.load(models[other.engine]), named(other.engine)
         bodies = other.bodies(bundle)
@@ -157,7 +157,7 @@ def asked(work: Workload, models: dict[str, Path]) -> dict[str, Asked]:
             expected = stored_answers(bundle, bodies, work.bundle.parent / "home")
         else:
             expected = right_answers(bundle, bodies, engine, other.number)
-        found[label] = Asked(engine, bodies, expected, other.marker)
+        found[label] = EndpointLoad(engine, bodies, expected, other.marker)
     return found
 
 
@@ -192,7 +192,7 @@ def main() -> None:
     work = make(log)
     models = trained(work)
     with contextlib.ExitStack() as stack:
-        every = asked(work, models)
+        every = endpoint_loads(work, models)
         target = stack.enter_context(ours.start(work.bundle, free_port(), others=tuple(models.values())))
         origin = urlsplit(target.url)
         questions = {

@@ -73,8 +73,8 @@ def _install(home: Path, arguments: Sequence[str]) -> None:
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(home)], check=True)
     try:
         done = _pip(home, "install", *arguments)
-        said = (done.stderr or done.stdout).strip().splitlines() if done.returncode else []
-        fault = next((line for line in reversed(said) if line.startswith("ERROR")), said[-1] if said else "")
+        output = (done.stderr or done.stdout).strip().splitlines() if done.returncode else []
+        fault = next((line for line in reversed(output) if line.startswith("ERROR")), output[-1] if output else "")
         failed = done.returncode != 0
     except subprocess.TimeoutExpired:
         failed, fault = True, f"pip was not done after {INSTALL_S:.0f} s"
@@ -85,9 +85,9 @@ def _install(home: Path, arguments: Sequence[str]) -> None:
 
 def _pip(home: Path, command: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
     """Run this environment's pip on another one, which then needs none of its own."""
-    asked = [sys.executable, "-m", "pip", "--python", str(home / "bin" / "python"), command, "--quiet", "--disable-pip-version-check"]
-    asked += ["--no-compile"] if command == "install" else []
-    return subprocess.run([*asked, *arguments], capture_output=True, text=True, check=False, timeout=INSTALL_S)
+    run = [sys.executable, "-m", "pip", "--python", str(home / "bin" / "python"), command, "--quiet", "--disable-pip-version-check"]
+    run += ["--no-compile"] if command == "install" else []
+    return subprocess.run([*run, *arguments], capture_output=True, text=True, check=False, timeout=INSTALL_S)
 
 
 def _wanted(home: Path, requirements: Sequence[str]) -> str:

@@ -37,8 +37,8 @@ WANTED = -4  # a request waits, and there may be another connection
 
 _IN = 1  # EPOLLIN
 _MONOTONIC = 1  # CLOCK_MONOTONIC of Linux
-# Places in Table.state: the first arrival that waits, the first that is to come, the place of the connection idle for longest, how many are
-# idle, how many open, requests sent, bytes of the last message, and counts since the last harvest: lags, answers in time and within the
+# Places in Table.state: the first arrival that waits, the first that is to come, the place of the connection idle for longest, how many
+# are idle, how many open, requests sent, bytes of the last message, and counts since the last harvest: lags, answers in time and within the
 # deadline, requests given up.
 _FIRST, _NEXT, _OLDEST, _IDLE, _OPEN, _SENT, _SIZE, _LAGS, _IN_TIME, _GOOD, _GAVE_UP, _PLACES = range(12)
 # Places in Table.moments: when the last request may go out, when an answer last came in time, for which arrival the alarm is set.
@@ -399,7 +399,7 @@ class EventLoop:
 
     @property
     def sent(self) -> int:
-        """How many requests have gone out."""
+        """How many requests were sent."""
         return int(self._table.state[_SENT])
 
     @property
@@ -418,7 +418,7 @@ class EventLoop:
         return at < len(self._table.arrivals) and bool(self._table.arrivals[at] < end)
 
     def received(self, size: int) -> bytes:
-        """Return the bytes that a Stop speaks of."""
+        """Return the bytes that a Stop refers to."""
         return self._table.buffer[:size].tobytes()
 
     def unsent(self, sent: int) -> bytes:

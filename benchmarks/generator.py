@@ -12,7 +12,7 @@ from benchmarks import replies
 from benchmarks.arrivals import Alarm, poisson
 from benchmarks.event_loop import DONE, NOTHING, RECEIVE, STALE, UNKNOWN, WANTED, EventLoop, Stop
 from benchmarks.latencies import Latencies, quantile
-from benchmarks.plan import Plan, Report
+from benchmarks.plan import LoadReport, Plan
 from kernels.types import F64
 
 RETRY_S = 0.05  # after a connection was refused or cut
@@ -34,7 +34,7 @@ class Caller:
         self.unsent = b""
 
 
-class Load:
+class LoadRun:
     """One run of a plan."""
 
     def __init__(self, plan: Plan) -> None:
@@ -57,7 +57,7 @@ class Load:
         self._end = float("inf")
         self._loop: EventLoop | None = None
 
-    def run(self) -> Report:
+    def run(self) -> LoadReport:
         """Send until the count or the time is reached, wait for the last answers, and return the report."""
         alarm = Alarm()
         cpu_s = time.process_time()
@@ -288,12 +288,12 @@ class Load:
         loop.closed(caller.fd)
         caller.sock.close()  # epoll forgets it by itself
 
-    def _report(self, loop: EventLoop, cpu_s: float) -> Report:
+    def _report(self, loop: EventLoop, cpu_s: float) -> LoadReport:
         plan, right = self.plan, self._right.summary()
         enough = plan.rate is None and loop.sent >= plan.requests and self._in_time == len(self._right) > 0
         seconds = (self._last if enough else self._end) - self._began
         refused = {"count": len(self._refused), "without_retry_after": self._hasty, **self._refused.summary()}
-        return Report(
+        return LoadReport(
             connections=plan.connections,
             max_connections=self._most,
             offered=plan.rate,

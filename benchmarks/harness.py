@@ -191,7 +191,7 @@ def two_cores() -> tuple[int, int]:
 def _busy_s() -> float:
     """Return the seconds that the machine's cores have worked since it started."""
     times = psutil.cpu_times()
-    return sum(times) - times.idle - times.iowait - times.guest - times.guest_nice  # user and nice hold the guests' already
+    return sum(times) - times.idle - times.iowait - times.guest - times.guest_nice  # user and nice include the guests'
 
 
 def _children_s() -> float:

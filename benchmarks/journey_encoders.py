@@ -87,8 +87,8 @@ def judged(net: nn.Module, given: Padded, judge: Any, first: int | None) -> Any:
             net(given.page[part], given.times[part], given.attributes[part])[torch.arange(len(part)), torch.from_numpy(at[place])]
             for part, place in zip(np.array_split(judge, 24), np.array_split(np.arange(len(judge)), 24), strict=True)
         ]
-    said = torch.cat(parts).numpy()
-    return np.where(ended, said[:, FINISHED], said[:, RUNNING])
+    margins = torch.cat(parts).numpy()
+    return np.where(ended, margins[:, FINISHED], margins[:, RUNNING])
 
 
 def plain(sessions: Sessions, learn: Any, judge: Any, pages: int, first: int | None) -> float:
@@ -112,14 +112,14 @@ def main() -> None:
     found: dict[str, Any] = {kind: {"auc": {}, "seconds": []} for kind in ENCODERS}
     points = {"5": 5, "10": 10, "all": None}
     for seed in range(SEEDS):
-        for kind, told in found.items():
+        for kind, figures in found.items():
             began = time.perf_counter()
             net = learned(kind, given, learn, pages, seed)
-            told["seconds"].append(round(time.perf_counter() - began, 1))
+            figures["seconds"].append(round(time.perf_counter() - began, 1))
             for name, first in points.items():
                 margins = judged(net, given, judge, first).astype(np.float64)
-                told["auc"].setdefault(name, []).append(metrics.auc(sessions.y[judge], margins))
-            log(f"seed {seed}, {kind}: " + ", ".join(f"{name} {values[-1]:.4f}" for name, values in told["auc"].items()))
+                figures["auc"].setdefault(name, []).append(metrics.auc(sessions.y[judge], margins))
+            log(f"seed {seed}, {kind}: " + ", ".join(f"{name} {values[-1]:.4f}" for name, values in figures["auc"].items()))
     baseline = {name: plain(sessions, learn, judge, pages, first) for name, first in points.items()}
     facts = {"sessions": len(learn), "judged_by": len(judge), "width": WIDTH, "batch": BATCH, "epochs": EPOCHS, "seeds": SEEDS}
     results.conclude("journey_encoders", {**facts, "encoders": found, "plain": baseline}, write=True)

@@ -55,8 +55,8 @@ def main() -> None:
 
     def eager(number: int) -> torch.Tensor:
         with torch.inference_mode():
-            said: torch.Tensor = net(given.page[:number], given.times[:number], given.attributes[:number])[:, -1]
-            return said
+            margins: torch.Tensor = net(given.page[:number], given.times[:number], given.attributes[:number])[:, -1]
+            return margins
 
     event()
     ours = journey.margins([weights], scaling, columns)

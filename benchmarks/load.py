@@ -6,8 +6,8 @@
 Closed loop: each connection has one request under way at any time. Open loop (--rate): requests are due whatever the server does, and time
 counts from when a request was due, also while it waits for a connection, so that a slow server cannot hide what it made wait.
 
-It runs as a process of its own, prints one JSON object (class Report) and makes few system calls, since it shares the cores with what it
-measures. SIGTERM ends it before its time. Only loopback addresses are taken: this is no tool to point at somebody else's server.
+It runs as a process of its own, prints one JSON object (LoadReport) and makes few system calls, since it shares the cores with what it
+measures. SIGTERM ends it before its time. Only loopback addresses are accepted: other servers must not be loaded by it.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.generator import Load
+from benchmarks.generator import LoadRun
 from benchmarks.plan import Plan
 
 
@@ -41,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--url", required=True, help="http://127.0.0.1:PORT/PATH; every request is a POST to it")
     parser.add_argument("--body", required=True, type=Path, help="NDJSON: one body a line, used in rotation")
-    parser.add_argument("--expected", type=Path, help="a line for each body: the number or numbers that its answer must hold")
+    parser.add_argument("--expected", type=Path, help="a line for each body: the number or numbers of its right answer")
     parser.add_argument("--answer", default=Plan.answer, help="the name of that number in the answer (%(default)s)")
     parser.add_argument("--marker", help="the text right before the number, where it is no member of that name")
     parser.add_argument("--tolerance", type=float, default=Plan.tolerance, help="how far a number may be from it (%(default)s)")
@@ -82,7 +82,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     if asked.core is not None:
         os.sched_setaffinity(0, {asked.core})
-    load = Load(asked)
+    load = LoadRun(asked)
     signal.signal(signal.SIGTERM, lambda *_: load.stop())  # and still report
     gc.freeze()
     gc.disable()  # nothing here makes cycles, and a collection would be measured as the server's

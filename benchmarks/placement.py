@@ -122,8 +122,8 @@ def compare(questions: dict[str, Questions], core: int, rounds: int, seconds: fl
     for number in range(rounds):
         for name in found:
             found[name].append(beside(questions, None if name == "alone" else name, peak / 2, core, seconds))
-        log(f"round {number + 1} of {rounds}: " + ", ".join(f"{name} p99 {told[-1]['p99_ms']:.2f} ms" for name, told in found.items()))
-    p99 = {name: round(percentile([one.pop("histogram") for one in told], 0.99), 3) for name, told in found.items()}
+        log(f"round {number + 1} of {rounds}: " + ", ".join(f"{name} p99 {loads[-1]['p99_ms']:.2f} ms" for name, loads in found.items()))
+    p99 = {name: round(percentile([one.pop("histogram") for one in loads], 0.99), 3) for name, loads in found.items()}
     ratios = {f"{name}_p99_times_alone": round(p99[name] / p99["alone"], 3) for name in SLOW}
     log(f"p99 of all rounds: {p99}; {ratios}")
     return {"peak": peak, "p99_ms": p99, "rounds": found, **ratios}

@@ -1,8 +1,8 @@
-"""Plain replies, told apart by compiled code: the generator shares the cores with the server under test, so what it does is taken from it.
+"""Classify plain replies in compiled code: the generator shares the cores with the server under test, so its work slows the server.
 
-A reply is plain when it is whole, its head states its length and keeps the connection, and it is one of three things: right, its status
-200 and its body holding the very text that held the right number before; degraded, saying so itself instead; or refused, with a status of
-429 and the seconds after which to come again. Whatever is not as plain as that is left to `benchmarks.replies`, which reads any reply.
+A reply is plain when it is complete, its head states its length and keeps the connection, and it is one of three things: right, its status
+200 and its body with the same text that had the right number before; degraded, with the mark of a degraded answer; or refused, with a
+status of 429 and a Retry-After. All others are left to `benchmarks.replies`, which reads any reply.
 """
 
 from collections.abc import Sequence
@@ -41,10 +41,10 @@ class Texts(NamedTuple):
 
 
 class Known(NamedTuple):
-    """What replies are held against.
+    """What replies are compared with.
 
-    right: of each message the text that the body of its answer holds; degraded: the text of one that says that it is not the model's
-    counted: the texts of which every answer holds one; marker: what each of them begins with, which no refusal holds
+    right: of each message the text in the body of its answer; degraded: the text of an answer that is not the model's
+    counted: the texts of which every answer contains one; marker: their common beginning, which no refusal contains
     """
 
     right: Texts
@@ -112,8 +112,8 @@ def _status(data: U8, size: int) -> int:
 
 @on_cpu
 def _body(data: U8, size: int) -> tuple[int, bool]:
-    """Return where the body begins of the one whole and plain reply that data[:size] is, UNKNOWN if it is none, and whether it says when
-    to come again.
+    """Return where the body of the complete plain reply in data[:size] begins, UNKNOWN if there is none, and whether it has a
+    Retry-After.
     """
     at, length, retries = _START_SIZE, UNKNOWN, False
     while True:

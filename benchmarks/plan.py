@@ -78,7 +78,7 @@ class Plan:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
+class LoadReport:
     """What came back. Only right answers count as requests; `rate` is those within the time, a second. Everything else is in `errors`."""
 
     connections: int

@@ -56,7 +56,7 @@ def shop(seed: int) -> dict[str, Any]:
     figures = {"today": earned(current), "engine": earned(chosen), "oracle": earned(best[:, kernel.BEST])}
     posterior = learned.states[None][1].interval80
     held = float(((posterior[:, 0] <= catalog.elasticity) & (catalog.elasticity <= posterior[:, 1])).mean())
-    log(f"shop {seed}: {figures}, 80 % intervals hold {held:.1%} of the true elasticities")
+    log(f"shop {seed}: {figures}, 80 % intervals contain {held:.1%} of the true elasticities")
     return {"seed": seed, **figures, "share_of_oracle": round(figures["engine"] / figures["oracle"], 4), "interval80_holds": round(held, 4)}
 
 

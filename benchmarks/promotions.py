@@ -1,8 +1,8 @@
-"""What promotions cost those who ask meanwhile: `python -m benchmarks.promotions [--promotions 100]`, from the project's root.
+"""Measure what promotions cost requests: `python -m benchmarks.promotions [--promotions 100]`, from the project's root.
 
 Two bundles in turn become the champion under an open loop of half the peak; the next one once every replica has switched, so that there is
-always one under way. Server and load share the cores. Both bundles hold the same model under two versions, so that every answer can be held
-against the right one. Blocks of a few promotions and blocks of the same load without any take turns, and the medians of their p99 are
+always one under way. Server and load share the cores. Both bundles have the same model under two versions, so that every answer can be
+compared with the right one. Blocks of a few promotions and blocks of the same load without any alternate, and the medians of their p99 are
 compared: whatever else the machine does, it does to both, and so do the requests for metrics. What passes while the callers open
 their connections is not counted. Writes benchmarks/results/promotions.json.
 """
@@ -41,8 +41,8 @@ def promote(questions: Questions, registry: Registry, names: Sequence[str], numb
     """Promote the bundles in turn, the promotions being counted on, and return the seconds that each took to be live."""
     took = []
     for number in numbers:
-        said, began = metrics(questions.url), time.monotonic()
-        wanted = said.get(SWITCHES, 0.0) + said[REPLICAS]
+        before, began = metrics(questions.url), time.monotonic()
+        wanted = before.get(SWITCHES, 0.0) + before[REPLICAS]
         registry.promote(f"purchase/{names[number % len(names)]}", ALIAS)
         while metrics(questions.url).get(SWITCHES, 0.0) < wanted:  # every replica: else the next one could come before one has looked
             if time.monotonic() - began > SWITCH_S:

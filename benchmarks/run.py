@@ -26,8 +26,8 @@ def run(name: str, *arguments: str) -> bool:
     began = time.monotonic()
     print(f"== {name}", file=sys.stderr, flush=True)
     code = subprocess.run([sys.executable, "-m", f"benchmarks.{name}", *arguments], cwd=ROOT, check=False).returncode
-    said = "done" if code == 0 else f"FAILED with exit code {code}"
-    print(f"== {name}: {said} after {(time.monotonic() - began) / 60:.1f} min", file=sys.stderr, flush=True)
+    outcome = "done" if code == 0 else f"FAILED with exit code {code}"
+    print(f"== {name}: {outcome} after {(time.monotonic() - began) / 60:.1f} min", file=sys.stderr, flush=True)
     return code == 0
 
 

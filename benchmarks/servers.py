@@ -38,7 +38,7 @@ def features(row: Sequence[float]) -> bytes:
 
 
 class Target(NamedTuple):
-    """What to send where (POST), and where the probability stands in what comes back: it is the number right after `marker`."""
+    """The URL and bodies to POST, and where the probability is in the reply: it is the number right after `marker`."""
 
     url: str
     body: Callable[[Sequence[float]], bytes] = features

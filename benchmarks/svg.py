@@ -35,7 +35,7 @@ class Line(NamedTuple):
 
 
 class Scale(NamedTuple):
-    """One axis: what it says, and its ends."""
+    """One axis: its label and its ends."""
 
     label: str
     low: float
@@ -43,7 +43,7 @@ class Scale(NamedTuple):
     logarithmic: bool = False
 
     def at(self, value: float) -> float:
-        """Return where a value lies, 0 to 1 between the ends; what is beyond them lies on them."""
+        """Return the place of a value, 0 to 1 between the ends; a value beyond them is placed on them."""
         low, high = (math.log10(self.low), math.log10(self.high)) if self.logarithmic else (self.low, self.high)
         place = math.log10(max(value, self.low)) if self.logarithmic else value
         return min(1.0, max(0.0, (place - low) / (high - low)))

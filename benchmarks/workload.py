@@ -166,9 +166,9 @@ def trained(sessions: Path, out: Path, train: Callable[..., bundles.Bundle]) -> 
 
 
 def _write_again(bundle: bundles.Bundle, out: Path) -> None:
-    said = {name: value for name, value in bundle.manifest.items() if name not in ("format", "task", "version", "createdAt", "files")}
+    meta = {name: value for name, value in bundle.manifest.items() if name not in ("format", "task", "version", "createdAt", "files")}
     files = {name: bundle.read(name) for name in bundle.manifest["files"]}
-    bundles.write(out, task=bundle.task, files=files, meta={**said, "note": "the same model once more"})
+    bundles.write(out, task=bundle.task, files=files, meta={**meta, "note": "the same model once more"})
 
 
 def _plain(rows: F32) -> list[list[float]]:
@@ -177,6 +177,6 @@ def _plain(rows: F32) -> list[list[float]]:
 
 def _key() -> str:
     """Return the hash of what decides what is made: the code that simulates, trains and counts features, and the versions it runs on."""
-    sources: Sequence[Path] = (*sorted((ROOT / "training").rglob("*.py")), ROOT / "kernels" / "sessions.py")
+    sources: Sequence[Path] = (*sorted((ROOT / "training").rglob("*.py")), *sorted((ROOT / "kernels" / "sessions").glob("*.py")))
     content = [file.read_bytes() for file in (*sources, Path(__file__))] + [np.__version__.encode(), xgb.__version__.encode()]
     return hashlib.sha256(b"\0".join(content)).hexdigest()

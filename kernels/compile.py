@@ -59,9 +59,9 @@ def _imported(file: str) -> list[str]:
 
 
 @cache
-def _stamp(file: str) -> bytes:
+def _stamp(file: str) -> str:
     """Return the digest of all sources of the functions in a file."""
-    return sha256("\0".join(map(_read, sources(file))).encode()).digest()
+    return sha256("\0".join(map(_read, sources(file))).encode()).hexdigest()
 
 
 def _compiled(function: Callable[P, R], forceinline: bool) -> Callable[P, R]:
@@ -71,7 +71,8 @@ def _compiled(function: Callable[P, R], forceinline: bool) -> Callable[P, R]:
     # it need not count references to its arrays, which takes longer than the formula where it has several exits (`_nrt` is Numba's option).
     compile_ = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=False, forceinline=forceinline, _nrt=not forceinline)
     compiled: Any = compile_(function)
-    compiled._cache._cache_file._source_stamp = _stamp(function.__code__.co_filename)  # Numba has no public way to set it
+    # Numba has no public way to set this. It compares the version before it unpickles an index, which fails where a class was renamed.
+    compiled._cache._cache_file._version = f"{numba.__version__} {_stamp(function.__code__.co_filename)}"
     return compiled  # type: ignore[no-any-return]  # Numba is untyped
 
 

@@ -46,11 +46,13 @@ from training.models import MODELS
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 README = ROOT / "README.md"
+BUILT = "_build"  # what `make docs` writes, absent before
 PAGES = (
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")),
-    *sorted(page for page in DOCS.rglob("*.md") if "_build" not in page.parts),
+    *sorted(page for page in DOCS.rglob("*.md") if BUILT not in page.parts),
 )
 MAX_README_BYTES = 12 * 1024
+CUSTOMERS = 600
 FOLDERS = ("serving", "training", "kernels", "configs", "tests", "benchmarks", "docker", "docs", "findings")
 SHOWN = (  # on docs/design/layers.md
     "serving.engines.returns",
@@ -158,6 +160,12 @@ def leaves(model: type[BaseModel], before: str = "") -> Iterator[str]:
             yield before + name
 
 
+def section(page: Path, heading: str) -> str:
+    """Return the text between `## heading` and the next heading of this level, "" where there is none."""
+    found = re.search(rf"^## {heading}\n(.*?)(?=^## |\Z)", page.read_text(), re.MULTILINE | re.DOTALL)
+    return found[1] if found else ""
+
+
 def codes(error: type[Exception]) -> set[str]:
     """Return the codes of an error and of all errors below it."""
     own = {error.code} if hasattr(error, "code") else set()
@@ -191,7 +199,7 @@ def test_every_link_of_the_files_beside_the_documentation_resolves():
 
 def test_every_file_that_is_named_exists():
     pattern = re.compile(rf"`((?:{'|'.join(FOLDERS)})/[\w./*-]*|[A-Z]+\.md|Makefile|pyproject\.toml|constraints\.txt)`")
-    named = [(page, name) for page in PAGES for name in pattern.findall(page.read_text())]
+    named = [(page, name) for page in PAGES for name in pattern.findall(page.read_text()) if BUILT not in name]
     missing = [f"{page.relative_to(ROOT)}: {name}" for page, name in named if not list(ROOT.glob(name.rstrip("/")))]
     assert len(named) > 50
     assert missing == []
@@ -239,10 +247,15 @@ def test_every_code_of_the_command_line_is_documented():
 
 @pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.name)
 def test_every_question_has_a_page_with_every_field(engine):
-    text = (DOCS / "api" / f"{engine.name}.md").read_text()
+    page = DOCS / "api" / f"{engine.name}.md"
+    assert page.is_file(), f"{page.relative_to(ROOT)} is missing: document {engine.route} there"
+    text, index = page.read_text(), DOCS / "api" / "index.md"
     fields = {field.encode_name for kind in (engine.request, engine.response) for field in msgspec.structs.fields(kind)}
     assert engine.route in text
-    assert engine.route in (DOCS / "api" / "index.md").read_text()
+    (contents,) = (block.text for block in blocks(index) if block.language == "{toctree}")
+    assert engine.name in contents.splitlines(), f"{index.relative_to(ROOT)}: the toctree lacks {engine.name}"
+    routes = section(index, "Routes")
+    assert f"`POST {engine.route}`" in routes, f"{index.relative_to(ROOT)}: the list of routes lacks `POST {engine.route}`"
     assert sorted(name for name in fields if f"`{name}`" not in text) == []
 
 
@@ -253,9 +266,9 @@ def test_every_resource_is_documented():
 
 def test_every_model_has_its_table_and_its_metrics():
     for page in ("tables", "metrics"):
-        text = (DOCS / "train" / f"{page}.md").read_text()
-        for name in MODELS:
-            assert f"## {name.capitalize()}\n" in text
+        lines = (DOCS / "train" / f"{page}.md").read_text().splitlines()
+        lacking = [heading for name in MODELS if (heading := f"## {name.capitalize()}") not in lines]
+        assert lacking == [], f"docs/train/{page}.md lacks sections"
 
 
 def verbs(command: Any, name: str = "revenue-engine") -> Iterator[tuple[str, Any]]:
@@ -280,12 +293,14 @@ def test_every_command_and_every_option_is_documented():
 
 @pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.name)
 def test_the_answer_that_is_shown_has_exactly_the_fields_of_an_answer(engine):
-    _, _, section = (DOCS / "api" / f"{engine.name}.md").read_text().partition("\n## Answer\n")
-    shown = [re.findall(r"```json\n(.*?)```", section, re.DOTALL)[0]]
+    page = DOCS / "api" / f"{engine.name}.md"
+    shown = re.findall(r"```json\n(.*?)```", section(page, "Answer"), re.DOTALL)[:1]
+    fields = {field.encode_name for field in msgspec.structs.fields(engine.response)}
+    assert shown, f"{page.relative_to(ROOT)}: below `## Answer` there is no json block: show an answer with exactly {sorted(fields)}"
     if engine.route in README.read_text().partition("<!-- curl:begin -->")[2].partition("<!-- curl:end -->")[0]:
         shown += [block.text for block in blocks(README) if block.language == "json"]
     for one in shown:
-        assert set(json.loads(one)) == {field.encode_name for field in msgspec.structs.fields(engine.response)}
+        assert set(json.loads(one)) == fields
         msgspec.json.decode(one, type=engine.response)
 
 
@@ -355,7 +370,7 @@ def test_every_request_that_is_shown_is_accepted():
         read = decoder.items(body.encode())[0] if body.lstrip().startswith("[") else [decoder.read(body.encode())]
         assert all(isinstance(item, msgspec.Struct) for item in read), block.place
         answered.add(path)
-    assert answered == set(decoders)
+    assert answered == set(decoders), f"no curl with a body is shown for {sorted(set(decoders) - answered)}"
 
 
 @pytest.mark.parametrize("block", [b for b in BLOCKS if b.language in ("json", "yaml", "python")], ids=lambda block: block.place)
@@ -388,22 +403,42 @@ def test_the_commands_of_a_page_run(page, tmp_path):
     assert run.returncode == 0, f"{script}\n{run.stdout[-3000:]}\n{run.stderr[-3000:]}"
 
 
+def with_added_lines(file: str) -> dict[str, Any]:
+    """Return the names of a module of this repository with the lines that docs/design/layers.md adds to it.
+
+    A block of language diff has them: `+++ FILE`, then of each place, after `@@`, lines of the file and the added ones behind them.
+    """
+    (diff,) = [block for block in blocks(DOCS / "design" / "layers.md") if f"+++ {file}\n" in block.text]
+    source = (ROOT / file).read_text()
+    for place in diff.text.split("@@\n")[1:]:
+        lines = place.splitlines()
+        before = "".join(f"{line[1:]}\n" for line in lines if line[0] == " ")
+        added = "".join(f"{line[1:]}\n" for line in lines if line[0] == "+")
+        assert [line[0] for line in lines] == sorted(line[0] for line in lines), f"{diff.place}: added lines follow those of the file"
+        assert source.count(before) == 1, f"{diff.place}: {file} does not have exactly once:\n{before}"
+        source = source.replace(before, before + added)
+    names: dict[str, Any] = {"__name__": file.removesuffix("/__init__.py").replace("/", "."), "__file__": str(ROOT / file)}
+    exec(compile(source, file, "exec"), names)
+    return names
+
+
 @pytest.fixture(scope="module")
 def documented(tmp_path_factory):
-    """The engine and a bundle of the question that docs/design/layers.md adds, made from the files that the page shows."""
+    """The engine and a bundle of the question that docs/design/layers.md adds, made from the files and the lines that the page shows."""
     folder = tmp_path_factory.mktemp("documented")
     for block in blocks(DOCS / "design" / "layers.md"):
         if shown := re.match(r"# ((?:serving/engines|serving/resources|training/models|training/tables)/\S+\.py)\n", block.text):
             file = folder / shown[1]
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(block.text + "\n")
-    customers.table(600, 7).write_csv(folder / "customers.csv")
+    customers.table(CUSTOMERS, 7).write_csv(folder / "customers.csv")
     with pytest.MonkeyPatch.context() as patch:
         for package in (serving.engines, serving.resources, training.models, training.tables):
             patch.setattr(package, "__path__", [*package.__path__, str(folder / package.__name__.replace(".", "/"))])
-        engine = import_module("serving.engines.returns.scorer").RETURNS
-        train = import_module("training.models.returns.train").train
-        bundle = train(folder / "customers.csv", folder / "bundle", mapping={}, seed=3, progress=lambda what, share: None)
+        engine = with_added_lines("serving/engines/__init__.py")["named"]("returns")
+        model = with_added_lines("training/models/__init__.py")["MODELS"][engine.name]
+        options = {option.name: "Yes" for option in model.train_options}
+        bundle = model.train(folder / "customers.csv", folder / "bundle", mapping={}, seed=3, progress=lambda what, share: None, **options)
         yield engine, bundle
         for name in [name for name in sys.modules if name.startswith(SHOWN)]:
             del sys.modules[name]
@@ -420,6 +455,12 @@ class TestDocumentedQuestion(EngineContract):
     def scorer(self, documented):
         engine, bundle = documented
         return engine.load(bundle, Settings())
+
+    def test_its_metrics_are_those_of_a_model_that_has_learned_and_its_card_has_them(self, documented):
+        metrics, card = documented[1].json("metrics.json"), documented[1].read("card.md").decode()
+        assert metrics["rows"] == CUSTOMERS
+        assert 0.7 < metrics["auc"] < 1
+        assert f"AUC {metrics['auc']:.4f}" in card
 
     def test_the_table_that_is_shown_plans_how_to_read_its_columns(self, documented):
         table = import_module("training.tables.deliveries").TABLE

@@ -2,8 +2,8 @@
 
 After its guide to adaptive batching: a batchable endpoint, batches of up to 32; max_latency_ms stays at its minute, since a bound of 20 ms
 makes it refuse most requests of 32 connections. One worker, for the load generator has the other core, nthread=1, and neither metrics nor
-an access log. A batchable endpoint takes and returns a list of rows; a request here holds one. It listens on 127.0.0.1 only. Installed as
-its documentation says: without uvloop and httptools, which uvicorn would use if they were there.
+an access log. A batchable endpoint takes and returns a list of rows; a request here has one. It listens on 127.0.0.1 only. Installed as
+in its documentation: without uvloop and httptools, which uvicorn would use if they were there.
 """
 
 import contextlib

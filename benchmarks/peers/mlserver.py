@@ -1,9 +1,9 @@
-"""MLServer with its XGBoost runtime, asked over HTTP with JSON in the Open Inference Protocol.
+"""MLServer with its XGBoost runtime, called over HTTP with JSON in the Open Inference Protocol.
 
 `mlserver start` on the two settings files that its documentation describes, and the runtime that MLServer ships for XGBoost. Adaptive
 batching is on, up to 32 after at most 0.5 ms: without it, as by default, it answers fewer. parallel_workers=0: the default of one worker
 process behind a queue makes it several times slower with a model as quick as this. One OpenMP thread, which is the runtime's nthread=1; no
-metrics and no access log. It listens on 127.0.0.1 only. Installed as its documentation says: without httptools, which uvicorn would use.
+metrics and no access log. It listens on 127.0.0.1 only. Installed as in its documentation: without httptools, which uvicorn would use.
 """
 
 import contextlib

@@ -124,7 +124,7 @@ def extend_series(line: F64, k: float, a: float, b: float, terms: int) -> None:
 
 
 @formula
-def hold(line: F64, x: float) -> None:
+def reset_line(line: F64, x: float) -> None:
     """Reset a line for customers with x repeat purchases."""
     line[HELD], line[_LENGTH], line[_WAYS], line[_SURVIVAL], line[_SUM] = x, 0.0, 1.0, 1.0, 0.0
     line[_SERIES] = 0.0

@@ -17,10 +17,10 @@ from kernels.customers.bg_nbd import (
     STATES,
     bg_expected_purchases,
     has_series,
-    hold,
     make_panel,
     mean_by_panel,
     mean_by_series,
+    reset_line,
 )
 from kernels.customers.counting import AGE, FREQUENCY, MBG_NBD, PARETO_NBD, RECENCY, alive
 from kernels.customers.pareto_nbd import pareto_expected_purchases
@@ -45,7 +45,7 @@ def line_of(lines: F64, x: float) -> int:
     """Return which of the lines, float64 [lines, LINE], belongs to customers with x repeat purchases; reset it if it had another number."""
     place = int(x) % len(lines)
     if lines[place, HELD] != x:
-        hold(lines[place], x)
+        reset_line(lines[place], x)
     return place
 
 

@@ -28,7 +28,7 @@ _COLUMN = np.array([0, 0, 0, 0, 0, 0, X, Y, WAIT, UNSURE], np.int64)
 
 
 class Names(NamedTuple):
-    """Names with their closing quotes, as words to compare, and the number that stands for each in a row.
+    """Names with their closing quotes, as words to compare, and the code of each in a row.
 
     texts, masks: uint64 [names, words], see `json_words.table`; sizes: int64 [names], bytes with the quote; codes: float64 [names]
     """

@@ -104,7 +104,7 @@ def _model(boosted: dict[str, Any]) -> dict[str, Any]:
     return model
 
 
-def _nodes(trees: ubjson.Table) -> dict[str, NDArray[Any]]:
+def _nodes(trees: ubjson.ColumnTable) -> dict[str, NDArray[Any]]:
     """Return the fields of all nodes, one tree after the other in the booster's own order, and `root`: the index of each node's root.
 
     Raises ValueError as `read` does.

@@ -2,7 +2,7 @@
 
 A JSON parser would hold the GIL for tens of milliseconds, in which a server answers no request, and so would a loop in Python over
 thousands of trees. So compiled code scans the document once and writes a *tape*, a row for each value in the order of the document. Values
-are then read from the tape; a list of many objects of one kind is a `Table`, whose columns are copied by compiled code.
+are then read from the tape; a list of many objects of one kind is a `ColumnTable`, whose columns are copied by compiled code.
 """
 
 import struct
@@ -49,7 +49,7 @@ _FAULTS = {
 def read(data: bytes, tables: Container[str] = ()) -> Any:
     """Return the one value in `data`: dicts, lists, str, numbers, numpy arrays where the document has typed arrays.
 
-    A list in a field named in `tables` becomes a `Table`. Raises ValueError with the byte's position where `data` is not UBJSON.
+    A list in a field named in `tables` becomes a `ColumnTable`. Raises ValueError with the byte's position where `data` is not UBJSON.
     """
     flat = np.frombuffer(data, np.uint8)
     rows, end, fault = _scan(flat, np.empty((0, 5), np.int64))  # how many there are
@@ -62,7 +62,7 @@ def read(data: bytes, tables: Container[str] = ()) -> Any:
     return _Reader(flat, tape, tables).value(0)
 
 
-class Table:
+class ColumnTable:
     """A list of objects with the same fields. Raises ValueError for a column that is missing in an object, or of another kind there."""
 
     def __init__(self, reader: "_Reader", at: int) -> None:
@@ -130,7 +130,7 @@ class _Reader:
     def object(self, at: int) -> dict[str, Any]:
         rows = self.items(at)
         named = zip(map(self.text, rows[::2]), rows[1::2], strict=True)
-        return {name: Table(self, one) if name in self._tables else self.value(one) for name, one in named}
+        return {name: ColumnTable(self, one) if name in self._tables else self.value(one) for name, one in named}
 
 
 _READERS: dict[int, Callable[[_Reader, int], Any]] = {

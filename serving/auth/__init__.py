@@ -1,1 +1,1 @@
-"""Who asks: the principal of a request, established once and passed along with it."""
+"""The principal of a request, established once and passed along with it."""

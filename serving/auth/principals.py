@@ -11,9 +11,9 @@ DEFAULT_TENANT: Final = "default"
 
 
 class Principal(msgspec.Struct, frozen=True):
-    """Who asks, established once per request and passed along with it.
+    """The authenticated caller, established once per request and passed along with it.
 
-    tenant: owns what is stored and cached. subject: the pseudonymous id of the user or key, None where nobody is authenticated.
+    tenant: owns what is stored and cached. subject: the pseudonymous id of the user or key, None where the caller is not authenticated.
     scopes: what the principal may do; "*" is everything.
     """
 

@@ -41,7 +41,7 @@ class ChunkScorer:
         return ScoredChunk(answers, chunk.share)
 
     def joined(self, frame: pl.DataFrame) -> ScoredChunk:
-        """Return the answers to a table that `Table.join` returned. Raises TableError for the first wrong row."""
+        """Return the answers to a table that `TableKind.join` returned. Raises TableError for the first wrong row."""
         return ScoredChunk(pl.DataFrame(self._scorer.output_columns(self._scorer.run(self._scorer.table(frame)))), 1.0)
 
     def whole(self, chunks: Iterable[Chunk]) -> Generator[ScoredChunk, None, None]:

@@ -14,7 +14,7 @@ from serving.settings import Settings
 from training.errors import TableError
 from training.models import MODELS
 from training.tables import frames
-from training.tables.table import ReadPlan, Table
+from training.tables.table import ReadPlan, TableKind
 
 # Passed through: the column, and the field of a request.
 REQUEST_IDS = {"sessionId": "session_id", "customerId": "customer_id", "productId": "product_id"}
@@ -44,7 +44,7 @@ class Task:
         return named(self.name)
 
     @property
-    def table(self) -> Table:
+    def table(self) -> TableKind:
         """Return the table of the question."""
         return MODELS[self.name].table
 

@@ -27,7 +27,7 @@ class Lookup:
     key: returns the entity whose features a request needs, None where the request is complete.
     fill: returns the request with the stored features, or, given None, with what to use where nothing is stored. Raises NotFoundError where
         the request cannot be answered without.
-    entity, as_of: the output columns of a batch job that hold the entity and the day (ISO 8601) of a row; `batch --publish` stores by them.
+    entity, as_of: the output columns of a batch job with the entity and the day (ISO 8601) of a row; `batch --publish` stores by them.
     """
 
     kind: str

@@ -45,25 +45,25 @@ Reply = Callable[[Response], None]
 
 
 class PendingRequest:
-    """One relayed request. `gone`: the caller has its response or has disconnected; `retried`: its connection was lost once."""
+    """One relayed request. `ended`: the caller has its response or has disconnected; `retried`: its connection was lost once."""
 
-    __slots__ = ("connection", "content", "deadline", "gone", "reply", "retried")
+    __slots__ = ("connection", "content", "deadline", "ended", "reply", "retried")
 
     def __init__(self, content: bytes, reply: Callable[[Response | Exception], None], deadline: float) -> None:
         self.content, self.reply, self.deadline = content, reply, deadline
-        self.gone = self.retried = False
+        self.ended = self.retried = False
         self.connection: PoolConnection | None = None
 
     def cancel(self) -> None:
         """Note that the caller has disconnected; the pool process notices by the end of the connection."""
-        self.gone = True
+        self.ended = True
         if self.connection is not None:
             self.connection.close()
 
     def end(self, outcome: Response | Exception) -> None:
         """Reply, unless the caller has disconnected."""
-        if not self.gone:
-            self.gone = True
+        if not self.ended:
+            self.ended = True
             self.reply(outcome)
 
 
@@ -241,7 +241,7 @@ class PoolClient:
         self._connections.discard(connection)
         if connection in self._idle:
             self._idle.remove(connection)
-        if request is None or request.gone:
+        if request is None or request.ended:
             return
         if request.retried or begun or self._closed:
             request.end(self._unavailable())
@@ -272,7 +272,7 @@ class PoolClient:
     def _send_next(self) -> None:
         """Send the next request if there is a connection; the one after it is sent in the next iteration of the event loop."""
         self._sending = False
-        while self._waiting and self._waiting[0].gone:
+        while self._waiting and self._waiting[0].ended:
             self._waiting.popleft()
         if not self._waiting:
             return

@@ -1,7 +1,6 @@
 """Errors as RFC 9457 problem details: one table maps each kind of error to an HTTP status."""
 
 import logging
-import math
 from collections.abc import Mapping
 from typing import Annotated, NamedTuple
 
@@ -26,14 +25,13 @@ from serving.errors import (
     UnsupportedMediaTypeError,
 )
 from serving.ingress.http.response import Response
+from serving.ingress.retry_after import RETRY_S, whole_seconds
 
 log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 MAX_TEXT = 500
 MAX_PROBLEMS = 100
-MAX_RETRY_S = 600
-RETRY_S = 1.0  # Retry-After of an error that has no estimate, as while the server starts or drains
 
 _encode = msgspec.json.Encoder().encode
 
@@ -119,7 +117,7 @@ def problem(error: BaseException, request_id: str) -> Problem:
         field=wrong[0].field if wrong else getattr(error, "field", None) or msgspec.UNSET,
         problems=wrong or msgspec.UNSET,
         request_id=request_id,
-        retry_after=msgspec.UNSET if retry_s is None else math.ceil(min(max(retry_s, 1.0), MAX_RETRY_S)),
+        retry_after=msgspec.UNSET if retry_s is None else whole_seconds(retry_s),
     )
 
 

@@ -243,7 +243,7 @@ class Metrics:
 
 
 class _OwnMetrics(Collector):
-    """The metrics of another collector that have our prefix: the directory may also hold Ray's. Versions without a replica are left out."""
+    """The metrics of another collector that have our prefix: the directory may also have Ray's. Versions without a replica are left out."""
 
     def __init__(self, source: Collector) -> None:
         self._source = source

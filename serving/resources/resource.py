@@ -86,7 +86,7 @@ class Operation:
 class Resource:
     """One REST collection. Its name is the OpenAPI tag of its operations.
 
-    scope: what a principal must have for each operation; None: everybody may call them. unlimited: its requests are answered even where the
+    scope: what a principal must have for each operation; None: every caller may. unlimited: its requests are answered even where the
     server answers as many as server.max_connections allows.
     """
 

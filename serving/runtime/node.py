@@ -49,7 +49,7 @@ class Launch(msgspec.Struct, frozen=True):
         return settings.load(Path(self.config) if self.config else None, **self.overrides).server.replicas
 
 
-class Stop(BaseException):
+class TerminationSignal(BaseException):
     """SIGTERM was received: unwind whatever is being done and close it."""
 
 
@@ -186,7 +186,7 @@ class Node:
             _temp_dir=str(run),
             _node_ip_address="127.0.0.1",
         )
-        _raise_on(signal.SIGTERM, Stop)  # Ray has put its own handler there, which aborts
+        _raise_on(signal.SIGTERM, TerminationSignal)  # Ray has put its own handler there, which aborts
         self._closing.callback(ray.shutdown)
         port = self.settings.server.ray_http_port
         if port is None:
@@ -209,12 +209,12 @@ def main() -> None:
     terminal = _log_to(logs / "node.log")
     code = 0
     try:
-        _raise_on(signal.SIGTERM, Stop)
+        _raise_on(signal.SIGTERM, TerminationSignal)
         began = time.monotonic()
         node.start()
         print(ready_message(node, time.monotonic() - began), flush=True)
         _wait(node, launch, updates)
-    except (Stop, SystemExit):  # while Ray starts, its own handler answers SIGTERM, by SystemExit
+    except (TerminationSignal, SystemExit):  # while Ray starts, its own handler answers SIGTERM, by SystemExit
         print("draining: requests in flight are answered, new ones refused", flush=True)
     except (RevenueEngineError, TrainingError) as error:
         print(f"error: {error}", file=terminal, flush=True)
@@ -267,7 +267,7 @@ def _choices(address: str) -> list[str]:
 
 
 def _wait(node: Node, launch: Launch, updates: "SimpleQueue[None]") -> None:
-    """Rescale or replace the replicas at every SIGHUP, one update after the other, until Stop is raised."""
+    """Rescale or replace the replicas at every SIGHUP, one update after the other, until TerminationSignal is raised."""
     while True:
         updates.get()
         while not updates.empty():

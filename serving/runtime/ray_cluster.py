@@ -28,7 +28,7 @@ _QUIET = {"RAY_BACKEND_LOG_LEVEL": "fatal"}
 def connected(home: Path, address: str | None = None) -> Iterator[int]:
     """Return the cores of a Ray that is connected for the length of a `with`.
 
-    address None: a Ray of this job alone, on the loopback interface with a token; every process of it is gone afterwards. Otherwise the
+    address None: a Ray of this job alone, on the loopback interface with a token; every process of it is ended afterwards. Otherwise the
     cluster there is used and left as it is. Raises RayError if it does not come up.
     """
     if address is not None:

@@ -64,17 +64,17 @@ class Stages(NamedTuple):
 
 
 class Job:
-    """One request in the queue. `gone`: its caller has left."""
+    """One request in the queue. `cancelled`: its caller has disconnected."""
 
-    __slots__ = ("deadline", "done", "gone", "request", "since")
+    __slots__ = ("cancelled", "deadline", "done", "request", "since")
 
     def __init__(self, request: Any, deadline: float, done: Done, since: float) -> None:
         self.request, self.deadline, self.done, self.since = request, deadline, done, since
-        self.gone = False
+        self.cancelled = False
 
     def cancel(self) -> None:
-        """Note that the caller has left: the request is skipped, or its answer dropped."""
-        self.gone = True
+        """Note that the caller has disconnected: the request is skipped, or its answer dropped."""
+        self.cancelled = True
 
 
 class Batcher:
@@ -267,7 +267,7 @@ class Batcher:
         while self._waiting and len(batch) < max_rows:
             priority, deadline, _, job = heapq.heappop(self._waiting)
             self._queued[priority] -= 1
-            if job.gone:
+            if job.cancelled:
                 self.skipped += 1
             elif deadline <= now:
                 job.done(_late(deadline, now))
@@ -315,7 +315,7 @@ class Batcher:
         self.without_explanations_rows += len(batch) if without_explanations else 0
         _, features_s, model_s, encode_s, snapshots = stages
         for job, body, snapshot in zip(batch, stages.bodies, snapshots or repeat(None, len(batch)), strict=True):
-            if job.gone:
+            if job.cancelled:
                 self.skipped += 1
             elif job.deadline < now:
                 job.done(_late(job.deadline, now))
@@ -330,7 +330,7 @@ class Batcher:
 
     def _fail(self, batch: list[Job], error: Exception) -> None:
         for job in batch:
-            if not job.gone:
+            if not job.cancelled:
                 job.done(error)
         self._go_on(time.monotonic())
 

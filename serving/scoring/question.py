@@ -113,7 +113,7 @@ class Question:
     ) -> Cancel | None:
         """Begin to answer by `deadline` (time.monotonic()): `done` gets the answer or the error, once, maybe at once.
 
-        Call what it returns, if anything, when the caller has gone. `fresh` does not look into the cache.
+        Call the function that it returns, if any, when the caller has disconnected. `fresh` does not read the cache.
         """
         call = Call(request, done, principal.tenant, deadline, fresh, priority)
         memory = self.engine.memory

@@ -51,7 +51,7 @@ class SingleFlight:
         self._live = live
 
     def begin(self, call: Call, live: Scorer) -> Cancel | None:
-        """Begin to answer by the model `live`; return what to call when the caller has gone, None where the answer is out."""
+        """Begin to answer by the model `live`; return what to call when the caller has disconnected, None where it was answered."""
         if self._cache is None or call.fresh:
             call.live = live
             return self._score_alone(call, "off" if self._cache is None else "bypass")

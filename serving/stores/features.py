@@ -41,7 +41,7 @@ _encode = msgspec.msgpack.Encoder().encode
 class Features:
     """The features of entities in the Redis at `url`, as requests read them; what was read is used again for `fresh_s`.
 
-    `corrupt` counts values that cannot be read, or hold other features than the lookup names.
+    `corrupt` counts values that cannot be read, or have other features than the lookup names.
     """
 
     def __init__(self, url: str, timeout_s: float, fresh_s: float = 0.0, clock: Callable[[], float] = time.monotonic) -> None:

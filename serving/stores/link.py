@@ -143,7 +143,7 @@ class Link:
 
 def _connect(url: str, setting: str) -> Redis:
     try:
-        # No retries, no handshake beyond what the url asks for: the breaker decides when to call again.
+        # No retries, no handshake beyond that of the url: the breaker decides when to call again.
         return Redis.from_url(
             url,
             max_connections=_CONNECTIONS,

@@ -33,12 +33,12 @@ def test_no_environment_holds_torch_for_gpus():
     assert held <= {"torch==2.13.0"}
 
 
-def test_what_pip_freeze_says_becomes_public_versions():
+def test_the_output_of_pip_freeze_becomes_public_versions():
     frozen = ["Zope==5.1", "torch==2.13.0+cpu", "local @ file:///somewhere/local.whl", "-e git+https://example.org/x", "numpy==2.4.6"]
     assert environments.public(frozen) == ["numpy==2.4.6", "torch==2.13.0", "Zope==5.1"]
 
 
-def test_whoever_requires_nothing_runs_in_this_environment(tmp_path):
+def test_a_peer_without_requirements_runs_in_this_environment(tmp_path):
     python = environments.python("anything", (), tmp_path)
     said = subprocess.run([python, "-c", "import benchmarks.environments"], capture_output=True, check=False)
     assert said.returncode == 0

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks import event_loop
-from benchmarks.generator import Load
+from benchmarks.generator import LoadRun
 from benchmarks.plan import Plan
 from tests.benchmarks.test_load import ANSWERS, BODIES, EXPECTED, Server, answer
 
@@ -57,7 +57,7 @@ def test_whatever_the_replies_are_each_is_counted_once_as_what_it_is(kinds, conn
     server = Server(lambda body: REPLIES[kinds[next(given_)]][0](body))
     plan = {"connections": connections, "requests": len(kinds), "bodies": BODIES, "expected": EXPECTED, "seconds": 60.0, "rate": rate}
     with server.running():
-        report = Load(Plan(url=server.url, count=DEGRADATION, degraded=DEGRADED, **plan)).run()
+        report = LoadRun(Plan(url=server.url, count=DEGRADATION, degraded=DEGRADED, **plan)).run()
     called = Counter(REPLIES[kind][1] for kind in kinds)
     assert (report.sent, report.requests) == (len(kinds), called.pop(None, 0))
     assert report.errors == dict(called)
@@ -70,7 +70,7 @@ def test_whatever_the_replies_are_each_is_counted_once_as_what_it_is(kinds, conn
 @pytest.mark.parametrize("count", [None, DEGRADATION])
 @pytest.mark.parametrize("connections", [1, 3])
 @pytest.mark.parametrize("rate", [None, RATE])
-def test_compiled_code_takes_nearly_all_of_plain_replies(monkeypatch, connections, count, rate):
+def test_compiled_code_handles_nearly_all_plain_replies(monkeypatch, connections, count, rate):
     taken = []
     harvest = event_loop.EventLoop.harvest
 
@@ -83,7 +83,7 @@ def test_compiled_code_takes_nearly_all_of_plain_replies(monkeypatch, connection
     server = Server(reply)
     plan = {"connections": connections, "requests": 400, "bodies": BODIES, "expected": EXPECTED, "count": count, "seconds": 60.0}
     with server.running():
-        report = Load(Plan(url=server.url, rate=rate, **plan)).run()
+        report = LoadRun(Plan(url=server.url, rate=rate, **plan)).run()
     assert report.errors == {}
     assert report.requests == 400
     assert 380 <= sum(taken) <= 400

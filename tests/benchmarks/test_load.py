@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.arrivals import poisson
-from benchmarks.generator import Load
+from benchmarks.generator import LoadRun
 from benchmarks.plan import Plan
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -102,14 +102,14 @@ class Server:
 def run(server, **plan):
     plan = {"connections": 3, "seconds": LONG_S, "requests": 40, "expected": EXPECTED, "bodies": BODIES, **plan}
     with server.running():
-        return Load(Plan(url=server.url, **plan)).run()
+        return LoadRun(Plan(url=server.url, **plan)).run()
 
 
 def run_open(server, **plan):
     return run(server, **{"rate": RATE, "connections": 64, "requests": math.inf, "seconds": 0.5, **plan})
 
 
-def test_sends_as_many_requests_as_asked_and_counts_each_answer_once():
+def test_sends_the_given_number_of_requests_and_counts_each_answer_once():
     server = Server()
     report = run(server, requests=40)
     assert (report.requests, report.errors) == (40, {})
@@ -117,7 +117,7 @@ def test_sends_as_many_requests_as_asked_and_counts_each_answer_once():
     assert report.rate == pytest.approx(40 / report.seconds, rel=0.001)
 
 
-def test_keeps_each_connection_open_and_has_no_more_than_asked():
+def test_keeps_each_connection_open_and_opens_the_given_number():
     server = Server()
     run(server, connections=3, requests=40)
     assert (server.connections, server.max_open) == (3, 3)
@@ -140,7 +140,7 @@ def test_stops_when_the_time_is_up():
 
 
 @pytest.mark.parametrize("rate", [None, RATE])
-def test_ends_when_it_is_told_to_and_reports_what_was_until_then(rate):
+def test_ends_at_sigterm_and_reports_the_counts_until_then(rate):
     seen = itertools.count(1)
 
     def reply(body):
@@ -149,7 +149,7 @@ def test_ends_when_it_is_told_to_and_reports_what_was_until_then(rate):
         return answer(body)
 
     with Server(reply).running() as server:
-        load = Load(Plan(url=server.url, bodies=BODIES, connections=3, seconds=LONG_S, rate=rate))
+        load = LoadRun(Plan(url=server.url, bodies=BODIES, connections=3, seconds=LONG_S, rate=rate))
         report = load.run()
     assert 20 <= report.requests == server.requests < 40
     assert report.seconds < LONG_S
@@ -200,11 +200,11 @@ def test_counts_what_is_not_http():
     assert (report.requests, report.errors) == (0, {"not HTTP": 6})
 
 
-def test_stops_in_time_when_nobody_listens():
+def test_stops_in_time_when_no_server_listens():
     server = Server()
     with server.running():
         pass
-    report = Load(Plan(url=server.url, bodies=BODIES, connections=2, seconds=0.2)).run()
+    report = LoadRun(Plan(url=server.url, bodies=BODIES, connections=2, seconds=0.2)).run()
     assert report.requests == 0
     assert list(report.errors) == ["connection"]
 
@@ -220,7 +220,7 @@ def test_reads_answers_that_come_in_chunks_and_in_pieces():
     assert (report.requests, report.errors) == (40, {})
 
 
-def test_collects_what_the_server_says_of_its_stages():
+def test_collects_the_stages_that_the_server_reports():
     timing = "Server-Timing: parse;dur=0.010, model;dur=1.5\r\n"
     report = run(Server(lambda body: answer(body, headers=timing)), timing=True)
     assert report.stages == {"parse": {"mean_ms": 0.01, "p50_ms": 0.01}, "model": {"mean_ms": 1.5, "p50_ms": 1.5}}
@@ -250,7 +250,7 @@ async def test_is_a_command_that_prints_its_report(tmp_path):
     assert report["cpu_s"] > 0
 
 
-def test_as_a_command_says_in_one_line_what_is_wrong():
+def test_the_command_prints_an_error_in_one_line():
     command = [sys.executable, "-m", "benchmarks.load", "--url", "http://example.com/", "--body", os.devnull]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 1
@@ -312,7 +312,7 @@ def test_what_comes_after_the_deadline_is_late_and_not_good():
     assert report.goodput == pytest.approx((report.requests - report.late) / report.seconds, abs=0.01)
 
 
-def test_who_has_no_connection_until_the_deadline_gives_up():
+def test_a_request_without_a_connection_until_its_deadline_is_given_up():
     server = Server(stalling(0.2))
     report = run_open(server, deadline_ms=50, connections=1)
     assert report.errors["gave up"] >= 0.1 * RATE * report.seconds
@@ -320,7 +320,7 @@ def test_who_has_no_connection_until_the_deadline_gives_up():
     assert report.sent == server.requests
 
 
-def test_who_waited_for_a_connection_states_what_is_left_of_the_deadline():
+def test_a_request_that_waited_for_a_connection_states_the_remaining_time():
     server = Server(stalling(0.1))
     run_open(server, deadline_ms=200, state_deadline=True, connections=1)
     stated = sorted(int(re.search(rb"X-Request-Timeout-Ms: (\d+)", head)[1]) for head in server.heads)
@@ -328,7 +328,7 @@ def test_who_waited_for_a_connection_states_what_is_left_of_the_deadline():
     assert stated[-1] <= 200
 
 
-def test_the_deadline_is_stated_when_asked():
+def test_the_deadline_is_stated_if_requested():
     told, untold = Server(), Server()
     run(told, deadline_ms=50, state_deadline=True)
     run(untold, deadline_ms=50)
@@ -358,7 +358,7 @@ def test_the_text_before_the_number_may_be_given():
     assert (report.requests, report.errors) == (30, {"wrong answer": 10})
 
 
-def test_an_answer_that_says_itself_that_it_is_not_the_models_is_counted_apart():
+def test_a_degraded_answer_is_counted_separately():
     rate = answer(BODIES[0], headers="", value=0.1).replace(b'"s"', b'"?"')
     report = run(Server(lambda body: rate if b"2" in body else answer(body)), degraded='"sessionId": "?"', expected=[*EXPECTED[:3], (0.9,)])
     assert (report.requests, report.errors) == (20, {"degraded": 10, "wrong answer": 10})

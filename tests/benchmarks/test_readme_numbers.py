@@ -79,7 +79,7 @@ def test_a_line_of_the_readme_without_its_result_is_left_out():
     assert list(summary(dict.fromkeys(SECTIONS))) == []
 
 
-def test_every_result_in_the_repository_says_where_and_of_what_it_was_made():
+def test_every_result_in_the_repository_names_its_machine_and_commit():
     found = {file.stem: results.read(file.stem) for file in results.FOLDER.glob("*.json")}
     assert found
     for name, result in found.items():

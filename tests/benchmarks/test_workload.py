@@ -15,7 +15,7 @@ def test_requests_have_exactly_twenty_interactions_and_short_sessions_are_left_o
     assert all(request["behaviorData"]["interactions"] == list(range(INTERACTIONS)) for request in kept)
 
 
-def test_the_bare_model_has_as_many_trees_as_asked_and_they_are_as_good_as_complete():
+def test_the_bare_model_has_the_given_number_of_nearly_complete_trees():
     found = ensemble.read(grown(5, 4, 6))
     leaves = (found.feature < 0).sum()
     assert (len(found.roots) - 1, found.columns) == (5, 6)

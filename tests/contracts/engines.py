@@ -125,7 +125,7 @@ def engine(request: pytest.FixtureRequest) -> Engine:
 class TableContract:
     """What the table promises of its engines, without a model."""
 
-    def test_the_example_is_a_good_request_in_plain_json(self, engine: Engine) -> None:
+    def test_the_example_is_a_valid_request_in_plain_json(self, engine: Engine) -> None:
         encoded = msgspec.json.encode(engine.example)
         assert msgspec.json.decode(encoded) == engine.example
         engine.check(msgspec.json.decode(encoded, type=engine.request))
@@ -179,7 +179,7 @@ class EngineContract:
         asked = requests(engine)[:1] * 3
         assert len(set(itertools.chain(score(scorer, asked), score(scorer, asked)))) == 1
 
-    def test_nothing_asked_nothing_answered(self, scorer: Scorer) -> None:
+    def test_no_requests_give_no_answers(self, scorer: Scorer) -> None:
         assert score(scorer, []) == []
 
     def test_every_answer_is_a_response_that_comes_back_whole(self, engine: Engine, scorer: Scorer) -> None:

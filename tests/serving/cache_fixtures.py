@@ -61,7 +61,7 @@ class Counted:
         return self.value
 
 
-async def turns(count: int = 5) -> None:
+async def loop_iterations(count: int = 5) -> None:
     """Let everything that is ready run."""
     for _ in range(count):
         await asyncio.sleep(0)

@@ -50,16 +50,30 @@ def journeys_folder(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def bundle_of(bundle, shop_folder, customers_csv, purchases_csv, journeys_folder, tmp_path_factory):
-    """A function that returns the bundle of a task: each trained once, on the same simulated shop where that has a table for it."""
+    """A function that returns the bundle of a task: each trained once, on simulated data; `tables`: by the module of the table."""
     made = {bundle.task: bundle}
-    tables = {"churn": customers_csv, "value": purchases_csv, "journey": journeys_folder}
+    tables = {
+        "training.tables.customers": customers_csv,
+        "training.tables.purchases": purchases_csv,
+        "training.tables.journeys": journeys_folder,
+    }
+
+    def table_of(task):
+        model = MODELS[task]
+        if model.table_module in tables:
+            return tables[model.table_module]
+        if not model.simulated:
+            pytest.fail(
+                f"no test has a table of {model.table_module}, which {task} is trained on: add one to `tables` of bundle_of in {__file__}"
+            )
+        return shop_folder
 
     def of(task):
         if task not in made and (default := MODELS[task].default) is not None:
             made[task] = bundles.load(default)
         if task not in made:
             out = tmp_path_factory.mktemp(task) / "bundle"
-            made[task] = MODELS[task].train(tables.get(task, shop_folder), out, mapping={}, seed=3, progress=lambda what, share: None)
+            made[task] = MODELS[task].train(table_of(task), out, mapping={}, seed=3, progress=lambda what, share: None)
         return made[task]
 
     return of

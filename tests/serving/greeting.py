@@ -1,4 +1,4 @@
-"""A tiny question, asked in the tests of the ingress: real types, a real Question and Batcher, and a scorer that only counts."""
+"""A tiny question for the tests of the ingress: real types, a real Question and Batcher, and a scorer that only counts."""
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
@@ -78,15 +78,15 @@ def check(request: Greeting) -> None:
         raise InvalidRequestError(bad)
 
 
-class Counting:
-    """A Scorer that counts events; `broken` makes the whole batch fail."""
+class CountingScorer:
+    """A Scorer that counts events; `broken` is raised for the whole batch."""
 
     def __init__(self, version: str = "greeting-1") -> None:
         self.version = version
         self.broken: Exception | None = None
 
     def refusal(self, request: Greeting) -> None:
-        """Return nothing: everybody is greeted."""
+        """Return None: no request is refused."""
 
     def columns(self, requests: Sequence[Greeting]) -> list[int]:
         if self.broken is not None:
@@ -130,12 +130,12 @@ GREETING = Engine(
     response=Greeted,
     example=EXAMPLE,
     check=check,
-    load=lambda bundle, settings: Counting(),
+    load=lambda bundle, settings: CountingScorer(),
 )
 
 
 class Scripted:
-    """A question that answers as it was told to, for what a healthy one does not do."""
+    """A question with scripted outcomes, one after the other; the last one repeats."""
 
     engine = GREETING
     ready = True
@@ -145,7 +145,7 @@ class Scripted:
 
     def __init__(self, *outcomes: Answer | Exception) -> None:
         self._outcomes = list(outcomes)
-        self.asked: list[tuple[Any, float, bool]] = []
+        self.calls: list[tuple[Any, float, bool]] = []
 
     pressed = False
 
@@ -155,8 +155,8 @@ class Scripted:
     def begin(
         self, request: Struct, done: Done, *, principal: Principal, deadline: float, fresh: bool = False, priority: int = 0
     ) -> Cancel:
-        self.asked.append((request, deadline, fresh))
-        outcome = self._outcomes[min(len(self.asked), len(self._outcomes)) - 1]
+        self.calls.append((request, deadline, fresh))
+        outcome = self._outcomes[min(len(self.calls), len(self._outcomes)) - 1]
         return asyncio.get_running_loop().call_soon(done, outcome).cancel
 
     def ask(
@@ -176,7 +176,7 @@ def configured(**server: Any) -> Settings:
 
 
 @contextmanager
-def question(settings: Settings, scorer: Counting | None = None) -> Iterator[Question]:
+def question(settings: Settings, scorer: CountingScorer | None = None) -> Iterator[Question]:
     """Yield a question with its own cache, live when there is a scorer."""
     with ThreadPoolExecutor(1) as executor:
         made = Question(GREETING, settings, executor, Cache(LruCache(1_000_000), None, settings.cache.ttl_s))
@@ -185,12 +185,12 @@ def question(settings: Settings, scorer: Counting | None = None) -> Iterator[Que
         yield made
 
 
-def endpoint(asked: Any, settings: Settings, metrics: Metrics | None = None) -> Endpoint:
-    return Endpoint(asked, settings.server, metrics or Metrics())
+def endpoint(scored: Any, settings: Settings, metrics: Metrics | None = None) -> Endpoint:
+    return Endpoint(scored, settings.server, metrics or Metrics())
 
 
-def app(asked: Any, settings: Settings, state: State | None = None) -> App:
-    return build([asked], state or State(ready=True), settings, Metrics())
+def app(scored: Any, settings: Settings, state: State | None = None) -> App:
+    return build([scored], state or State(ready=True), settings, Metrics())
 
 
 def client(application: App) -> httpx.AsyncClient:

@@ -1,4 +1,4 @@
-"""A real server in a process of its own, and callers that count what they get."""
+"""A real server in a process of its own, and callers that count its answers."""
 
 import http.client
 import itertools
@@ -46,14 +46,14 @@ class Live:
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(command, env=environment, stdout=output, stderr=output, process_group=0)
 
-    def wait_ready(self, said=True):
-        """Wait until it is ready; `said`: and has said so, which it does once every replica accepts."""
+    def wait_ready(self, printed=True):
+        """Wait until the server is ready; `printed`: and has printed so, which it does once every replica accepts requests."""
         end = time.monotonic() + START_S
         while time.monotonic() < end:
             if self.process.poll() is not None:
                 break
             try:
-                if self.get("/health/ready")[0] == 200 and (not said or "ready in" in self.log.read_text()):
+                if self.get("/health/ready")[0] == 200 and (not printed or "ready in" in self.log.read_text()):
                     return self
             except OSError:
                 pass
@@ -90,22 +90,22 @@ class Live:
         return [p for p in self.family() if "ServeReplica:revenue-engine" in _words(p)]
 
     def pools(self):
-        """Return the processes of the questions that are not answered by the replicas."""
+        """Return the processes of the pools."""
         return [p for p in self.family() if "ServeReplica" in _words(p) and "ServeReplica:revenue-engine" not in _words(p)]
 
     def preparers(self):
         return [p for p in self.family() if "ModelPreparer" in _words(p)]
 
     def replica_log(self):
-        """Return what the replicas have logged."""
+        """Return the log of the replicas."""
         return (Path(self.home) / "logs" / "replica.log").read_text()
 
     def answered_by(self):
-        """Return the version of the model that answers."""
+        """Return the version of the live model."""
         return json.loads(self.post(PURCHASE.example, {"cache-control": "no-cache"})[2])["modelVersion"]
 
     def stop(self, number=signal.SIGTERM, group=False):
-        """Send the signal and return the exit code; the log is in the assertion when it does not end."""
+        """Send the signal and return the exit code; a server that does not end fails the test with its log."""
         family = self.family()
         if self.process.poll() is None:
             (os.killpg if group else os.kill)(self.process.pid, number)
@@ -120,7 +120,7 @@ class Live:
 
 
 class Callers:
-    """Threads that ask without pause: half over keep-alive connections, half with a new one each time. `with` starts and ends them."""
+    """Threads that send requests without pause: half over keep-alive connections, half over new ones. `with` starts and ends them."""
 
     def __init__(self, port, body=None, threads=4, retries=0):
         self.port = port
@@ -146,19 +146,19 @@ class Callers:
             thread.join(30)
 
     def wait_for(self, answers):
-        """Wait until that many more answers have come."""
+        """Wait until that many more answers have arrived."""
         goal = self.counts["answered"] + answers
         end = time.monotonic() + 60
         while self.counts["answered"] < goal:
-            assert time.monotonic() < end, f"only {self.counts} came; {self.failures[:3]}"
+            assert time.monotonic() < end, f"only {self.counts} arrived; {self.failures[:3]}"
             time.sleep(0.02)
 
     def _run(self, keep):
-        connection = self._ask(keep)
+        connection = self._send_requests(keep)
         if connection is not None:
             connection.close()
 
-    def _ask(self, keep):
+    def _send_requests(self, keep):
         connection = None
         while not self._stop.is_set():
             for attempt in range(self.retries + 1):

@@ -1,4 +1,4 @@
-"""Connections for the tests of the hot routes: a listener in a thread, callers on raw sockets, and a wire that is only memory."""
+"""Connections for the tests of the hot routes: a listener in a thread, callers on raw sockets, and a connection in memory."""
 
 import asyncio
 import contextlib
@@ -26,7 +26,7 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"uvloop": uvloop.ne
 
 
 class Echo:
-    """Answers with the body it got, in the headers `route` and the caller's `x-number`; at once, or when `later` is in the body."""
+    """A route that answers with the body of the request and its `x-number`: at once, or in the next iteration if `later` is in the body."""
 
     def __init__(self) -> None:
         self.begun: list[bytes] = []
@@ -40,30 +40,30 @@ class Echo:
         return lambda: None
 
 
-class Held:
-    """Answers when it is told to: `replies` holds what to call, `cancelled` the bodies whose caller has gone.
+class DeferredRoute:
+    """A route that answers in `release`. `replies`: bodies and callbacks of requests; `cancelled`: the bodies of cancelled ones.
 
-    `lain`: for how many seconds each request had lain unread.
+    `unread_s`: for how many seconds each request was unread.
     """
 
     def __init__(self) -> None:
         self.replies: list[tuple[bytes, Reply]] = []
         self.cancelled: list[bytes] = []
-        self.lain: list[float] = []
+        self.unread_s: list[float] = []
 
     def begin(self, headers: Headers, body: bytes, reply: Reply, unread_s: float) -> Callable[[], object]:
         self.replies.append((body, reply))
-        self.lain.append(unread_s)
+        self.unread_s.append(unread_s)
         return lambda: self.cancelled.append(body)
 
-    def let_go(self, size: int = 1) -> None:
+    def release(self, size: int = 1) -> None:
         """Answer the oldest with its body, `size` times."""
         body, reply = self.replies.pop(0)
         reply(Response(200, [(b"x-route", b"hot")], body * size))
 
 
 async def cold(scope: Any, receive: Any, send: Any) -> None:
-    """Answer over ASGI with the body that came, after a turn of the loop."""
+    """Answer over ASGI with the body that came, after an iteration of the loop."""
     body, more = b"", True
     while more:
         message = await receive()
@@ -82,7 +82,7 @@ def table(route: Any, state: State | None = None, max_requests: int = 100, max_b
 
 
 class Serving:
-    """A listener in a thread of its own: `port`, and `call` to look at what belongs to its loop."""
+    """A listener in a thread of its own: `port`, and `call` to read the state of its loop."""
 
     def __init__(self, app: Any, hot: RouteTable | None, state: State, make: Callable[[], asyncio.AbstractEventLoop]) -> None:
         self.loop = make()
@@ -113,12 +113,12 @@ class Serving:
 
         return asyncio.run_coroutine_threadsafe(called(), self.loop).result(PATIENCE_S)
 
-    def until(self, holds: Callable[[], bool]) -> None:
-        """Wait until it holds on the loop."""
+    def until(self, condition: Callable[[], bool]) -> None:
+        """Wait until `condition()`, called on the loop, is true."""
 
         async def waiting() -> None:
             async with asyncio.timeout(PATIENCE_S):
-                while not holds():
+                while not condition():
                     await asyncio.sleep(0.001)
 
         asyncio.run_coroutine_threadsafe(waiting(), self.loop).result(PATIENCE_S)
@@ -147,7 +147,7 @@ def serving(app: Any, hot: RouteTable | None, state: State, loop: str = "uvloop"
 
 
 def request(body: bytes = b"", *more: bytes, method: bytes = b"POST", path: bytes = PATH, chunks: int = 0) -> bytes:
-    """Return a request as it goes over the wire; with `chunks` its body comes in pieces of so many bytes."""
+    """Return a request as it goes over the wire; with `chunks` its body is sent in chunks of so many bytes."""
     lines = [b"%b %b HTTP/1.1" % (method, path), b"Host: test", *more]
     if chunks:
         lines.append(b"Transfer-Encoding: chunked")
@@ -159,7 +159,7 @@ def request(body: bytes = b"", *more: bytes, method: bytes = b"POST", path: byte
 
 
 def answers(got: bytes) -> list[tuple[int, dict[str, str], bytes]]:
-    """Return (status, headers, body) of every response in what was received; all of it must be whole."""
+    """Return (status, headers, body) of every response in what was received; all must be complete."""
     found = []
     while got:
         head, end, got = got.partition(b"\r\n\r\n")
@@ -212,7 +212,7 @@ class Caller:
         return chunk
 
     def rest(self) -> bytes:
-        """Return everything until the server closes; with a reset, if there was something that it had not read."""
+        """Return everything until the server closes; a reset, if it had unread data, counts as the end."""
         got = b""
         with contextlib.suppress(ConnectionResetError):
             while chunk := self.sock.recv(65536):
@@ -220,8 +220,8 @@ class Caller:
         return got
 
 
-class Wire(asyncio.Transport):
-    """A connection of `protocol` in memory: what is written stands in `sent`, what is sent to it waits while reading is paused."""
+class MemoryConnection(asyncio.Transport):
+    """A connection of `protocol` in memory: `sent` is what it has written; what is sent to it waits while reading is paused."""
 
     def __init__(self, hot: RouteTable, app: Any = cold) -> None:
         super().__init__()
@@ -243,7 +243,7 @@ class Wire(asyncio.Transport):
             self.protocol.data_received(self._to_come.pop(0))
 
     async def settled(self) -> list[tuple[int, dict[str, str], bytes]]:
-        """Return the answers once nothing more happens."""
+        """Return the answers once nothing changes any more."""
         seen = None
         while seen != (seen := (self.sent, len(self._to_come), self._paused)):
             for _ in range(8):

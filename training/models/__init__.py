@@ -10,7 +10,7 @@ from training.models.options import Option
 
 if TYPE_CHECKING:
     from training.registry.bundle import Bundle
-    from training.tables.table import Table
+    from training.tables.table import TableKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +46,9 @@ class Model:
         return None if self.packaged is None else Path(__file__).parent / self.packaged
 
     @property
-    def table(self) -> "Table":
+    def table(self) -> "TableKind":
         """Return the table that the model learns from and scores."""
-        table: Table = import_module(self.table_module).TABLE
+        table: TableKind = import_module(self.table_module).TABLE
         return table
 
 

@@ -188,7 +188,7 @@ def _content(folder: Path, name: str) -> bytes:
                 raise BundleError(f"{path} is not a plain file: {_AGAIN}")
             return file.read()
     except OSError as error:
-        reasons = {errno.ENOENT: "is missing", errno.ELOOP: "is a symbolic link, which a bundle may not hold"}
+        reasons = {errno.ENOENT: "is missing", errno.ELOOP: "is a symbolic link, which a bundle may not contain"}
         reason = reasons.get(error.errno or 0, f"cannot be read ({error.strerror})")
         raise BundleError(f"{path} {reason}: {_AGAIN}") from error
 

@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import narwhals as nw
@@ -15,8 +16,9 @@ import numpy as np
 
 from kernels.types import F32, F64, I64
 from training.errors import CellError, TableError
+from training.tables import frames
 from training.tables.csv_text import BLANK
-from training.tables.table import WHOLE, Field, Mapped, ReadPlan, Table, check, listed
+from training.tables.table import WHOLE, Field, Mapped, ReadPlan, TableKind, check, listed
 
 CUSTOMER, LABEL, TREATMENT, LEFT_OUT = "customer", "label", "treatment", "leftOut"
 
@@ -31,6 +33,7 @@ _KNOWN_AS = {CUSTOMER: (CUSTOMER, "customerID", "customerId"), LABEL: (LABEL, "C
 CONTROLS = ("control", "none", "no", "0", "nothing", "holdout", "no e-mail", "no treatment")  # names of the untreated arm
 
 PAIRS = (("yes", "no"), ("true", "false"), ("1", "0"))  # labels whose positive one, the first, is evident
+MIN_ROWS, MIN_OF_LABEL = 200, 20  # of a table to learn from, and of each of its two labels
 MAX_NUMBER = 1e12  # of a number's size: far beyond any shop, and well within float32
 MIN_NUMBER_TEXTS = 20  # distinct texts: of more, NUMBERS of which are numbers, the others are errors and not categories
 NUMBERS = 0.9  # the share of distinct texts that makes such a column numeric
@@ -67,7 +70,7 @@ class CustomerColumns:
 class LabelledCustomers:
     """A table to learn from.
 
-    X: float32 [n, features], of a category the place among its `values`; y: float64 [n], 1 for customers who left; customer: int64 [n], the
+    X: float32 [n, features], of a category the place among its `values`; y: float64 [n], 1 for the positive label; customer: int64 [n], the
     customer of a row, None where each has one row. unused: {column without information: reason}. arm: int64 [n], the place in `arms` of a
     customer's treatment, the untreated arm first; None without an experiment.
     """
@@ -84,7 +87,7 @@ class LabelledCustomers:
     arms: tuple[str, ...] = ()
 
 
-class CustomersTable(Table):
+class CustomersTable(TableKind):
     """A table of customers, one or more rows each."""
 
     fields = FIELDS
@@ -123,10 +126,32 @@ def resolve(columns: Sequence[str], mapping: Mapped | None = None) -> CustomerCo
     return CustomerColumns(of, features, tuple(name for name in columns if name not in features and name not in of.get(CUSTOMER, ())))
 
 
+def read_file(path: Path, mapping: Mapped | None = None, positive: str | None = None, control: str | None = None) -> LabelledCustomers:
+    """Return the table in a file or a folder to learn from; for the arguments see `read`.
+
+    Raises what `read` raises, with the file and the line, and TableError for fewer than MIN_ROWS rows or MIN_OF_LABEL of a label.
+    """
+    frame = frames.read(path, numbers=TABLE.number_columns(mapping))
+    try:
+        rows = read(frame, mapping, positive, control)
+    except CellError as error:
+        raise error.at(frames.place(path, error.row)) from None
+    except TableError as error:
+        raise TableError(f"{path}: {error}") from None
+    positives = int(rows.y.sum())
+    negatives = len(rows.y) - positives
+    if len(rows.y) < MIN_ROWS or min(positives, negatives) < MIN_OF_LABEL:
+        raise TableError(
+            f"{path}: insufficient data: {len(rows.y)} rows, {positives} with the label {rows.positive} and {negatives} with "
+            f"{rows.negative}; at least {MIN_ROWS} rows are needed, {MIN_OF_LABEL} with each label: collect more"
+        )
+    return rows
+
+
 def read(frame: Any, mapping: Mapped | None = None, positive: str | None = None, control: str | None = None) -> LabelledCustomers:
     """Return a table (polars or pandas) to learn from.
 
-    positive: the label of customers who left; control: the untreated arm; None where the table makes them evident. Raises TableError for
+    positive: the label of y = 1; control: the untreated arm; None where the table makes them evident. Raises TableError for
     ambiguous labels or arms, and where no column can be learned from; CellError for a blank label or arm and for text among numbers.
     """
     table = nw.from_native(frame, eager_only=True)

@@ -20,7 +20,7 @@ from kernels.types import F32, F64, I64, Bool
 from training.datasets.shop import journeys
 from training.errors import CellError, TableError
 from training.tables import frames
-from training.tables.table import Field, FieldColumns, Grain, Mapped, ReadPlan, Table, check, listed
+from training.tables.table import Field, FieldColumns, Grain, Mapped, ReadPlan, TableKind, check, listed
 
 SESSION, PAGE_KIND, TYPE, SECONDS, STEP, LABEL, SPLIT, ENDED, LEFT_OUT = (
     *("sessionId", "pageKind", "type", "seconds", "step", "purchase", "split", "sessionEnded", "leftOut"),
@@ -59,7 +59,7 @@ class Journeys:
     """Sessions and their steps. ids: [sessions]; offsets int64 [sessions + 1]; pages: text, seconds: float32 [steps].
 
     ended: float32 [sessions]; attributes: float32 [sessions, names]; y: float32 [sessions] in {0, 1}, NaN where not known, None for none;
-    val: bool [sessions], None where nothing says which are. value, churned: float64 [sessions], NaN where not known, None for none.
+    val: bool [sessions], None where the table does not mark them. value, churned: float64 [sessions], NaN where not known, None for none.
     """
 
     ids: list[str]
@@ -101,7 +101,7 @@ class Journeys:
         return replace(self, offsets=np.concatenate(([0], np.cumsum(sizes))).astype(np.int64), pages=pages, seconds=self.seconds[there])
 
 
-class JourneysTable(Table):
+class JourneysTable(TableKind):
     """A table of sessions' events, which a folder may hold in two files; an answer is for a session."""
 
     fields = FIELDS
@@ -235,8 +235,8 @@ def _renamed(frame: pl.DataFrame, mapping: Mapped) -> pl.DataFrame:
     resolve(frame.columns, mapping)
     left = mapping.get(LEFT_OUT, ())
     named = {field: str(column) for field, column in mapping.items() if field != LEFT_OUT}
-    gone = [field for field, column in named.items() if field in frame.columns and field != column]
-    kept = frame.drop([*gone, *((left,) if isinstance(left, str) else left)])
+    replaced = [field for field, column in named.items() if field in frame.columns and field != column]
+    kept = frame.drop([*replaced, *((left,) if isinstance(left, str) else left)])
     return kept.rename({column: field for field, column in named.items()})
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from kernels.types import F64, I64
 from training.errors import CellError, TableError
 from training.tables import periods
-from training.tables.table import WHOLE, Field, FieldColumns, Grain, Mapped, ReadPlan, Table, check, listed, single
+from training.tables.table import WHOLE, Field, FieldColumns, Grain, Mapped, ReadPlan, TableKind, check, listed, single
 
 CUSTOMER, TIME, AMOUNT, QUANTITY, PRICE, ORDER, CURRENCY = "customer", "time", "amount", "quantity", "price", "order", "currency"
 FIELDS: tuple[Field, ...] = (
@@ -50,7 +50,7 @@ class Purchases:
     rows: int
 
 
-class PurchasesTable(Table):
+class PurchasesTable(TableKind):
     """A table of purchases, several rows for a customer, who is what an answer is for."""
 
     fields = FIELDS

@@ -12,7 +12,7 @@ from kernels.types import F64, I64, Bool
 from training.errors import CellError, TableError
 from training.tables import periods
 from training.tables.csv_text import BLANK
-from training.tables.table import WORDS, Field, Mapped, ReadPlan, Table, check, listed
+from training.tables.table import WORDS, Field, Mapped, ReadPlan, TableKind, check, listed
 
 PRODUCT, PRICE, QUANTITY, LOG_QUANTITY, PERIOD = "product", "price", "quantity", "logQuantity", "period"
 ITEM_GROUP, PACK_OF, PACK_SIZE = "itemGroup", "packOf", "packSize"
@@ -47,7 +47,7 @@ FIELDS: tuple[Field, ...] = (
     Field(PACK_OF, "a product of the table", "no: batch prices a pack no higher than its content"),
     Field(PACK_SIZE, "how many of it, 1 or more", "with packOf"),
 )
-TIES = (ITEM_GROUP, PACK_OF)  # fields by which one product's price depends on those of others
+LINKED_FIELDS = (ITEM_GROUP, PACK_OF)  # fields by which one product's price depends on those of others
 FIELD_NAMES: tuple[str, ...] = tuple(field.name for field in FIELDS)
 SEVERAL = frozenset(field.name for field in FIELDS if field.several)
 _NUMBERS = {PRICE, QUANTITY, LOG_QUANTITY, COMPETITOR, COST, STOCK, CONTROL, PACK_SIZE}
@@ -101,7 +101,7 @@ class Sales:
         return len(self.price)
 
 
-class SalesTable(Table):
+class SalesTable(TableKind):
     """A table of sales, one row for each product, store and period; to be priced, one for each product."""
 
     fields = FIELDS
@@ -116,7 +116,9 @@ class SalesTable(Table):
     def plan(self, columns: Sequence[str], mapping: Mapped | None = None) -> ReadPlan:
         """Return how to read the sales: as a whole where products share a price or are sold in packs; see `resolve` for what it raises."""
         found = resolve(columns, mapping)
-        return ReadPlan(tuple(columns), self.number_columns(mapping), found.ignored, whole=any(field in found.of for field in TIES))
+        return ReadPlan(
+            tuple(columns), self.number_columns(mapping), found.ignored, whole=any(field in found.of for field in LINKED_FIELDS)
+        )
 
 
 TABLE = SalesTable()

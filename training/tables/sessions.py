@@ -1,6 +1,6 @@
 """Read a table of sessions as the feature matrix.
 
-Columns are named as in the published table of `online_shoppers`, by feature, or as `--map FIELD=COLUMN` says; a feature without a column,
+Columns are named as in the published table of `online_shoppers`, by feature, or as in `--map FIELD=COLUMN`; a feature without a column,
 and a blank cell, is missing. Written with narwhals: Polars and cuDF are read by the same lines.
 """
 
@@ -19,7 +19,7 @@ from training.datasets import online_shoppers
 from training.errors import CellError, TableError
 from training.features import Vocabulary
 from training.tables.csv_text import BLANK
-from training.tables.table import WORDS, Field, Mapped, ReadPlan, Table, check, listed, single
+from training.tables.table import WORDS, Field, Mapped, ReadPlan, TableKind, check, listed, single
 
 LABEL, ORDER_VALUE, CURRENCY = "purchased", "orderValue", "currency"
 PUBLISHED = {field: column for column, field in online_shoppers.COLUMNS.items()}
@@ -49,7 +49,7 @@ class SessionColumns:
         return tuple(name for name in features.NAMES if name not in self.of)
 
 
-class SessionsTable(Table):
+class SessionsTable(TableKind):
     """A table of sessions, one a row."""
 
     fields = FIELDS

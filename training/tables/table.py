@@ -53,7 +53,7 @@ class ReadPlan:
     per_row: bool = True
 
 
-class Table(Protocol):
+class TableKind(Protocol):
     """A kind of table that a task learns from and scores.
 
     fields: what its columns may be; published_as: the data set whose column names it accepts too, "" for none. grain: what an answer is

@@ -12,7 +12,7 @@ import numpy as np
 
 from kernels.types import F32
 from training.errors import CellError, TableError
-from training.tables.table import Field, FieldColumns, Mapped, ReadPlan, Table, check, like, listed, single
+from training.tables.table import Field, FieldColumns, Mapped, ReadPlan, TableKind, check, like, listed, single
 
 TEXT, LABELS = "text", "labels"
 FIELDS: tuple[Field, ...] = (
@@ -46,14 +46,14 @@ _GROUPS = [[_PLACES[name] for name in names] for names in (*EKMAN.values(), FRUS
 
 
 @dataclass(frozen=True, slots=True)
-class Texts:
+class LabelledTexts:
     """Texts, and the emotions in each: float32 [texts, len(EMOTIONS)] of 0 and 1."""
 
     texts: list[str]
     labels: F32
 
 
-class TextsTable(Table):
+class TextsTable(TableKind):
     """A table of texts, one a row."""
 
     fields = FIELDS
@@ -91,7 +91,7 @@ def texts(frame: Any, mapping: Mapped | None = None) -> list[str]:
     return ["" if text is None else text for text in column.to_list()]
 
 
-def read(frame: Any, mapping: Mapped | None = None) -> Texts:
+def read(frame: Any, mapping: Mapped | None = None) -> LabelledTexts:
     """Return the texts of a table with their emotions. Raises TableError without a column of labels, CellError for an unknown one."""
     table = nw.from_native(frame, eager_only=True)
     of = resolve(table.columns, mapping).of
@@ -101,7 +101,7 @@ def read(frame: Any, mapping: Mapped | None = None) -> Texts:
     for row, cell in enumerate(table[of[LABELS]].cast(nw.String).to_list()):
         for word in (cell or "").split(","):
             labels[row, _place(word.strip(), row, of[LABELS])] = 1
-    return Texts(texts(frame, mapping), labels)
+    return LabelledTexts(texts(frame, mapping), labels)
 
 
 def grouped(labels: F32) -> F32:

@@ -84,7 +84,7 @@ class ChurnScorer:
         return columns._replace(max_factors=[0] * len(columns.max_factors), degradation="no-explanation")
 
     def base_rate(self, request: ChurnPreventionRequest) -> None:
-        """Return None: a risk that is the same for everybody is no help in deciding whom to keep."""
+        """Return None: a risk that is the same for all customers does not rank them."""
 
     def run(self, columns: ChurnColumns) -> ChurnPredictions:
         """Return scores, bands and SHAP values as columns."""

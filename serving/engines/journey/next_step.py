@@ -86,7 +86,7 @@ class ContactPolicy(msgspec.Struct, frozen=True, kw_only=True, rename="camel", f
     quiet_from: Annotated[float, Meta(ge=0, le=24)] = 21.0
     quiet_until: Annotated[float, Meta(ge=0, le=24)] = 8.0
 
-    def quiet(self, moment: datetime) -> bool:
+    def is_quiet(self, moment: datetime) -> bool:
         """Return whether this local time is within the quiet hours, which may include midnight."""
         hour = moment.hour + moment.minute / 60
         begin, end = self.quiet_from, self.quiet_until
@@ -188,7 +188,7 @@ class StepChooser:
         if situation.utc_offset_minutes is None:
             return "localTimeUnknown"
         local = datetime.fromtimestamp(situation.at_ms / 1000, UTC) + timedelta(minutes=situation.utc_offset_minutes)
-        return "quietHours" if self._policy.quiet(local) else None
+        return "quietHours" if self._policy.is_quiet(local) else None
 
 
 def _nothing_description(candidates: Sequence[StepCandidate]) -> str:

@@ -17,7 +17,7 @@ class ResumedRequest(JourneyRequest, frozen=True, kw_only=True):
 
 
 def session_key(request: JourneyRequest) -> str | None:
-    """Return the session whose state is read or written, None where the request asks for neither."""
+    """Return the session whose state is read or written, None where the request needs neither."""
     return request.session_id if request.remember or request.events_before else None
 
 

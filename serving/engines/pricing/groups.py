@@ -12,7 +12,7 @@ from kernels.types import F64
 from serving.engines.pricing.guard_rails import ANY, Band, intersection
 from serving.engines.pricing.table import column, texts
 from training.errors import CellError
-from training.tables.sales import ITEM_GROUP, ONE, PACK_OF, PACK_SIZE, PRODUCT, STORE, TIES
+from training.tables.sales import ITEM_GROUP, LINKED_FIELDS, ONE, PACK_OF, PACK_SIZE, PRODUCT, STORE
 
 GroupRule = Literal["", "item_group", "pack"]
 
@@ -38,7 +38,7 @@ def read(frame: Any) -> PriceGroups | None:
 
     They are within a store where the table has stores. Raises CellError for a pack of an unknown product, or of itself.
     """
-    if not any(name in frame.columns for name in TIES):
+    if not any(name in frame.columns for name in LINKED_FIELDS):
         return None
     stores, groups = texts(frame, STORE, ""), texts(frame, ITEM_GROUP, "")
     packs = _packs(frame, stores)

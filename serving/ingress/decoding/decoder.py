@@ -1,4 +1,4 @@
-"""From bytes to an engine's request: fast when the body is right, thorough when it is not."""
+"""Decode the bytes of a body into an engine's request: quickly if the body is valid, with every wrong field named if it is not."""
 
 import json
 import operator
@@ -16,29 +16,29 @@ from serving.ingress.decoding.strict import Path, quick_fields, strict
 
 T = TypeVar("T", bound=msgspec.Struct)
 
-MAX_DIGITS = 4300  # of an integer; Python refuses to read more
+MAX_DIGITS = 4300  # of an integer; Python rejects longer ones
 REFUSED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # what msgspec raises of a body that it refuses
 
-# Where a number was that no double can hold: msgspec converts it into nothing, and names its type in the error.
+# Stands in place of a number that is out of the range of a double: msgspec converts it into no field type and names this type in the error.
 _OutOfRange = type("number out of range", (), {})
 
 
 class Reread(NamedTuple, Generic[T]):
-    """A request that needed a second look, and how often each unknown field occurs in it."""
+    """A request that was decoded again leniently, and how often each unknown field occurs in it."""
 
     request: T
     unknown: Counter[str]
 
 
 class Items(NamedTuple, Generic[T]):
-    """The items of a list in order, each a request or why it is none, and how often each unknown field occurs in them."""
+    """The items of a list in order, each a request or the error of an invalid one, and how often each unknown field occurs in them."""
 
     items: list[T | RevenueEngineError]
     unknown: Counter[str]
 
 
 class Decoder(Generic[T]):
-    """Decodes the bodies of one engine. `check` raises what its types cannot say."""
+    """Decodes the bodies of one engine. `check` raises for what types cannot express."""
 
     def __init__(self, request: type[T], check: Callable[[Any], None], max_items: int) -> None:
         self._type = request
@@ -51,7 +51,7 @@ class Decoder(Generic[T]):
         self._max_items = max_items
 
     def read(self, body: bytes | msgspec.Raw) -> T:
-        """Return the request of a clean body. Raises one of REFUSED for any other: `reread` knows more."""
+        """Return the request of a valid body without unknown fields. Raises one of REFUSED for any other, which `reread` decodes again."""
         request = self._quickly(body) if self._quick_fields else None
         if request is None:
             return self._checked(self._strict.decode(body))
@@ -59,7 +59,7 @@ class Decoder(Generic[T]):
         return request
 
     def _quickly(self, body: bytes | msgspec.Raw) -> T | None:
-        """Return the request with its quick fields read, None where one of them leaves that to msgspec."""
+        """Return the request with its quick fields read, None where msgspec has to read one of them."""
         request = self._quick.decode(body)
         for owner_of, name, quick in self._quick_fields:
             owner = owner_of(request)
@@ -70,7 +70,7 @@ class Decoder(Generic[T]):
         return request
 
     def _checked(self, request: T) -> T:
-        """Return a decoded request once it is checked, its quick fields converted: so it does not tell how it was decoded."""
+        """Return a checked request with its quick fields converted, the same whichever way it was decoded."""
         self._check(request)
         for owner_of, name, quick in self._quick_fields:
             owner = owner_of(request)
@@ -83,7 +83,7 @@ class Decoder(Generic[T]):
         try:
             request = msgspec.convert(data, self._type, str_keys=True)
             if not exact:
-                msgspec.json.encode(request)  # a field of any type may have taken the mark of a number out of range
+                msgspec.json.encode(request)  # a field of any type accepts the mark of a number out of range
         except (msgspec.ValidationError, TypeError) as error:
             raise self._wrong(data, error) from error
         request = self._checked(request)
@@ -99,7 +99,7 @@ class Decoder(Generic[T]):
         return InvalidRequestError(found.problems)
 
     def items(self, body: bytes) -> Items[T]:
-        """Return the items of a list. Raises NotJSONError and TooLargeError, which concern the whole of it."""
+        """Return the items of a list. Raises NotJSONError or TooLargeError for the list as a whole."""
         try:
             raws = self._split.decode(body)
         except msgspec.ValidationError as error:
@@ -124,7 +124,7 @@ class Decoder(Generic[T]):
 
 
 def _owner(path: Path) -> Callable[[Any], Any]:
-    """Return what finds, in a request, the struct that has the field at `path`."""
+    """Return a function of a request that returns the struct with the field at `path`."""
     return operator.attrgetter(".".join(path[:-1])) if path[:-1] else lambda request: request
 
 

@@ -1,7 +1,7 @@
-"""A request type as a tree that can be held against a decoded body: which fields are unknown, and which are wrong.
+"""Compare a decoded body with its request type, field by field: which fields are unknown, and which are wrong.
 
-msgspec stops at the first error, which is right for speed and wrong for whoever has to mend the request. This is the second look, off the
-hot path. What a value may be is still msgspec's word: each leaf is converted on its own.
+msgspec stops at the first error, which is fast; a caller who has to correct a request needs all of them. This comparison is off the hot
+path. msgspec still decides which values are valid: each leaf is converted on its own.
 """
 
 import functools
@@ -29,7 +29,7 @@ class Found:
 
     @property
     def full(self) -> bool:
-        """Whether there is no room for another."""
+        """Whether MAX_PROBLEMS fields were found."""
         return len(self.problems) >= MAX_PROBLEMS
 
     def wrong(self, path: str, detail: str) -> None:
@@ -47,14 +47,14 @@ class TypeNode(Protocol):
     deep: bool
 
     def count(self, value: Any, path: str, unknown: Counter[str]) -> None:
-        """Count the unknown fields of `value`, which is right otherwise, by path, indexes left out."""
+        """Count the unknown fields of `value`, which is valid otherwise, by path without indexes."""
 
     def find(self, value: Any, path: str, found: Found) -> None:
         """Note every field of `value` that is wrong."""
 
 
 class Leaf:
-    """A type without objects or containers in it, or one that msgspec has to judge as a whole."""
+    """A type without objects or containers in it, or one that msgspec validates as a whole."""
 
     deep = False
 
@@ -65,11 +65,11 @@ class Leaf:
         """Do nothing: there are no fields."""
 
     def find(self, value: Any, path: str, found: Found) -> None:
-        """Note what msgspec says of the value."""
+        """Note the error of msgspec for the value, if there is one."""
         self.accepts(value, path, found)
 
     def accepts(self, value: Any, path: str, found: Found) -> bool:
-        """Return whether msgspec takes the value, noting why not."""
+        """Return whether msgspec accepts the value; note the error if it does not."""
         try:
             msgspec.convert(value, self._kind, str_keys=True)
         except msgspec.ValidationError as error:
@@ -89,7 +89,7 @@ class Object:
         self._shape = Leaf(dict)
 
     def count(self, value: Any, path: str, unknown: Counter[str]) -> None:
-        """Count the fields that the struct has not, here and below."""
+        """Count the fields that the struct does not have, here and below."""
         fields, known = _fields(self._struct), _known(self._struct)
         if not value.keys() <= known:
             for name in value.keys() - known:
@@ -100,7 +100,7 @@ class Object:
 
     def find(self, value: Any, path: str, found: Found) -> None:
         """Note the required fields that are missing and the wrong ones."""
-        # Most objects of a wrong body are right, which msgspec sees much faster.
+        # Most objects of an invalid body are valid, and msgspec is much faster at finding that out.
         if self._whole.accepts(value, path, Found()) or not self._shape.accepts(value, path, found):
             return
         for name, (required, node) in _fields(self._struct).items():
@@ -111,7 +111,7 @@ class Object:
 
 
 class Many:
-    """A list or a dict; `shape` is its own type without that of what is in it."""
+    """A list or a dict; `shape` is its type without the type of its items."""
 
     def __init__(self, shape: Any, item: TypeNode) -> None:
         self._shape = Leaf(shape)
@@ -125,7 +125,7 @@ class Many:
                 self._item.count(one, f"{path}[]", unknown)
 
     def find(self, value: Any, path: str, found: Found) -> None:
-        """Note the wrong items, until there is no more room."""
+        """Note the wrong items, until MAX_PROBLEMS fields were found."""
         if not self._shape.accepts(value, path, found):
             return
         for name, one in value.items() if isinstance(value, dict) else enumerate(value):
@@ -153,7 +153,7 @@ class Optional:
 
 
 class Tagged:
-    """One of several structs, as the value's tag says."""
+    """One of several structs, chosen by the tag of the value."""
 
     deep = True
 
@@ -167,11 +167,11 @@ class Tagged:
         return self._by_tag.get(tag, self._whole) if isinstance(tag, str | int) else self._whole
 
     def count(self, value: Any, path: str, unknown: Counter[str]) -> None:
-        """Count the fields that the tagged struct has not."""
+        """Count the fields that the tagged struct does not have."""
         self._chosen(value).count(value, path, unknown)
 
     def find(self, value: Any, path: str, found: Found) -> None:
-        """Note what is wrong for the tagged struct, or that there is no such tag."""
+        """Note the wrong fields of the tagged struct, or an unknown tag."""
         self._chosen(value).find(value, path, found)
 
 

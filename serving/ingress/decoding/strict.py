@@ -1,7 +1,7 @@
-"""A request type's strict twin: the same fields, but a field that it does not know is an error, at every depth.
+"""Derive the strict variant of a request type: the same fields, but an unknown field is an error, at every depth.
 
-Engines' types ignore unknown fields, as callers may rely on. The twin lets msgspec notice them while it decodes, which costs a request
-without any of them nothing. The *quick* twin is strict too, and leaves the fields that have a `CompiledField` as they stand in the body.
+Engines' types ignore unknown fields, and callers may rely on that. With the strict variant msgspec finds them while it decodes, at no cost
+for a request without any. The *quick* variant is strict too, and leaves the fields that have a `CompiledField` as the bytes of the body.
 """
 
 import functools
@@ -20,7 +20,7 @@ Path = tuple[str, ...]  # attributes, from a request down
 
 
 def quick_fields(struct: type[msgspec.Struct], outer: Path = ()) -> list[tuple[Path, CompiledField]]:
-    """Return the fields of `struct`, and of what must be in it, that have a `CompiledField`, and where they are."""
+    """Return the fields of `struct`, and of its required structs, that have a `CompiledField`, with their paths."""
     found: list[tuple[Path, CompiledField]] = []
     for field in msgspec.structs.fields(struct):
         here = (*outer, field.name)
@@ -33,11 +33,11 @@ def quick_fields(struct: type[msgspec.Struct], outer: Path = ()) -> list[tuple[P
 
 @functools.cache
 def strict(struct: type[T], quick: bool = False) -> type[T]:
-    """Return the strict twin of `struct`, or the quick one: a subclass of it with the same fields in the same order."""
+    """Return the strict variant of `struct`, or the quick one: a subclass of it with the same fields in the same order."""
     config = struct.__struct_config__
-    twin = msgspec.defstruct(
+    variant = msgspec.defstruct(
         struct.__name__,
-        [(f.name, _twin(f.type, (struct,), quick), _default(f)) for f in msgspec.structs.fields(struct)],
+        [(f.name, _variant(f.type, (struct,), quick), _default(f)) for f in msgspec.structs.fields(struct)],
         bases=(struct,),
         module=struct.__module__,
         namespace={"__doc__": struct.__doc__},
@@ -46,7 +46,7 @@ def strict(struct: type[T], quick: bool = False) -> type[T]:
         tag=config.tag,
         tag_field=config.tag_field,
     )
-    return cast(type[T], twin)
+    return cast(type[T], variant)
 
 
 def _default(field: msgspec.structs.FieldInfo) -> Any:
@@ -64,17 +64,17 @@ def _quick(kind: Any) -> CompiledField | None:
     )
 
 
-def _twin(kind: Any, outer: tuple[type, ...], quick: bool) -> Any:
-    """Return the type with every Struct in it replaced by its twin; one that contains itself stays as it is."""
+def _variant(kind: Any, outer: tuple[type, ...], quick: bool) -> Any:
+    """Return the type with every Struct in it replaced by its strict variant; one that contains itself is unchanged."""
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         return kind if kind in outer else strict(kind, quick)
     if quick and _quick(kind):
         return msgspec.Raw
     origin, args = get_origin(kind), get_args(kind)
     if origin is Annotated:
-        return Annotated[(_twin(args[0], outer, quick), *kind.__metadata__)]
+        return Annotated[(_variant(args[0], outer, quick), *kind.__metadata__)]
     if origin in (Union, types.UnionType):
-        return functools.reduce(operator.or_, (_twin(arg, outer, quick) for arg in args))
+        return functools.reduce(operator.or_, (_variant(arg, outer, quick) for arg in args))
     if origin in (None, Literal):
         return kind
-    return origin[tuple(arg if arg is ... else _twin(arg, outer, quick) for arg in args)]
+    return origin[tuple(arg if arg is ... else _variant(arg, outer, quick) for arg in args)]

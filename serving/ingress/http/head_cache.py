@@ -1,7 +1,7 @@
 """The heads of recent requests on hot routes. One client's heads differ only in the length of the body, so few have to be parsed again.
 
 No credential is kept. A head with an `Authorization` header is found by its other bytes and a keyed digest of the credential, and the
-headers of a request that is found hold the credential which that request itself has sent.
+headers that are returned contain the credential that this request itself has sent.
 """
 
 import hashlib

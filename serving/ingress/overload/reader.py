@@ -154,7 +154,7 @@ class OverloadReader:
             connection.parse_aged(self._data[:got].tobytes(), socket_queue_ms)
 
     def _refuse_likewise(self, path: int, left_ms: int, template: RefusalTemplate) -> None:
-        """Have compiled code send this refusal to whoever has no more than `left_ms` left, until the end of the pass."""
+        """Have compiled code send this refusal to requests with at most `left_ms` left, until the end of the pass."""
         refusals, reply = self._refusals, np.frombuffer(template.reply, np.uint8)
         if len(reply) > MAX_REPLY_BYTES:
             return

@@ -5,7 +5,6 @@ leave no time to answer. So while a queue is full, a plain request (`serving.ing
 few of its headers. Every other request is parsed, and refused after that.
 """
 
-import math
 import operator
 import random
 import time
@@ -17,7 +16,8 @@ import numpy as np
 
 from serving.errors import OverloadedError
 from serving.ingress.overload import fast_path
-from serving.ingress.problems import KINDS, MAX_RETRY_S, MEDIA_TYPE
+from serving.ingress.problems import KINDS, MEDIA_TYPE
+from serving.ingress.retry_after import whole_seconds
 
 
 class Sheddable(Protocol):
@@ -95,7 +95,7 @@ class Shedder:
 @lru_cache(maxsize=1)  # within one iteration of the event loop most refusals have the same error
 def _template(error: OverloadedError) -> RefusalTemplate:
     """Return the bytes that `problems.response` and `response.encode` would make, without the request id."""
-    retry_s = math.ceil(min(max(error.retry_after_s, 1.0), MAX_RETRY_S))
+    retry_s = whole_seconds(error.retry_after_s)
     body = _BODY % (str(error).encode(), _ID, retry_s)
     reply = _REPLY % (_ID, retry_s, len(body), body)
     first = reply.index(_ID)

@@ -13,8 +13,8 @@ from serving.scoring.answer import Answer, Cancel, Done
 from tests.serving.greeting import JSON, Scripted, configured, encoded, endpoint
 
 
-class Noting(Scripted):
-    """A question that notes the principal of each request."""
+class RecordingQuestion(Scripted):
+    """A question that records the principal of each request."""
 
     def __init__(self) -> None:
         super().__init__(Answer(b"{}", "miss", 0.0))
@@ -50,7 +50,7 @@ async def test_the_edge_establishes_the_principal_once_and_passes_it_on(body: by
         return Principal(tenant="shop", subject="key-1")
 
     monkeypatch.setattr(edge, "authenticate", authenticated)
-    question = Noting()
+    question = RecordingQuestion()
     response = await asyncio.wait_for(endpoint(question, configured()).answer({**JSON, b"authorization": b"Bearer x"}, body), 10)
     assert (response.status, seen) == (200, [b"Bearer x"])
     assert {principal.tenant for principal in question.principals} == {"shop"}

@@ -47,7 +47,7 @@ def test_csv_is_cut_between_records_and_every_chunk_has_the_header(scratch, reco
 
 
 @given(records=RECORDS)
-def test_a_chunk_knows_the_line_of_its_first_record(scratch, records):
+def test_a_chunk_has_the_line_of_its_first_record(scratch, records):
     whole = written(scratch / "line.csv", records)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sources, "CHUNK_BYTES", 50)

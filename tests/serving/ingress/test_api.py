@@ -1,4 +1,4 @@
-"""The application over ASGI, and over real sockets where what is on the wire matters."""
+"""The application over ASGI, and over real sockets where the bytes on the wire matter."""
 
 import asyncio
 import re
@@ -23,7 +23,7 @@ from serving.ingress.problems import KINDS
 from serving.metrics.collect import Metrics
 from serving.scoring.answer import Answer, Cancel, Done
 from serving.scoring.question import Question
-from tests.serving.greeting import ROUTE, Counting, Scripted, app, client, configured, encoded, question
+from tests.serving.greeting import ROUTE, CountingScorer, Scripted, app, client, configured, encoded, question
 from tests.serving.wire import LOOPS, serving
 
 JSON = {"content-type": "application/json"}
@@ -31,18 +31,18 @@ ANSWER = Answer(b'{"a":1}', "miss", 0.0)
 
 
 class Slow(Scripted):
-    """Answers when it is let go."""
+    """A question that answers once `released` is set."""
 
     def __init__(self) -> None:
         super().__init__(ANSWER)
-        self.let_go = asyncio.Event()
+        self.released = asyncio.Event()
         self.waiting = asyncio.Event()
 
     def begin(self, request: Any, done: Done, **how: Any) -> Cancel:
         self.waiting.set()
 
         async def answer() -> None:
-            await self.let_go.wait()
+            await self.released.wait()
             super(Slow, self).begin(request, done, **how)
 
         return asyncio.create_task(answer()).cancel
@@ -66,7 +66,7 @@ def served(application: App) -> Iterator[int]:
 
 @pytest.fixture(scope="module", params=["asgi", *LOOPS])
 def port(request: pytest.FixtureRequest) -> Iterator[int]:
-    """The port of a server that has the application over ASGI, or a listener of ours, whose connections answer the question themselves."""
+    """The port of a server that has the application over ASGI, or with hot routes."""
     state = State(ready=True)
     application = app(Scripted(ANSWER), configured(max_body_bytes=100_000), state)
     if request.param == "asgi":
@@ -100,8 +100,8 @@ def head(length: int | None, *more: bytes) -> bytes:
 
 async def test_a_question_is_answered() -> None:
     settings = configured()
-    with question(settings, Counting()) as asked:
-        async with client(app(asked, settings)) as http:
+    with question(settings, CountingScorer()) as greeting:
+        async with client(app(greeting, settings)) as http:
             answer = await http.post(ROUTE, content=encoded(), headers={**JSON, "x-request-id": "r-1"})
     assert answer.status_code == 200
     assert answer.json()["sessionId"] == "s-1"
@@ -125,7 +125,7 @@ async def test_a_question_is_answered() -> None:
         ("GET", "/problems/none", 404, None),
     ],
 )
-async def test_what_is_not_there_is_a_problem(method: str, path: str, status: int, allow: str | None) -> None:
+async def test_an_unknown_path_or_method_is_a_problem(method: str, path: str, status: int, allow: str | None) -> None:
     async with client(app(Scripted(ANSWER), configured())) as http:
         answer = await http.request(method, path, headers={"x-request-id": "r-2"})
     assert (answer.status_code, answer.headers.get("allow")) == (status, allow)
@@ -133,17 +133,17 @@ async def test_what_is_not_there_is_a_problem(method: str, path: str, status: in
     assert (answer.json()["status"], answer.json()["requestId"]) == (status, "r-2")
 
 
-async def test_every_problem_type_can_be_looked_up() -> None:
+async def test_every_problem_type_has_a_page() -> None:
     async with client(app(Scripted(ANSWER), configured())) as http:
         for cls, kind in KINDS.items():
             answer = await http.get(f"/problems/{getattr(cls, 'code', 'internal')}")
             assert (answer.status_code, answer.json()["status"], answer.json()["title"]) == (200, kind.status, kind.title)
 
 
-async def test_alive_is_not_ready() -> None:
+async def test_live_does_not_mean_ready() -> None:
     settings, state = configured(), State()
-    with question(settings) as asked:
-        async with client(app(asked, settings, state)) as http:
+    with question(settings) as greeting:
+        async with client(app(greeting, settings, state)) as http:
 
             async def statuses() -> list[int]:
                 return [
@@ -153,18 +153,18 @@ async def test_alive_is_not_ready() -> None:
             assert await statuses() == [200, 200, 503, 503]
             state.ready = True
             assert await statuses() == [200, 200, 503, 503], "no model is live yet"
-            asked.switch(Counting())
+            greeting.switch(CountingScorer())
             assert await statuses() == [200, 200, 200, 200]
             assert (await http.get("/health/ready")).json()["models"] == {"greeting": "greeting-1"}
             state.ready = False
-            assert await statuses() == [200, 200, 503, 503], "the replica takes its word back"
+            assert await statuses() == [200, 200, 503, 503], "the replica is no longer ready"
             state.ready, state.draining = True, True
             assert await statuses() == [200, 200, 503, 503]
             not_ready = await http.get("/health/ready")
     assert (not_ready.json()["type"], int(not_ready.headers["retry-after"]) >= 1) == ("/problems/not-ready", True)
 
 
-async def test_while_draining_every_answer_ends_its_connection() -> None:
+async def test_while_draining_every_answer_closes_its_connection() -> None:
     state = State(ready=True)
     async with client(app(Scripted(ANSWER), configured(), state)) as http:
 
@@ -178,19 +178,19 @@ async def test_while_draining_every_answer_ends_its_connection() -> None:
         assert set(await connections()) == {"close"}
 
 
-async def test_a_drain_that_begins_while_a_request_is_answered_ends_that_connection_too() -> None:
+async def test_a_drain_that_begins_while_a_request_is_answered_closes_that_connection_too() -> None:
     state, slow = State(ready=True), Slow()
     async with client(app(slow, configured(), state)) as http:
         request = asyncio.create_task(http.post(ROUTE, content=encoded(), headers=JSON))
         await slow.waiting.wait()
         assert state.in_flight == 1
         state.draining = True
-        slow.let_go.set()
+        slow.released.set()
         answer = await request
     assert (answer.status_code, answer.headers["connection"], state.in_flight) == (200, "close", 0)
 
 
-async def test_beyond_the_bound_requests_are_refused_but_health_is_seen() -> None:
+async def test_beyond_the_bound_requests_are_refused_but_health_is_answered() -> None:
     state, slow = State(ready=True), Slow()
     async with client(app(slow, configured(max_connections=2), state)) as http:
         two = [asyncio.create_task(http.post(ROUTE, content=encoded(), headers=JSON)) for _ in range(2)]
@@ -198,14 +198,14 @@ async def test_beyond_the_bound_requests_are_refused_but_health_is_seen() -> Non
             await asyncio.sleep(0)
         third = await http.post(ROUTE, content=encoded(), headers=JSON)
         health = [(await http.get(path)).status_code for path in ("/health/live", "/health/ready", "/metrics")]
-        slow.let_go.set()
+        slow.released.set()
         answers = [(await one).status_code for one in two]
         again = await http.post(ROUTE, content=encoded(), headers=JSON)
     assert (third.status_code, int(third.headers["retry-after"]) >= 1) == (429, True)
     assert (health, answers, again.status_code, state.in_flight) == ([200, 200, 200], [200, 200], 200, 0)
 
 
-async def test_the_docs_need_nothing_from_elsewhere() -> None:
+async def test_the_docs_need_no_other_server() -> None:
     async with client(app(Scripted(ANSWER), configured())) as http:
         page = await http.get("/docs")
         assert page.status_code == 200
@@ -217,7 +217,7 @@ async def test_the_docs_need_nothing_from_elsewhere() -> None:
         assert "//" not in re.sub(r"<!--.*?-->", "", page.text, flags=re.DOTALL), "no address of another server, comments aside"
 
 
-def test_swagger_ui_understands_openapi_3_1() -> None:
+def test_swagger_ui_supports_openapi_3_1() -> None:
     """Version 4 shows an error instead of a document of OpenAPI 3.1."""
     script = (docs.assets() / "swagger-ui-bundle.js").read_text(encoding="utf-8")
     found = re.search(r'PACKAGE_VERSION:"(\d+)\.', script)
@@ -225,14 +225,14 @@ def test_swagger_ui_understands_openapi_3_1() -> None:
     assert int(found[1]) >= 5
 
 
-async def test_the_index_says_what_is_here() -> None:
+async def test_the_index_lists_the_questions_and_docs() -> None:
     async with client(app(Scripted(ANSWER), configured())) as http:
         index = (await http.get("/")).json()
     assert index["questions"] == [{"name": "greeting", "route": ROUTE, "summary": "How should this session be greeted?"}]
     assert (index["docs"], index["openapi"]) == ("/docs", "/openapi.json")
 
 
-async def test_an_exception_beside_scoring_is_a_problem_too() -> None:
+async def test_an_exception_outside_scoring_is_a_problem_too() -> None:
     class Broken(Scripted):
         @property
         def version(self) -> str:  # type: ignore[override]
@@ -253,27 +253,27 @@ def test_a_413_reaches_a_client_that_sends_everything_first(port: int, megabytes
     assert msgspec.json.decode(got.partition(b"\r\n\r\n")[2])["type"] == "/problems/too-large"
 
 
-def test_a_413_reaches_a_client_that_sends_chunks_without_saying_how_many(port: int) -> None:
+def test_a_413_reaches_a_client_that_sends_chunks(port: int) -> None:
     chunk = b"10000\r\n" + b" " * 65536 + b"\r\n"
     got = exchange(port, head(None, b"Transfer-Encoding: chunked"), *[chunk] * 32, b"0\r\n\r\n")
     assert got.startswith(b"HTTP/1.1 413 ")
     assert b"connection: close\r\n" in got
 
 
-def test_a_client_that_asks_first_is_told_at_once(port: int) -> None:
-    """It must not hear 100 Continue, and sends no body."""
+def test_a_client_that_expects_100_continue_is_refused_at_once(port: int) -> None:
+    """It must not receive 100 Continue, and sends no body."""
     got = exchange(port, head(200_000, b"Expect: 100-continue"))
     assert got.startswith(b"HTTP/1.1 413 ")
 
 
-def test_a_client_that_asks_first_may_send_a_body_that_fits(port: int) -> None:
+def test_a_client_that_expects_100_continue_may_send_a_body_that_fits(port: int) -> None:
     content = encoded()
     got = exchange(port, head(len(content), b"Expect: 100-continue", b"Connection: close"), content, read_between=True)
     assert got.startswith(b"HTTP/1.1 100 Continue\r\n\r\n")
     assert b"HTTP/1.1 200 " in got
 
 
-def test_a_body_in_chunks_is_put_together(port: int) -> None:
+def test_a_body_in_chunks_is_joined(port: int) -> None:
     content = encoded()
     chunks = [b"%x\r\n%b\r\n" % (1, content[i : i + 1]) for i in range(len(content))]
     got = exchange(port, head(None, b"Transfer-Encoding: chunked", b"Connection: close"), *chunks, b"0\r\n\r\n")
@@ -286,7 +286,7 @@ def test_a_refused_body_that_fits_leaves_the_connection_open(port: int) -> None:
     assert re.findall(rb"HTTP/1.1 (\d+)", got) == [b"400", b"200"]
 
 
-def test_a_client_that_goes_away_while_sending_harms_nobody(port: int) -> None:
+def test_a_client_that_disconnects_while_sending_affects_no_other(port: int) -> None:
     for _ in range(3):
         with socket.create_connection(("127.0.0.1", port)) as sock:
             sock.sendall(head(1000) + b"{")
@@ -300,7 +300,7 @@ async def trickle(*chunks: bytes) -> AsyncIterator[bytes]:
     await asyncio.Event().wait()
 
 
-async def test_a_body_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_body_that_never_ends_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bodies, "BODY_S", 0.01)
     monkeypatch.setattr(bodies, "DISCARD_S", 0.01)
     async with client(app(Scripted(ANSWER), configured(max_body_bytes=1024))) as http:
@@ -309,7 +309,7 @@ async def test_a_body_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatc
     assert [(a.status_code, a.headers["connection"]) for a in (slow, large)] == [(408, "close"), (413, "close")]
 
 
-async def test_what_is_thrown_away_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_size_of_a_discarded_body_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bodies, "DISCARD_BYTES", 10_000)
     sent = 0
 
@@ -324,7 +324,7 @@ async def test_what_is_thrown_away_is_bounded(monkeypatch: pytest.MonkeyPatch) -
     assert sent <= 15_000
 
 
-async def test_the_real_engines_can_be_built_and_say_they_are_not_ready() -> None:
+async def test_the_real_engines_are_not_ready_without_models() -> None:
     settings = configured()
     with ThreadPoolExecutor(1) as executor:
         questions = [Question(engine, settings, executor) for engine in ENGINES]

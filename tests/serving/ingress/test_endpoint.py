@@ -11,7 +11,7 @@ import pytest
 from serving.errors import DeadlineExceededError, NotReadyError, OverloadedError
 from serving.ingress.endpoint import INLINE_BYTES, Endpoint
 from serving.scoring.answer import Answer
-from tests.serving.greeting import EXAMPLE, JSON, MAX_EVENTS, Counting, Scripted, configured, encoded, endpoint, question
+from tests.serving.greeting import EXAMPLE, JSON, MAX_EVENTS, CountingScorer, Scripted, configured, encoded, endpoint, question
 
 ANSWER = Answer(b'{"a":1}', "miss", 0.0, 0.001, 0.002, 0.003, 0.004)
 PROBLEM = "application/problem+json"
@@ -23,8 +23,8 @@ def header(headers: list[tuple[bytes, bytes]], name: str) -> str | None:
     return found[0] if found else None
 
 
-async def refused(asked: Endpoint, headers: Mapping[bytes, bytes], body: bytes) -> tuple[int, dict[str, object]]:
-    answer = await asked.answer(headers, body)
+async def refused(target: Endpoint, headers: Mapping[bytes, bytes], body: bytes) -> tuple[int, dict[str, object]]:
+    answer = await target.answer(headers, body)
     assert header(answer.pairs, "content-type") == PROBLEM
     problem: dict[str, object] = msgspec.json.decode(answer.body)
     assert problem["status"] == answer.status
@@ -34,8 +34,8 @@ async def refused(asked: Endpoint, headers: Mapping[bytes, bytes], body: bytes) 
 
 async def test_an_object_is_answered_with_an_object() -> None:
     settings = configured()
-    with question(settings, Counting()) as asked:
-        answer = await endpoint(asked, settings).answer(JSON, encoded())
+    with question(settings, CountingScorer()) as greeting:
+        answer = await endpoint(greeting, settings).answer(JSON, encoded())
     assert answer.status == 200
     assert msgspec.json.decode(answer.body) == {"sessionId": "s-1", "events": 1, "rows": 1, "modelVersion": "greeting-1"}
     assert header(answer.pairs, "content-type") == "application/json"
@@ -50,10 +50,10 @@ async def test_server_timing_is_in_milliseconds() -> None:
     assert (header(answer.pairs, "server-timing") or "").endswith("features;dur=1.000, queue;dur=2.000, model;dur=3.000, encode;dur=4.000")
 
 
-async def test_the_second_identical_request_is_a_hit_with_an_age_unless_a_fresh_one_is_wanted() -> None:
+async def test_the_second_identical_request_is_a_cache_hit_with_an_age_unless_no_cache_is_sent() -> None:
     settings = configured()
-    with question(settings, Counting()) as asked:
-        ask = endpoint(asked, settings)
+    with question(settings, CountingScorer()) as greeting:
+        ask = endpoint(greeting, settings)
         first = await ask.answer(JSON, encoded())
         hit = await ask.answer(JSON, encoded(place=None))
         fresh = await ask.answer({**JSON, b"cache-control": b"max-age=0, No-Cache"}, encoded())
@@ -67,15 +67,15 @@ async def test_age_is_in_whole_seconds() -> None:
     assert (header(answer.pairs, "age"), header(answer.pairs, "x-cache")) == ("3", "hit-shared")
 
 
-async def test_unknown_fields_do_not_change_the_answer_nor_its_place_in_the_cache() -> None:
+async def test_unknown_fields_change_neither_the_answer_nor_its_cache_key() -> None:
     settings = configured()
-    with question(settings, Counting()) as asked:
-        ask = endpoint(asked, settings)
+    with question(settings, CountingScorer()) as greeting:
+        ask = endpoint(greeting, settings)
         answers = [await ask.answer(JSON, body) for body in (encoded(), encoded(colour="red"))]
     assert [header(a.pairs, "x-cache") for a in answers] == ["miss", "hit"]
 
 
-async def test_a_list_is_answered_in_order_each_item_on_its_own() -> None:
+async def test_each_item_of_a_list_has_its_own_answer_in_order() -> None:
     settings = configured()
     event = {"type": "click", "timestamp": 1}
     items = [
@@ -85,8 +85,8 @@ async def test_a_list_is_answered_in_order_each_item_on_its_own() -> None:
         {**EXAMPLE, "behaviorData": {"pageViews": 1, "interactions": [event] * (MAX_EVENTS + 1)}},
         7,
     ]
-    with question(settings, Counting()) as asked:
-        answer = await endpoint(asked, settings).answer({**JSON, b"x-request-id": b"mine"}, msgspec.json.encode(items))
+    with question(settings, CountingScorer()) as greeting:
+        answer = await endpoint(greeting, settings).answer({**JSON, b"x-request-id": b"mine"}, msgspec.json.encode(items))
     got = msgspec.json.decode(answer.body)
     assert answer.status == 200
     assert [(item.get("sessionId"), item.get("status")) for item in got] == [
@@ -114,14 +114,14 @@ async def test_an_item_that_fails_later_is_a_problem_in_its_place() -> None:
     assert got[1]["retryAfter"] == 3
 
 
-async def test_the_headers_of_a_list_speak_for_the_whole_of_it() -> None:
+async def test_the_headers_of_a_list_summarize_its_items() -> None:
     outcomes = [Answer(b"1", "hit", 4.2), Answer(b"2", "miss", 0.0, 0.005, 0.001, 0.001, 0.001), Answer(b"3", "hit", 1.0)]
     answer = await endpoint(Scripted(*outcomes), configured()).answer(JSON, b"[" + b",".join([encoded()] * 3) + b"]")
     assert (header(answer.pairs, "x-cache"), header(answer.pairs, "age")) == ("mixed", "4")
     assert "features;dur=5.000" in (header(answer.pairs, "server-timing") or "")
 
 
-async def test_a_list_beyond_its_bound_is_refused_as_a_whole() -> None:
+async def test_a_list_with_too_many_items_is_refused_as_a_whole() -> None:
     ask = endpoint(Scripted(ANSWER), configured(max_items=2))
     assert (await refused(ask, JSON, b"[1,2,3]"))[0] == 413
     assert (await ask.answer(JSON, b"[%b,%b]" % (encoded(), encoded()))).status == 200
@@ -131,7 +131,7 @@ async def test_a_list_beyond_its_bound_is_refused_as_a_whole() -> None:
     ("body", "status"),
     [(b"", 400), (b"{", 400), (b'{"hour":NaN}', 400), (b"\xff", 400), (b"[" * 100_000, 400), (b"[NaN]", 400), (b"5", 422), (b"{}", 422)],
 )
-async def test_a_bad_body_is_refused_with_the_right_status(body: bytes, status: int) -> None:
+async def test_an_invalid_body_is_refused_with_the_right_status(body: bytes, status: int) -> None:
     assert (await refused(endpoint(Scripted(ANSWER), configured()), JSON, body))[0] == status
 
 
@@ -142,19 +142,19 @@ async def test_every_wrong_field_is_named() -> None:
     assert problem["field"] == "sessionId"
 
 
-async def test_a_body_beyond_its_bound_is_refused() -> None:
+async def test_a_body_that_is_too_large_is_refused() -> None:
     ask = endpoint(Scripted(ANSWER), configured(max_body_bytes=1024))
     assert (await ask.answer(JSON, encoded().ljust(1024))).status == 200
     assert (await refused(ask, JSON, encoded().ljust(1025)))[0] == 413
 
 
 @pytest.mark.parametrize("padding", ["", "x" * INLINE_BYTES])
-async def test_a_large_body_is_read_again_as_a_small_one_is(padding: str) -> None:
+async def test_a_large_body_is_reread_like_a_small_one(padding: str) -> None:
     ask = endpoint(scripted := Scripted(ANSWER), configured())
     assert (await ask.answer(JSON, encoded(padding=padding))).status == 200
     assert (await ask.answer(JSON, b"[%b]" % encoded(padding=padding))).status == 200
     assert (await refused(ask, JSON, encoded(padding=padding, hour=-1)))[1]["field"] == "hour"
-    assert [request.session_id for request, _, _ in scripted.asked] == ["s-1", "s-1"]
+    assert [request.session_id for request, _, _ in scripted.calls] == ["s-1", "s-1"]
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ async def test_a_large_body_is_read_again_as_a_small_one_is(padding: str) -> Non
         b"application/json ; charset=utf8",
     ],
 )
-async def test_json_is_accepted_however_it_is_written(content_type: bytes) -> None:
+async def test_every_spelling_of_the_json_media_type_is_accepted(content_type: bytes) -> None:
     assert (await endpoint(Scripted(ANSWER), configured()).answer({b"content-type": content_type}, encoded())).status == 200
 
 
@@ -183,7 +183,7 @@ async def test_json_is_accepted_however_it_is_written(content_type: bytes) -> No
         {b"content-type": b"application/json", b"content-encoding": b"gzip"},
     ],
 )
-async def test_anything_else_is_an_unsupported_media_type(headers: dict[bytes, bytes]) -> None:
+async def test_any_other_media_type_is_unsupported(headers: dict[bytes, bytes]) -> None:
     assert (await refused(endpoint(Scripted(ANSWER), configured()), headers, encoded()))[0] == 415
 
 
@@ -194,12 +194,12 @@ async def test_the_deadline_is_the_callers_or_the_default(given: bytes | None, w
     before = time.monotonic()
     await endpoint(scripted, configured(default_timeout_ms=1000)).answer(headers, encoded())
     after = time.monotonic()
-    deadline = scripted.asked[0][1]
+    deadline = scripted.calls[0][1]
     assert before + wait_s <= deadline <= after + wait_s
 
 
 @pytest.mark.parametrize("given", [b"0", b"-5", b"1.5", b"soon", b"", b"60001", b"9" * 30, "٣".encode()])
-async def test_a_deadline_that_makes_no_sense_is_a_wrong_field(given: bytes) -> None:
+async def test_an_invalid_timeout_header_is_a_wrong_field(given: bytes) -> None:
     status, problem = await refused(endpoint(Scripted(ANSWER), configured()), {**JSON, b"x-request-timeout-ms": given}, encoded())
     assert (status, problem["field"]) == (422, "X-Request-Timeout-Ms")
 
@@ -207,14 +207,14 @@ async def test_a_deadline_that_makes_no_sense_is_a_wrong_field(given: bytes) -> 
 @pytest.mark.parametrize(
     ("error", "status"), [(OverloadedError("full", 1.2), 429), (NotReadyError("no model"), 503), (DeadlineExceededError("late"), 504)]
 )
-async def test_why_there_is_no_answer_has_its_status(error: Exception, status: int) -> None:
+async def test_each_error_has_its_status(error: Exception, status: int) -> None:
     assert (await refused(endpoint(Scripted(error), configured()), JSON, encoded()))[0] == status
 
 
 async def test_a_deadline_that_passes_in_the_queue_is_504() -> None:
     settings = configured()
-    with question(settings, Counting()) as asked:
-        request = endpoint(asked, settings).answer({**JSON, b"x-request-timeout-ms": b"1"}, encoded())  # it is queued
+    with question(settings, CountingScorer()) as greeting:
+        request = endpoint(greeting, settings).answer({**JSON, b"x-request-timeout-ms": b"1"}, encoded())  # it is queued
         started = time.monotonic()
         while time.monotonic() < started + 0.005:
             pass  # the loop is busy until the deadline has passed
@@ -223,14 +223,14 @@ async def test_a_deadline_that_passes_in_the_queue_is_504() -> None:
 
 async def test_a_question_without_a_model_is_not_ready() -> None:
     settings = configured()
-    with question(settings) as asked:
-        assert (await refused(endpoint(asked, settings), JSON, encoded()))[0] == 503
+    with question(settings) as greeting:
+        assert (await refused(endpoint(greeting, settings), JSON, encoded()))[0] == 503
 
 
-async def test_a_broken_model_is_a_500_without_a_trace() -> None:
-    settings, scorer = configured(), Counting()
-    with question(settings, scorer) as asked:
-        ask = endpoint(asked, settings)
+async def test_a_failing_model_is_a_500_without_a_traceback() -> None:
+    settings, scorer = configured(), CountingScorer()
+    with question(settings, scorer) as greeting:
+        ask = endpoint(greeting, settings)
         scorer.broken = KeyError("secret")
         status, problem = await refused(ask, JSON, encoded())
         assert (status, problem["type"]) == (500, "/problems/internal")
@@ -240,13 +240,13 @@ async def test_a_broken_model_is_a_500_without_a_trace() -> None:
 
 
 @pytest.mark.parametrize("given", [b"a", b"order 17/3", b"~" * 128])
-async def test_a_sane_request_id_comes_back(given: bytes) -> None:
+async def test_a_valid_request_id_is_returned(given: bytes) -> None:
     answer = await endpoint(Scripted(ANSWER), configured()).answer({**JSON, b"x-request-id": given}, encoded())
     assert header(answer.pairs, "x-request-id") == given.decode()
 
 
 @pytest.mark.parametrize("given", [None, b"", b" ", b"a" * 129, b"a\r\nx: y", b"a\n", b"caf\xc3\xa9", b"\x00"])
-async def test_any_other_is_replaced_by_a_new_one(given: bytes | None) -> None:
+async def test_an_invalid_request_id_is_replaced(given: bytes | None) -> None:
     ask = endpoint(Scripted(ANSWER), configured())
     headers = JSON if given is None else {**JSON, b"x-request-id": given}
     ids = {header((await ask.answer(headers, encoded())).pairs, "x-request-id") for _ in range(3)}
@@ -256,8 +256,8 @@ async def test_any_other_is_replaced_by_a_new_one(given: bytes | None) -> None:
 
 async def test_cancellation_is_not_an_answer() -> None:
     settings = configured()
-    with question(settings, Counting()) as asked:
-        request = endpoint(asked, settings).answer(JSON, encoded())
+    with question(settings, CountingScorer()) as greeting:
+        request = endpoint(greeting, settings).answer(JSON, encoded())
         request.cancel()
         with pytest.raises(asyncio.CancelledError):
             await request

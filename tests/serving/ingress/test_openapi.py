@@ -1,4 +1,4 @@
-"""The OpenAPI document is exact, and the application keeps it: schemathesis asks whatever the document allows, and more."""
+"""The OpenAPI document is exact: schemathesis sends whatever the document allows, and more, and every answer conforms."""
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -28,7 +28,7 @@ from serving.scoring.answer import Answer
 from serving.scoring.cache.cache import Cache
 from serving.scoring.cache.lru import LruCache
 from serving.scoring.question import Question
-from tests.serving.greeting import GREETING, JSON, Counting, Scripted, app, client, configured, encoded, endpoint
+from tests.serving.greeting import GREETING, JSON, CountingScorer, Scripted, app, client, configured, encoded, endpoint
 
 DOCUMENT = app(Scripted(Answer(b"{}", "miss", 0.0)), configured()).openapi()
 
@@ -41,7 +41,7 @@ def test_the_document_is_openapi_3_1() -> None:
         Draft202012Validator.check_schema(schema)
 
 
-def test_every_reference_leads_somewhere() -> None:
+def test_every_reference_resolves() -> None:
     def references(node: Any) -> list[str]:
         if isinstance(node, Mapping):
             own = [node["$ref"]] if isinstance(node.get("$ref"), str) else []
@@ -82,7 +82,7 @@ def test_an_engines_example_is_valid_against_its_own_document(engine: Engine) ->
     assert not validator.is_valid([{}])
 
 
-async def test_the_documented_bounds_of_the_deadline_are_those_that_hold() -> None:
+async def test_the_documented_bounds_of_the_deadline_are_those_of_the_server() -> None:
     schema = DOCUMENT["paths"]["/v1/greeting"]["post"]["parameters"][0]["schema"]
     bounds = {schema["minimum"] - 1: 422, schema["minimum"]: 200, schema["maximum"]: 200, schema["maximum"] + 1: 422}
     ask = endpoint(Scripted(Answer(b"{}", "miss", 0.0)), configured())
@@ -110,7 +110,7 @@ BOUNDED = settings(max_examples=40, deadline=None, suppress_health_check=list(He
 
 
 def schema_of(engine: Engine, scorer: Any) -> Any:
-    """Return the schema, as the application that answers with `scorer` serves it."""
+    """Return the schema, as an application with `scorer` serves it."""
     configuration = configured(max_items=20, default_timeout_ms=30_000)
     asked = Question(engine, configuration, ThreadPoolExecutor(1), Cache(LruCache(1_000_000), None, 60.0))
     asked.switch(scorer)
@@ -119,24 +119,24 @@ def schema_of(engine: Engine, scorer: Any) -> Any:
 
 
 def hold(case: Case) -> None:
-    """Hold one answer against the document; what the document does not allow must have been refused."""
+    """Compare one answer with the document; a request that the document does not allow must have been refused."""
     answer = case.call_and_validate(checks=CHECKS)
     content = case.operation.definition.raw.get("requestBody", {}).get("content", {})
-    # What is wrong in a list is a problem in its place: the request as a whole is answered.
+    # A wrong item of a list is a problem in its place: the request as a whole is answered.
     if content and not isinstance(case.body, list):
         body = {**content["application/json"]["schema"], "components": case.operation.schema.raw_schema["components"]}
         if not Draft202012Validator(body).is_valid(case.body):
             assert answer.status_code in (400, 405, 413, 415, 422)
 
 
-@schema_of(GREETING, Counting()).parametrize()  # type: ignore[untyped-decorator]
+@schema_of(GREETING, CountingScorer()).parametrize()  # type: ignore[untyped-decorator]
 @BOUNDED
-def test_the_application_keeps_its_document(case: Case) -> None:
+def test_the_application_conforms_to_its_document(case: Case) -> None:
     hold(case)
 
 
 @pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.name)
-def test_a_real_engine_keeps_its_document(engine: Engine, bundle_of: Any) -> None:
+def test_a_real_engine_conforms_to_its_document(engine: Engine, bundle_of: Any) -> None:
     operation = schema_of(engine, engine.load(bundle_of(engine.name), configured()))[engine.route]["POST"]
     allowed, forbidden = (operation.as_strategy(generation_mode=mode) for mode in GenerationMode)
 

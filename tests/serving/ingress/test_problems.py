@@ -1,4 +1,4 @@
-"""Errors become problem details; one table says which status."""
+"""Errors become problem details; one table has the status of each."""
 
 import logging
 
@@ -17,7 +17,7 @@ def decoded(error: Exception) -> dict[str, object]:
     return body
 
 
-def test_a_problem_says_what_where_and_for_which_request() -> None:
+def test_a_problem_has_its_fields_details_and_request_id() -> None:
     error = InvalidRequestError([FieldProblem("hour", "Expected `float` < 24"), FieldProblem("place.region", "Expected `str`")])
     assert decoded(error) == {
         "type": "/problems/invalid-request",
@@ -30,7 +30,7 @@ def test_a_problem_says_what_where_and_for_which_request() -> None:
     }
 
 
-def test_headers_say_media_type_and_request() -> None:
+def test_headers_have_the_media_type_and_request_id() -> None:
     headers = dict(problems.response(TooLargeError("6 items", "items"), "r-1").headers)
     assert headers == {b"content-type": b"application/problem+json", b"x-request-id": b"r-1"}
     assert decoded(TooLargeError("6 items", "items"))["field"] == "items"
@@ -43,17 +43,17 @@ def test_retry_after_is_computed_in_whole_seconds_and_bounded(wait_s: float, sec
     assert decoded(error)["retryAfter"] == seconds
 
 
-def test_a_server_that_is_not_ready_says_when_to_come_back() -> None:
+def test_a_server_that_is_not_ready_sends_retry_after() -> None:
     answer = problems.response(NotReadyError("starting"), "r")
     assert (answer.status, dict(answer.headers)[b"retry-after"]) == (503, b"1")
 
 
-def test_a_wrong_method_learns_the_right_ones() -> None:
+def test_a_wrong_method_is_answered_with_the_allowed_ones() -> None:
     answer = problems.response(MethodNotAllowedError("no", "GET, HEAD"), "r")
     assert (answer.status, dict(answer.headers)[b"allow"]) == (405, b"GET, HEAD")
 
 
-def test_a_subclass_has_the_status_of_its_family() -> None:
+def test_a_subclass_has_the_status_of_its_base_class() -> None:
     class FullerError(OverloadedError):
         code = "fuller"
 
@@ -62,7 +62,7 @@ def test_a_subclass_has_the_status_of_its_family() -> None:
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError("secret"), errors.RevenueEngineError("secret"), errors.SettingsError("secret")])
-def test_what_is_not_the_callers_fault_is_logged_with_its_trace_and_not_told(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_internal_error_is_logged_with_its_traceback_and_not_disclosed(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
     try:
         raise error
     except Exception as raised:
@@ -76,7 +76,7 @@ def test_what_is_not_the_callers_fault_is_logged_with_its_trace_and_not_told(err
     assert "test_problems" in caplog.text
 
 
-def test_what_is_echoed_is_bounded() -> None:
+def test_the_size_of_a_problem_is_bounded() -> None:
     flood = InvalidRequestError([FieldProblem("f" * 10_000, "d" * 10_000)] * 1000)
     body = problems.response(flood, "r").body
     assert len(msgspec.json.decode(body)["problems"]) == problems.MAX_PROBLEMS
@@ -85,7 +85,7 @@ def test_what_is_echoed_is_bounded() -> None:
 
 
 def test_no_two_kinds_share_a_status_or_a_type() -> None:
-    """The OpenAPI document names responses by status, and a problem's type says which kind it is."""
+    """The OpenAPI document names responses by status, and the type of a problem identifies its kind."""
     statuses = [kind.status for kind in problems.KINDS.values()]
     codes = [getattr(cls, "code", errors.RevenueEngineError.code) for cls in problems.KINDS]
     assert len(set(statuses)) == len(set(codes)) == len(problems.KINDS)

@@ -16,7 +16,7 @@ from serving.metrics.series import SERIES
 from serving.scoring.answer import Answer
 from serving.scoring.cache.cache import Cache
 from serving.scoring.cache.lru import LruCache
-from tests.serving.greeting import JSON, Counting, app, client, configured, encoded, endpoint, question
+from tests.serving.greeting import JSON, CountingScorer, app, client, configured, encoded, endpoint, question
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -51,7 +51,7 @@ def test_observing_many_at_once_is_observing_one_after_another(seen: list[tuple[
 
 async def test_requests_are_counted_by_engine_and_status() -> None:
     configuration, metrics = configured(), Metrics()
-    with question(configuration, Counting()) as asked:
+    with question(configuration, CountingScorer()) as asked:
         ask = endpoint(asked, configuration, metrics)
         for body in (encoded(), encoded(), b"{", encoded(hour=-1), b"[%b,{}]" % encoded()):
             await ask.answer(JSON, body)
@@ -107,7 +107,7 @@ def test_unknown_fields_have_a_bounded_number_of_names() -> None:
 
 async def test_a_body_with_unknown_fields_is_counted_by_path() -> None:
     configuration, metrics = configured(), Metrics()
-    with question(configuration, Counting()) as asked:
+    with question(configuration, CountingScorer()) as asked:
         ask = endpoint(asked, configuration, metrics)
         await ask.answer(JSON, encoded(colour=1, place={"street": 1}))
         await ask.answer(JSON, b"[%b,%b]" % (encoded(colour=1), encoded(colour=2)))
@@ -118,7 +118,7 @@ async def test_a_body_with_unknown_fields_is_counted_by_path() -> None:
 async def test_what_is_watched_is_read_as_it_is() -> None:
     configuration, metrics = configured(), Metrics()
     cache = Cache(LruCache(1000), None, 1.0)
-    with question(configuration, Counting("v1")) as asked:
+    with question(configuration, CountingScorer("v1")) as asked:
         metrics.watch([asked], cache)
         await endpoint(asked, configuration, metrics).answer(JSON, b"[%b,%b]" % (encoded(), encoded(sessionId="s-2")))
         cache.saved_s = 2.5
@@ -127,14 +127,14 @@ async def test_what_is_watched_is_read_as_it_is() -> None:
         assert got["model_replicas", "greeting", "v1"] == 1
         assert got[("cache_saved_seconds_total",)] == 2.5
         assert read(metrics)[("cache_saved_seconds_total",)] == 2.5, "a reading is counted once"
-        asked.switch(Counting("v2"))
+        asked.switch(CountingScorer("v2"))
         versions = {key[2]: value for key, value in read(metrics).items() if key[0] == "model_replicas"}
         assert versions == {"v2": 1}, "a version that nobody serves has no series"
 
 
 async def test_the_page_is_served() -> None:
     configuration = configured()
-    with question(configuration, Counting()) as asked:
+    with question(configuration, CountingScorer()) as asked:
         async with client(app(asked, configuration)) as http:
             await http.post("/v1/greeting", content=encoded(), headers={"content-type": "application/json"})
             answer = await http.get("/metrics")
@@ -147,7 +147,7 @@ async def test_the_page_is_served() -> None:
     assert open_metrics.content.endswith(b"# EOF\n")
 
 
-def test_every_series_says_what_it_is() -> None:
+def test_every_series_has_a_description() -> None:
     names = {family.name for family in text_string_to_metric_families(Metrics().page()[0].decode()) if family.documentation}
     assert {(PREFIX + name).removesuffix("_total") for name in SERIES} <= names
 

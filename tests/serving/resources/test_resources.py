@@ -9,7 +9,7 @@ from serving.ingress.http.lifecycle import State
 from serving.resources import RESOURCES
 from serving.resources.resource import Operation, Resource, ResourceRequest
 from serving.scoring.answer import Answer
-from tests.serving.greeting import ROUTE, Counting, Scripted, app, client, configured, question
+from tests.serving.greeting import ROUTE, CountingScorer, Scripted, app, client, configured, question
 
 ANSWER = Answer(b"{}", "miss", 0.0)
 MODEL = {
@@ -46,7 +46,7 @@ async def test_models_lists_the_live_version_of_each_question() -> None:
     with question(settings) as asked:
         async with client(app(asked, settings)) as http:
             assert (await http.get("/v1/models/greeting")).json() == {**MODEL, "modelVersion": None, "choices": []}
-            scorer = Counting()
+            scorer = CountingScorer()
             asked.switch(scorer, scorer.tune())
             assert (await http.get("/v1/models")).json() == {"models": [MODEL]}
             one = await http.get("/v1/models/greeting")

@@ -185,7 +185,7 @@ def test_a_stop_answers_every_request_and_leaves_no_process(tmp_path, registry, 
 
 
 def test_a_stop_the_moment_the_first_replica_is_warm_is_as_clean(tmp_path, registry, registry_url):
-    live = Live(tmp_path, registry_url, "--replicas", "2").wait_ready(said=False)
+    live = Live(tmp_path, registry_url, "--replicas", "2").wait_ready(printed=False)
     assert (live.stop(signal.SIGTERM, group=True), live.left) == (0, [])
 
 

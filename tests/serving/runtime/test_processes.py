@@ -58,7 +58,7 @@ def test_a_child_has_a_session_of_its_own_and_is_found_by_its_mark_alone(start: 
     assert processes.marked(node[:-1]) == []
 
 
-def test_who_asks_is_not_found_even_when_marked(node: str) -> None:
+def test_the_calling_process_is_not_found_even_when_marked(node: str) -> None:
     script = f"from serving.runtime import processes; print(processes.marked({node!r}))"
     child = processes.spawn([sys.executable, "-c", script], node, cwd=Path(__file__).parents[3], output=subprocess.PIPE)
     assert child.communicate()[0].strip() == b"[]"
@@ -88,13 +88,13 @@ def test_the_environment_is_handed_on_with_the_mark(start: Start, node: str) -> 
     assert child.communicate()[0].split() == [node.encode(), b"yes"]
 
 
-def test_who_heeds_sigterm_may_clean_up(start: Start, tmp_path: Path) -> None:
+def test_a_process_that_handles_sigterm_can_clean_up(start: Start, tmp_path: Path) -> None:
     child = start(f"trap 'echo clean > {tmp_path}/left; exit' TERM; echo up; while :; do sleep 0.01; done")
     assert processes.end([child.pid], 30.0) == []
     assert (tmp_path / "left").read_text() == "clean\n"
 
 
-def test_who_ignores_sigterm_is_killed(start: Start) -> None:
+def test_a_process_that_ignores_sigterm_is_killed(start: Start) -> None:
     child = start("trap '' TERM; echo up; while :; do sleep 0.1; done")
     alive_since = psutil.Process(child.pid).create_time()
     assert processes.alive(child.pid, alive_since)
@@ -109,7 +109,7 @@ def test_ending_what_is_not_there_is_done_already(start: Start) -> None:
     assert processes.end([], 5.0) == []
 
 
-def test_a_zombie_that_its_parent_never_takes_away_counts_as_gone(start: Start) -> None:
+def test_a_zombie_that_is_never_reaped_counts_as_ended(start: Start) -> None:
     child = start("sh -c 'exit 0' & echo $!; exec sleep 60")
     zombie = int(child.first)  # type: ignore[attr-defined]  # see start
     process = psutil.Process(zombie)
@@ -119,7 +119,7 @@ def test_a_zombie_that_its_parent_never_takes_away_counts_as_gone(start: Start) 
     assert processes.end([zombie], 0.0) == []
 
 
-def test_alive_knows_a_process_from_a_later_one_with_its_number() -> None:
+def test_alive_distinguishes_a_process_from_a_later_one_with_the_same_pid() -> None:
     me = psutil.Process()
     assert processes.alive(me.pid, me.create_time())
     assert not processes.alive(me.pid, me.create_time() - 60.0)

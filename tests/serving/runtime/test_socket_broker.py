@@ -107,7 +107,7 @@ def test_closing_answers_every_connection_that_the_kernel_has_taken(tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_DEFER_ACCEPT"), reason="holds back the last part of a handshake: Linux only")
-def test_closing_lets_in_whose_handshake_is_under_way_and_nobody_after():
+def test_closing_completes_handshakes_under_way_and_accepts_none_after():
     """TCP_DEFER_ACCEPT leaves the handshake open here, done there, until the caller says something, as a late packet would."""
     with bind("127.0.0.1", 0) as sock, socket.socket() as caller, socket.socket() as late:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 10)

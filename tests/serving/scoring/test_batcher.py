@@ -52,7 +52,7 @@ def slow(batcher):
 
 @given(values=st.lists(st.integers(), min_size=1, max_size=40), gone=st.sets(st.integers(0, 39)), largest=st.integers(1, 7))
 @settings(max_examples=50, deadline=None)
-def test_every_caller_gets_its_own_answer_whoever_else_goes_away(values, gone, largest):
+def test_every_caller_gets_its_own_answer_when_others_disconnect(values, gone, largest):
     async def run(executor):
         gate = OverloadReader()
         batcher = slow(Batcher(gate, executor, max_queued=100, max_batch=largest))
@@ -101,7 +101,7 @@ async def test_the_nearest_deadline_is_scored_first(executor):
     assert gate.batches == [[0], [4], [3], [2], [1]]
 
 
-async def test_a_full_queue_refuses_at_once_and_says_when_to_come_back(executor):
+async def test_a_full_queue_refuses_at_once_with_retry_after(executor):
     gate = OverloadReader()
     batcher = slow(Batcher(gate, executor, max_queued=3, max_batch=1))
     first = batcher.submit(0, in_time())
@@ -150,7 +150,7 @@ async def test_what_cannot_be_in_time_is_refused_at_once_and_the_accepted_keep_t
 
 
 @pytest.mark.parametrize(("row_s", "patience_s", "takes_s"), [(1.0, 9.9, 10.1), (0.006, 0.15, 0.156)])
-async def test_who_waits_hardly_longer_than_one_that_was_refused_is_refused_too(executor, row_s, patience_s, takes_s):
+async def test_a_request_with_hardly_more_time_than_a_refused_one_is_refused_too(executor, row_s, patience_s, takes_s):
     gate = OverloadReader()
     batcher = Batcher(gate, executor, max_queued=100, max_batch=1)
     batcher.full.learn(1, row_s)
@@ -168,7 +168,7 @@ async def test_who_waits_hardly_longer_than_one_that_was_refused_is_refused_too(
     await asyncio.gather(first, *waiting, return_exceptions=True)
 
 
-async def test_who_fitted_is_judged_anew_once_others_wait(executor):
+async def test_an_admitted_request_is_judged_anew_once_others_wait(executor):
     gate = OverloadReader()
     batcher = slow(Batcher(gate, executor, max_queued=100, max_batch=1))  # a second a row
     first = batcher.submit(0, in_time())
@@ -183,7 +183,7 @@ async def test_who_fitted_is_judged_anew_once_others_wait(executor):
     await asyncio.gather(first, *waiting)
 
 
-async def test_who_will_not_be_in_time_after_all_is_refused_while_there_is_time_to_hear_it(executor):
+async def test_a_queued_request_that_cannot_meet_its_deadline_is_refused_before_the_deadline(executor):
     gate = OverloadReader()
     batcher = slow(Batcher(gate, executor, max_queued=100, max_batch=2))
     first = batcher.submit(0, in_time())
@@ -229,7 +229,7 @@ async def test_the_more_urgent_go_first_whatever_their_deadlines(executor):
     assert gate.batches == [[0], [3], [2], [4], [1]]
 
 
-async def test_who_waits_in_a_lower_class_does_not_count_against_a_more_urgent_one(executor):
+async def test_requests_of_a_lower_priority_do_not_count_against_a_more_urgent_one(executor):
     gate = OverloadReader()
     batcher = slow(Batcher(gate, executor, max_queued=100, max_batch=1))
     first = batcher.submit(0, in_time())

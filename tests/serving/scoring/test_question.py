@@ -18,7 +18,7 @@ from serving.scoring.cost import Cost
 from serving.scoring.degrade import READ_AND_REPLY_ROWS
 from serving.scoring.question import Question
 from serving.settings import CacheSettings, DegradeSettings, Settings
-from tests.serving.cache_fixtures import real_redis, turns
+from tests.serving.cache_fixtures import loop_iterations, real_redis
 
 
 class Ask(msgspec.Struct, frozen=True):
@@ -81,7 +81,7 @@ async def test_without_a_model_the_question_is_not_ready(question):
         await ask(question)
 
 
-async def test_a_thousand_who_ask_the_same_at_once_cost_one_computation(question):
+async def test_a_thousand_identical_requests_at_once_cost_one_computation(question):
     scorer = Doubler()
     question.switch(scorer)
     asked = await asyncio.gather(*(ask(question) for _ in range(1000)))
@@ -96,13 +96,13 @@ def held(question):
     question.batcher._busy = True
 
 
-async def test_a_caller_that_leaves_takes_nothing_from_those_who_joined(question):
+async def test_a_caller_that_leaves_does_not_affect_those_who_joined(question):
     scorer = Doubler()
     question.switch(scorer)
     held(question)
     first, others = ask(question), [ask(question) for _ in range(10)]
     first.cancel()
-    await turns()
+    await loop_iterations()
     question.batcher._next()
     assert [(await other).state for other in others] == ["joined"] * 10
     assert (scorer.calls, question.batcher.rows, question.batcher.skipped) == (1, 1, 0)
@@ -115,14 +115,14 @@ async def test_when_all_callers_have_left_nothing_is_computed_and_the_next_one_b
     held(question)
     for left in [ask(question) for _ in range(5)]:
         left.cancel()
-    await turns()
+    await loop_iterations()
     again = ask(question)
     question.batcher._next()
     assert (await again).state == "miss"
     assert (question.batcher.rows, question.batcher.skipped) == (1, 1)
 
 
-async def test_the_deadline_of_another_caller_does_not_reach_who_only_joined(question):
+async def test_the_deadline_of_one_caller_does_not_reach_those_who_joined(question):
     question.switch(Doubler())
     held(question)
     hasty = question.ask(Ask(1), principal=ANONYMOUS, deadline=time.monotonic() - 1)
@@ -134,7 +134,7 @@ async def test_the_deadline_of_another_caller_does_not_reach_who_only_joined(que
     assert question.batcher.rows == 1
 
 
-async def test_who_began_again_after_anothers_deadline_can_still_leave(question):
+async def test_a_caller_that_began_again_after_the_deadline_of_another_can_still_leave(question):
     question.switch(Doubler())
     held(question)
     hasty = question.ask(Ask(1), principal=ANONYMOUS, deadline=time.monotonic() - 1)
@@ -145,14 +145,14 @@ async def test_who_began_again_after_anothers_deadline_can_still_leave(question)
     job.done(DeadlineExceededError("20 ms"))
     assert len(question.batcher._waiting) == 1
     leave()
-    assert question.batcher._waiting[0][3].gone
+    assert question.batcher._waiting[0][3].cancelled
     with pytest.raises(DeadlineExceededError):
         await hasty
     assert answered == []
 
 
 @pytest.mark.parametrize("patience_s", [-1.0, -2.0])
-async def test_where_every_deadline_passes_every_caller_is_told_at_once(question, patience_s):
+async def test_when_every_deadline_passes_every_caller_fails_at_once(question, patience_s):
     question.switch(Doubler())
     held(question)
     asked = [question.ask(Ask(1), principal=ANONYMOUS, deadline=time.monotonic() + patience_s) for _ in range(300)]
@@ -160,7 +160,7 @@ async def test_where_every_deadline_passes_every_caller_is_told_at_once(question
     assert all(isinstance(one.exception(), DeadlineExceededError) for one in asked)
 
 
-async def test_an_error_of_the_model_reaches_all_who_wait_and_is_not_kept(question):
+async def test_an_error_of_the_model_reaches_all_waiting_callers_and_is_not_cached(question):
     def fail():
         raise ValueError("broken")
 
@@ -200,7 +200,7 @@ async def test_a_second_replica_takes_the_answer_of_the_first_and_concurrent_cal
             await cache.aclose()
 
 
-async def test_fresh_is_computed_although_the_cache_knows(question):
+async def test_a_fresh_answer_is_computed_despite_a_cached_one(question):
     scorer = Doubler()
     question.switch(scorer)
     await ask(question)
@@ -248,7 +248,7 @@ async def fill(question):
     return question.ask(Ask(99), principal=ANONYMOUS, deadline=time.monotonic() + 10**6, fresh=True)
 
 
-async def test_under_load_an_old_answer_is_given_and_says_so():
+async def test_under_load_a_stale_answer_is_returned_and_marked():
     now = [1000.0]
     with overloaded(Settings(), lambda: now[0]) as question:
         fresh = await ask(question)
@@ -327,7 +327,7 @@ async def test_what_lacks_something_for_want_of_time_is_not_kept():
     with overloaded(Settings()) as question:
         question.batcher._skipping_explanations = question.batcher._busy = True
         asked = ask(question)
-        await turns()
+        await loop_iterations()
         question.batcher._next()
         without_explanations = await asked
         assert (without_explanations.state, without_explanations.degradation) == ("miss", "no-explanation")

@@ -15,7 +15,7 @@ from kernels.arrays import Arrays
 from kernels.trees.forest import Forest
 from kernels.trees.shap import TreeShap
 from kernels.types import F32, F64
-from training.models.churn.uplift import Effects
+from training.models.churn.uplift import TreatmentEffects
 from training.models.shared import boosted
 from training.models.shared.boosted import ForestTuning
 from training.models.shared.calibration import Platt, probability
@@ -42,7 +42,13 @@ class ChurnModel:
     """
 
     def __init__(
-        self, forest: Forest, factors: TreeShap, platt: Platt, meta: Mapping[str, Any], version: str, effects: Effects | None = None
+        self,
+        forest: Forest,
+        factors: TreeShap,
+        platt: Platt,
+        meta: Mapping[str, Any],
+        version: str,
+        effects: TreatmentEffects | None = None,
     ) -> None:
         self.effects = effects
         self.version = version
@@ -60,7 +66,7 @@ class ChurnModel:
         """
         bundle.require(TASK)
         columns = len(bundle.manifest.get("features", ()))
-        return {**boosted.prepare(bundle, MODEL, columns), **Effects.prepare(bundle, columns)}
+        return {**boosted.prepare(bundle, MODEL, columns), **TreatmentEffects.prepare(bundle, columns)}
 
     @classmethod
     def load(cls, bundle: Bundle, parts: Arrays | None = None) -> "ChurnModel":
@@ -73,7 +79,7 @@ class ChurnModel:
         forest = Forest.of_parts(parts)
         try:
             platt = Platt.read(bundle.json(CALIBRATION))
-            factors, effects = TreeShap.of_parts(forest.trees, parts), Effects.load(bundle, parts)
+            factors, effects = TreeShap.of_parts(forest.trees, parts), TreatmentEffects.load(bundle, parts)
             return cls(forest, factors, platt, bundle.manifest, bundle.version, effects)
         except (KeyError, TypeError, ValueError) as error:
             raise boosted.unloadable(bundle, error) from error

@@ -18,7 +18,6 @@ import xgboost as xgb
 from kernels.trees.forest import Forest
 from kernels.trees.shap import TreeShap
 from kernels.types import F32, F64, Intp
-from training.errors import CellError, TableError
 from training.evaluation import metrics as evaluate
 from training.models.churn import card as churn_card
 from training.models.churn import model as churn
@@ -29,11 +28,9 @@ from training.models.shared.folds import Fold, grouped
 from training.registry import bundle as bundles
 from training.registry.bundle import Bundle
 from training.registry.provenance import fingerprint, software
-from training.tables import customers, frames
+from training.tables import customers
 from training.tables.customers import LABEL, CustomerFeature, LabelledCustomers
 
-MIN_ROWS = 200
-MIN_OF_CLASS = 20
 FOLDS, CALIBRATION_FOLDS = 10, 3
 MAX_PARALLEL_ROWS = 50_000  # up to so many rows each fold has one core; of more rows one fold at a time has all cores
 EXPLAINED_ROWS = 5_000  # for the mean SHAP value of each feature
@@ -91,7 +88,7 @@ def train(
     """
     bundles.require_free(out)  # fail before the work, not after it
     progress("reading", 0.0)
-    rows = read(data, mapping, positive, control)
+    rows = customers.read_file(data, mapping, positive, control)
     model, metrics = fit(rows, seed, lambda share: progress("fitting and evaluating", 0.02 + 0.9 * share))
     effects = dict[str, bytes]()
     if rows.arm is not None:
@@ -111,24 +108,6 @@ def train(
     bundle = bundles.write(out, task=churn.TASK, files=files, meta=meta)
     progress("done", 1.0)
     return bundle
-
-
-def read(data: Path, mapping: Mapping[str, str | Sequence[str]], positive: str | None, control: str | None = None) -> LabelledCustomers:
-    """Return the training rows of a table. Raises TableError for a wrong cell or column, and for too few rows."""
-    frame = frames.read(data, numbers=customers.TABLE.number_columns(mapping))
-    try:
-        rows = customers.read(frame, mapping, positive, control)
-    except CellError as error:
-        raise error.at(frames.place(data, error.row)) from None
-    except TableError as error:
-        raise TableError(f"{data}: {error}") from None
-    left = int(rows.y.sum())
-    if len(rows.y) < MIN_ROWS or min(left, len(rows.y) - left) < MIN_OF_CLASS:
-        raise TableError(
-            f"{data}: insufficient data: {len(rows.y)} rows, {left} of customers who left; at least {MIN_ROWS} rows are needed, "
-            f"{MIN_OF_CLASS} of each kind: collect more"
-        )
-    return rows
 
 
 def fit(rows: LabelledCustomers, seed: int, progress: Callable[[float], None] = lambda share: None) -> tuple[FittedChurn, dict[str, Any]]:

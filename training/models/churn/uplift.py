@@ -26,17 +26,17 @@ def trees_of(place: int) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Arm:
+class TreatmentArm:
     """A treatment: its name, and its average effect on the probability of staying."""
 
     name: str
     average: float
 
 
-class Effects:
+class TreatmentEffects:
     """The effects of arms. Row i of its effects depends on row i of X alone."""
 
-    def __init__(self, arms: Sequence[Arm], forests: Mapping[int, Forest]) -> None:
+    def __init__(self, arms: Sequence[TreatmentArm], forests: Mapping[int, Forest]) -> None:
         self.arms = tuple(arms)
         self._forests = forests
 
@@ -52,13 +52,13 @@ class Effects:
         return parts
 
     @classmethod
-    def load(cls, bundle: Bundle, parts: Arrays) -> "Effects | None":
+    def load(cls, bundle: Bundle, parts: Arrays) -> "TreatmentEffects | None":
         """Return the effects in a bundle, None where it was trained without an experiment; parts: the result of `prepare`."""
         if UPLIFT not in bundle.manifest["files"]:
             return None
-        arms, forests = list[Arm](), dict[int, Forest]()
+        arms, forests = list[TreatmentArm](), dict[int, Forest]()
         for place, arm in enumerate(bundle.json(UPLIFT)["arms"]):
-            arms.append(Arm(str(arm["name"]), float(arm["average"])))
+            arms.append(TreatmentArm(str(arm["name"]), float(arm["average"])))
             if arm["differs"]:
                 forests[place] = boosted.of_name(trees_of(place), parts)
         return cls(arms, forests)

@@ -175,7 +175,7 @@ def pieces(texts: Sequence[str]) -> Pieces:
 
 
 def equal_length_groups(offsets: I64, max_texts: int) -> list[I64]:
-    """Return the indices of texts in groups of equal length, at max_texts `max_texts` each, so that none needs padding."""
+    """Return the indices of texts in groups of equal length, at most `max_texts` each, so that none needs padding."""
     lengths = np.diff(offsets)
     order = np.argsort(lengths, kind="stable")
     cuts = np.flatnonzero(np.diff(lengths[order])) + 1

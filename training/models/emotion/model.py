@@ -3,11 +3,11 @@
 head.safetensors     the head's weights, most of them int8 with a scale per row
 ranges.safetensors   the input ranges of the encoder's linear maps (`quantized`)
 encoder.safetensors  the encoder's weights in float16, where it was fine-tuned (`finetune`); else the package's weights are used
-outputs.json         for every emotion and group: text_ids log-odds as a sum of all margins, the threshold, and the base rate
+outputs.json         for every emotion and group: its log-odds as a sum of all margins, the threshold, and the base rate
 metrics.json         metrics on held-out texts (`train`)
 card.md              the model card
 
-The inputs of the head are the mean states of a text before the first layer and after each, and text_ids word pieces, because the mean of a
+The inputs of the head are the mean states of a text before the first layer and after each, and its word pieces, because the mean of a
 sentence loses the meaning of single words. Only texts of equal length are encoded together, in one thread, and the head processes one text
 at a time, so that a text has the same scores in every batch.
 """
@@ -127,8 +127,8 @@ class EmotionModel:
         torch.set_num_threads(1)  # sums over several threads differ in their last bits
         try:
             head = EmotionHead.unpacked(load(bundle.read(HEAD)))
-            margins = load(bundle.read(ENCODER)) if ENCODER in bundle.manifest["files"] else None
-            encoder = minilm.quantize(minilm.encoder(margins), ranges(bundle), device if torch.cuda.is_available() else "cpu")
+            weights = load(bundle.read(ENCODER)) if ENCODER in bundle.manifest["files"] else None
+            encoder = minilm.quantize(minilm.encoder(weights), ranges(bundle), device if torch.cuda.is_available() else "cpu")
             return cls(encoder, head, bundle.json(OUTPUTS), bundle.version)
         except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
             raise boosted.unloadable(bundle, error) from error

@@ -25,7 +25,7 @@ from training.registry.bundle import Bundle
 from training.registry.provenance import fingerprint, software
 from training.tables import frames
 from training.tables import texts as emotion_table
-from training.tables.texts import EKMAN, EMOTIONS, Texts
+from training.tables.texts import EKMAN, EMOTIONS, LabelledTexts
 
 TRAIN, DEV = "train.tsv", "dev.tsv"  # of a folder as GoEmotions is published
 MIN_TEXTS = 200
@@ -105,7 +105,7 @@ def _later(progress: Progress, left: float, what: str, share: float) -> None:
     progress(what, 1 - left + left * share)
 
 
-def _fine_tuned(texts: Texts, fold: I64, seed: int, progress: Progress) -> dict[str, torch.Tensor]:
+def _fine_tuned(texts: LabelledTexts, fold: I64, seed: int, progress: Progress) -> dict[str, torch.Tensor]:
     """Return the weights, float16, of the encoder fine-tuned on the texts that are not in the first fold."""
     y = np.concatenate([texts.labels, emotion_table.grouped(texts.labels)], axis=1)
     learn = np.flatnonzero(fold != 0)
@@ -113,7 +113,7 @@ def _fine_tuned(texts: Texts, fold: I64, seed: int, progress: Progress) -> dict[
     return {name: tensor.half().contiguous() for name, tensor in module.state_dict().items()}
 
 
-def read(path: Path, mapping: Mapping[str, str]) -> Texts:
+def read(path: Path, mapping: Mapping[str, str]) -> LabelledTexts:
     """Return the texts of a table. Raises TableError for a wrong cell or column, and for too few rows."""
     try:
         texts = emotion_table.read(frames.read(path, numbers=()), mapping)
@@ -126,7 +126,7 @@ def read(path: Path, mapping: Mapping[str, str]) -> Texts:
     return texts
 
 
-def encoded(texts: Texts, encoder: Encoder, progress: Callable[[float], None]) -> Encoded:
+def encoded(texts: LabelledTexts, encoder: Encoder, progress: Callable[[float], None]) -> Encoded:
     """Return the texts as input of the head."""
     given = emotion.pieces(texts.texts)
     out, done = np.empty((len(texts.texts), FEATURES), np.float16), 0

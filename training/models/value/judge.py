@@ -99,7 +99,7 @@ def _best_spend_model(
 
 
 def _ranking(known: Summaries, spent: F64, predicted: F64, spend: FittedModel | None) -> dict[str, Any] | None:
-    """Return how predicted value and past spend rank customers by actual spend, None where nobody spent anything."""
+    """Return how predicted value and past spend rank customers by actual spend, None where no customer spent anything."""
     if spent.sum() <= 0:
         return None
     each = np.ones(len(spent)) if spend is None else value.expected_spend(spend.values, known.spent, known.average_spend)

@@ -61,7 +61,7 @@ def is_right(found: np.ndarray | None, body: bytes) -> bool:
 
 @settings(deadline=None, max_examples=300)
 @given(EVENTS, st.sampled_from([None, 1]), st.randoms(use_true_random=False))
-def test_what_is_plain_is_read_as_msgspec_reads_it_whatever_the_order_and_space(found, indent, random):
+def test_plain_events_are_read_as_by_msgspec_in_any_order_and_with_any_space(found, indent, random):
     shuffled = [dict(random.sample(list(event.items()), len(event))) for event in found]
     body = json.dumps(shuffled, indent=indent).encode()
     years = [event["timestamp"][:4] for event in found if isinstance(event["timestamp"], str)]

@@ -119,7 +119,7 @@ def test_interactions_are_counted() -> None:
     assert {name: counted[name] for name in expected} == expected
 
 
-def test_what_the_aggregates_state_stands_and_the_rest_is_counted() -> None:
+def test_given_aggregates_are_used_and_the_others_are_counted() -> None:
     both = row(visit(VISIT, behaviorData__aggregates={"productCount": 0, "productSeconds": None, "pageValue": 3}))
     assert (both["productCount"], both["productSeconds"], both["pageValue"]) == (0, 33, 3)
 

@@ -1,4 +1,4 @@
-"""What the decoder makes of right and wrong bodies."""
+"""The decoder: valid bodies become requests, and every wrong field of the others is named."""
 
 import contextlib
 import json
@@ -34,7 +34,7 @@ def wrong_fields(body: bytes) -> set[str]:
     return {problem.field for problem in refused.value.problems}
 
 
-def test_a_clean_body_needs_no_second_look() -> None:
+def test_a_valid_body_is_decoded_at_once() -> None:
     request = DECODER.read(encoded())
     assert isinstance(request, Greeting)
     assert msgspec.to_builtins(request) == msgspec.to_builtins(msgspec.json.decode(encoded(), type=Greeting))
@@ -63,7 +63,7 @@ def test_every_wrong_field_is_named_with_its_path() -> None:
     }
 
 
-def test_null_is_as_good_as_absent_where_a_field_is_optional() -> None:
+def test_null_means_absent_in_an_optional_field() -> None:
     assert wrong_fields(encoded(hour=None, place=None, sessionId=1)) == {"sessionId"}
     assert wrong_fields(encoded(behaviorData=None)) == {"behaviorData"}
     request, unknown = DECODER.reread(encoded(place=None, hour=None, extra=None))
@@ -76,7 +76,7 @@ def test_a_missing_required_field_is_named() -> None:
 
 
 @pytest.mark.parametrize("body", [b"5", b'"text"', b"null", b"true", b" 1.5 "])
-def test_a_body_that_is_no_object_is_wrong_as_a_whole(body: bytes) -> None:
+def test_a_body_that_is_not_an_object_is_wrong_as_a_whole(body: bytes) -> None:
     assert wrong_fields(body) == {"$"}
 
 
@@ -92,7 +92,7 @@ def test_a_number_out_of_range_in_an_unknown_field_is_ignored() -> None:
     assert (request.hour, dict(unknown)) == (3.5, {"extra": 1})
 
 
-def test_what_types_cannot_say_is_checked_on_both_looks() -> None:
+def test_further_checks_run_in_both_decoders() -> None:
     rude = behavior(event(), event(type="rude"))
     with pytest.raises(InvalidRequestError) as clean:
         DECODER.read(encoded(behaviorData=rude))
@@ -103,7 +103,7 @@ def test_what_types_cannot_say_is_checked_on_both_looks() -> None:
         DECODER.read(encoded(behaviorData=behavior(*[event()] * (MAX_EVENTS + 1))))
 
 
-def test_problems_are_capped() -> None:
+def test_the_number_of_problems_is_bounded() -> None:
     with pytest.raises(InvalidRequestError) as refused:
         DECODER.reread(encoded(behaviorData=behavior(*[{}] * 1000)))
     assert len(refused.value.problems) == MAX_PROBLEMS
@@ -129,7 +129,7 @@ def test_problems_are_capped() -> None:
         encoded().replace(b"3", b"03"),
     ],
 )
-def test_what_is_not_json_is_said_to_be_not_json(body: bytes) -> None:
+def test_a_body_that_is_not_json_is_reported_as_such(body: bytes) -> None:
     with pytest.raises(REFUSED):
         DECODER.read(body)
     with pytest.raises(NotJSONError):
@@ -139,7 +139,7 @@ def test_what_is_not_json_is_said_to_be_not_json(body: bytes) -> None:
 @pytest.mark.parametrize(("opening", "closing"), [(b"[", b"]"), (b'{"a":', b"}")])
 @pytest.mark.parametrize("levels", [5_000, 100_000])
 @pytest.mark.parametrize("start", [b'{"extra":', b'{"place":', b'{"hour":1e999,"extra":', b""])
-def test_deep_nesting_is_refused_and_survived(opening: bytes, closing: bytes, levels: int, start: bytes) -> None:
+def test_deep_nesting_is_refused(opening: bytes, closing: bytes, levels: int, start: bytes) -> None:
     body = start + opening * levels + b"1" + closing * levels + (b"}" if start else b"")
     with pytest.raises(REFUSED):
         DECODER.read(body)
@@ -166,7 +166,7 @@ def test_unknown_fields_are_ignored_and_counted_by_path_without_indexes() -> Non
     assert msgspec.to_builtins(request) == msgspec.to_builtins(clean)
 
 
-def test_a_list_is_read_item_by_item() -> None:
+def test_a_list_is_decoded_item_by_item() -> None:
     body = b"[" + b",".join([encoded(), encoded(hour=-1), encoded(extra=1)]) + b"]"
     items, unknown = DECODER.items(body)
     assert [type(item).__name__ for item in items] == ["Greeting", "InvalidRequestError", "Greeting"]
@@ -174,7 +174,7 @@ def test_a_list_is_read_item_by_item() -> None:
     assert DECODER.items(b"[]").items == []
 
 
-def test_a_list_beyond_its_bound_is_too_large_as_a_whole() -> None:
+def test_a_list_with_too_many_items_is_refused_as_a_whole() -> None:
     with pytest.raises(TooLargeError, match="more than 3"):
         DECODER.items(b"[1,2,3,4]")
 
@@ -200,7 +200,7 @@ class Home(msgspec.Struct):
     note: Any = None
 
 
-def test_tagged_structs_are_walked_by_their_tag() -> None:
+def test_tagged_structs_are_checked_by_their_tag() -> None:
     decoder = Decoder(Home, lambda home: None, 1)
     body = b'{"pets":[{"type":"cat","livesLeft":9,"x":1},{"type":"dog","name":"a"}],"pair":[1,"a"]}'
     home, unknown = decoder.reread(body)
@@ -211,7 +211,7 @@ def test_tagged_structs_are_walked_by_their_tag() -> None:
 
 
 @pytest.mark.parametrize(("note", "fits"), [(b"[1]", True), (b"[1e999]", False)])
-def test_a_number_out_of_range_is_refused_where_anything_else_goes(note: bytes, fits: bool) -> None:
+def test_a_number_out_of_range_is_refused_in_a_field_of_any_type(note: bytes, fits: bool) -> None:
     decoder = Decoder(Home, lambda home: None, 1)
     body = b'{"pets":[],"other":1e999,"note":' + note + b"}"
     if fits:
@@ -221,12 +221,12 @@ def test_a_number_out_of_range_is_refused_where_anything_else_goes(note: bytes, 
             decoder.reread(body)
 
 
-def test_the_strict_twin_encodes_as_the_type_itself() -> None:
-    """The cache's key is made of the encoded request: it must not depend on how the request was decoded."""
-    twin = msgspec.json.decode(encoded(), type=strict(Greeting))
-    assert isinstance(twin, Greeting)
-    assert msgspec.msgpack.encode(twin) == msgspec.msgpack.encode(msgspec.json.decode(encoded(), type=Greeting))
-    assert type(twin).__name__ == "Greeting"
+def test_the_strict_variant_encodes_as_the_type_itself() -> None:
+    """The cache key is a digest of the encoded request: it must not depend on how the request was decoded."""
+    variant = msgspec.json.decode(encoded(), type=strict(Greeting))
+    assert isinstance(variant, Greeting)
+    assert msgspec.msgpack.encode(variant) == msgspec.msgpack.encode(msgspec.json.decode(encoded(), type=Greeting))
+    assert type(variant).__name__ == "Greeting"
     assert strict(Greeting) is strict(Greeting)
 
 
@@ -252,7 +252,7 @@ KEYS = [
 
 
 def mutated(value: Any, draw: st.DrawFn) -> Any:
-    """Return the value with something in it replaced, removed or added."""
+    """Return the value with a part of it replaced, removed or added."""
     if isinstance(value, dict) and value and draw(st.booleans()):
         key = draw(st.sampled_from(sorted(value)))
         return {**value, key: mutated(value[key], draw)}
@@ -274,8 +274,8 @@ def bodies(draw: st.DrawFn) -> bytes:
 
 @given(bodies())
 @settings(max_examples=200, deadline=None)
-def test_both_looks_agree_with_msgspec_itself(body: bytes) -> None:
-    """The second look accepts exactly what the plain, lenient type accepts, and reads it the same."""
+def test_both_decoders_agree_with_msgspec(body: bytes) -> None:
+    """`reread` accepts exactly what the plain, lenient type accepts, with the same result."""
     try:
         expected = msgspec.json.decode(body, type=Greeting)
     except msgspec.ValidationError:
@@ -291,6 +291,6 @@ def test_both_looks_agree_with_msgspec_itself(body: bytes) -> None:
 
 @given(st.binary(max_size=40) | st.text(max_size=40).map(str.encode))
 @settings(max_examples=300, deadline=None)
-def test_any_bytes_lead_to_one_of_our_errors_or_a_request(body: bytes) -> None:
+def test_any_bytes_become_a_request_or_a_documented_error(body: bytes) -> None:
     with contextlib.suppress(NotJSONError, InvalidRequestError):
         assert isinstance(DECODER.reread(body).request, Greeting)

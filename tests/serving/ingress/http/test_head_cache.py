@@ -1,4 +1,4 @@
-"""The head cache: a request with a cached head is answered as if it had been parsed, few heads are kept, and no credential is."""
+"""The head cache: a request with a cached head is answered as if it had been parsed, few heads are kept, and no credential is stored."""
 
 import asyncio
 import hashlib
@@ -15,14 +15,14 @@ from serving.ingress.http.head_cache import Head, HeadCache
 from serving.ingress.http.headers import Headers
 from serving.ingress.http.response import Response
 from serving.ingress.http.routes import Reply
-from tests.serving.wire import PATH, Wire, answers, cold, request, table
+from tests.serving.wire import PATH, MemoryConnection, answers, cold, request, table
 
 TYPE = b"Content-Type: application/json"
 HEAD = Head(PATH, {b"host": b"test", b"content-length": b"4"}, 4)
 
 
-class Noting:
-    """Answers with what it is asked, and notes the headers."""
+class RecordingRoute:
+    """A route that answers with the body of the request and records the headers."""
 
     def __init__(self) -> None:
         self.headers: list[Headers] = []
@@ -36,7 +36,7 @@ class Noting:
         return lambda: None
 
 
-def test_a_head_that_is_kept_is_found_with_another_body():
+def test_a_cached_head_is_found_with_another_body():
     known = HeadCache()
     known.keep(request(b"one!"), HEAD)
     assert known.find(request(b"two!")) == (HEAD, b"two!")
@@ -46,7 +46,7 @@ OTHERS = [request(b"three"), request(b"two!") + b"!", request(b"two!")[:-1], req
 
 
 @pytest.mark.parametrize("data", OTHERS)
-def test_what_is_no_whole_request_with_a_known_head_is_not_found(data):
+def test_only_a_complete_request_with_a_cached_head_is_found(data):
     known = HeadCache()
     known.keep(request(b"one!"), HEAD)
     assert known.find(data) is None
@@ -61,7 +61,7 @@ def test_what_is_no_whole_request_with_a_known_head_is_not_found(data):
         (request(b"one!", b"Accept: " + b"a" * head_cache.MAX_BYTES), b"accept"),
     ],
 )
-def test_a_head_that_comes_once_or_tells_who_asks_or_is_long_is_not_kept(data, name):
+def test_a_head_with_an_id_a_cookie_or_another_credential_or_a_long_one_is_not_cached(data, name):
     known = HeadCache()
     known.keep(data, Head(PATH, {**HEAD.headers, name: b"..."}, 4))
     assert known.find(data) is None
@@ -100,7 +100,7 @@ def every_byte_string(value: Any) -> Iterator[bytes]:
 
 @given(st.from_regex(rb"[!-~]{12,60}", fullmatch=True), st.sampled_from([b"Authorization", b"authorization", b"AUTHORIZATION"]))
 def test_no_credential_is_stored(token, name):
-    """Neither its text nor an unkeyed digest of it, and two servers have different keys for it."""
+    """Neither its text nor an unkeyed digest of it is stored, and two servers have different keys for it."""
     first, second = (kept(HeadCache(), b"Bearer " + token, name) for _ in range(2))
     stored = list(every_byte_string(first._heads))
     assert bool(stored) == (name != b"AUTHORIZATION")
@@ -114,7 +114,7 @@ def test_no_credential_is_stored(token, name):
     "more",
     [[auth(b"token-1"), auth(b"token-2")], [auth(b"token-1"), auth(b"token-1", b"authorization")], [auth(b"token-1"), b"Origin: token-1"]],
 )
-def test_a_head_that_contains_more_than_one_credential_is_not_kept(more):
+def test_a_head_with_more_than_one_credential_is_not_cached(more):
     known = HeadCache()
     parsed = dict(line.lower().split(b": ") for line in more)
     known.keep(request(b"one!", *more), Head(PATH, {**HEAD.headers, **parsed}, 4))
@@ -128,12 +128,12 @@ TOKENS = st.sampled_from([b"Bearer a", b"Bearer b", b"Bearer aa", b"Basic YTpi",
 @settings(deadline=None, max_examples=200)
 @given(st.lists(st.tuples(TOKENS, st.sampled_from([b"Authorization", b"authorization"]), st.sampled_from([b"1", b"22"])), max_size=12))
 def test_each_request_reaches_its_route_with_its_own_credential(asked):
-    """Requests with equal heads but for the credential share a cache; each is answered for the principal that sent it."""
+    """Requests whose heads differ only in the credential share a cache; each is answered for the principal that sent it."""
 
     async def credentials() -> list[bytes | None]:
-        hot = table(route := Noting())
+        hot = table(route := RecordingRoute())
         for token, name, body in asked:
-            wire = Wire(hot)
+            wire = MemoryConnection(hot)
             wire.send(request(body, *[auth(token, name)] * bool(token)))
             await wire.settled()
         return [headers.get(b"authorization") for headers in route.headers]
@@ -141,7 +141,7 @@ def test_each_request_reaches_its_route_with_its_own_credential(asked):
     assert asyncio.run(credentials()) == [token or None for token, _, _ in asked]
 
 
-def test_the_oldest_goes_where_there_are_too_many(monkeypatch):
+def test_the_oldest_head_is_evicted_beyond_the_bound(monkeypatch):
     monkeypatch.setattr(head_cache, "MAX_HEADS", 2)
     known, bodies = HeadCache(), (b"1", b"22", b"333")
     for body in bodies:
@@ -179,32 +179,32 @@ def whole(one: dict[str, Any]) -> bytes:
 
 @settings(deadline=None, max_examples=200)
 @given(st.lists(ONE, min_size=1, max_size=6), st.lists(st.integers(0, 10_000), max_size=3), st.booleans())
-def test_however_much_is_known_the_same_is_asked_and_answered(asked, cuts, together):
-    """Each request has come before, alone, on a connection of its own; or nothing has."""
+def test_requests_and_answers_are_the_same_with_and_without_cached_heads(asked, cuts, together):
+    """With cached heads: each request was sent before, alone, on a connection of its own."""
     stream = b"".join(map(whole, asked))
     ends = list(itertools.accumulate(len(whole(one)) for one in asked))
     places = sorted({0, len(stream), *([] if together else ends), *(cut % (len(stream) + 1) for cut in cuts)})
 
-    async def told(known: bool) -> tuple[Any, ...]:
-        hot = table(route := Noting())
+    async def exchanged(known: bool) -> tuple[Any, ...]:
+        hot = table(route := RecordingRoute())
         for one in asked if known else []:
-            before = Wire(hot)
+            before = MemoryConnection(hot)
             before.send(whole(one))
             await before.settled()
         route.headers.clear()
-        wire = Wire(hot)
+        wire = MemoryConnection(hot)
         for begin, end in itertools.pairwise(places):
             wire.send(stream[begin:end])
             await wire.settled()
         return wire.sent, wire.closed, route.headers
 
-    assert asyncio.run(told(known=True)) == asyncio.run(told(known=False))
+    assert asyncio.run(exchanged(known=True)) == asyncio.run(exchanged(known=False))
 
 
 @pytest.mark.parametrize("more", [[TYPE], [TYPE, auth(b"Bearer secret")]])
 async def test_a_request_with_a_cached_head_is_not_parsed(more):
-    hot = table(route := Noting())
-    first, second = Wire(hot, cold), Wire(hot, cold)
+    hot = table(route := RecordingRoute())
+    first, second = MemoryConnection(hot, cold), MemoryConnection(hot, cold)
     first.send(request(b"one!", *more))
     await first.settled()
 

@@ -1,4 +1,4 @@
-"""The listener takes whoever waits within a few turns of the loop, leaves others to its neighbours, and survives a want of descriptors."""
+"""The listener accepts waiting callers within a few iterations, none while draining, and retries when there are no file descriptors."""
 
 import asyncio
 import errno
@@ -15,8 +15,8 @@ from tests.serving.wire import LOOPS, cold
 CALLERS = 100
 
 
-class Door:
-    """A listening socket of which `fails` says how often accept() finds no descriptor left; `listener` accepts on it."""
+class ListeningSocket:
+    """A listening socket whose accept() fails `fails` times for want of a file descriptor; `listener` accepts on it."""
 
     def __init__(self, fails: int = 0) -> None:
         self.fails = fails
@@ -38,13 +38,13 @@ class Door:
     def connected(self) -> int:
         return len(self.listener._server_state.connections)
 
-    async def turns_until(self, number: int) -> int:
-        """Return how many turns of the loop it took until so many callers had a connection."""
-        turns = 0
+    async def iterations_until(self, number: int) -> int:
+        """Return the number of iterations of the loop until `number` callers had a connection."""
+        iterations = 0
         while self.connected < number:
-            turns += 1
+            iterations += 1
             await asyncio.sleep(0)
-        return turns
+        return iterations
 
 
 def with_loop(loop: str, run: object) -> None:
@@ -52,54 +52,54 @@ def with_loop(loop: str, run: object) -> None:
         runner.run(run)  # type: ignore[arg-type]
 
 
-async def closed(door: Door, callers: list[socket.socket]) -> None:
+async def closed(listening_socket: ListeningSocket, callers: list[socket.socket]) -> None:
     for caller in callers:
         caller.close()
-    await door.listener.drain(5)
-    door.sock.close()
+    await listening_socket.listener.drain(5)
+    listening_socket.sock.close()
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_a_crowd_is_taken_within_a_few_turns_and_not_all_at_once(loop):
+def test_many_callers_are_accepted_within_a_few_iterations_and_not_all_in_one(loop):
     async def run() -> None:
-        door = Door()
-        callers = [socket.create_connection(door.sock.getsockname()) for _ in range(CALLERS)]
-        await door.listener.open(door.sock)
-        assert await door.turns_until(1) < 10
-        assert door.connected <= listening.MAX_ACCEPTS
-        assert await door.turns_until(CALLERS) < 20
-        await closed(door, callers)
+        listening_socket = ListeningSocket()
+        callers = [socket.create_connection(listening_socket.sock.getsockname()) for _ in range(CALLERS)]
+        await listening_socket.listener.open(listening_socket.sock)
+        assert await listening_socket.iterations_until(1) < 10
+        assert listening_socket.connected <= listening.MAX_ACCEPTS
+        assert await listening_socket.iterations_until(CALLERS) < 20
+        await closed(listening_socket, callers)
 
     with_loop(loop, run())
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_when_there_is_no_descriptor_left_it_tries_again_a_little_later(loop, monkeypatch, caplog):
+def test_without_a_free_file_descriptor_accepting_is_retried(loop, monkeypatch, caplog):
     monkeypatch.setattr(listening, "RETRY_S", 0.01)
 
     async def run() -> None:
-        door = Door(fails=2)
-        callers = [socket.create_connection(door.sock.getsockname())]
-        await door.listener.open(door)  # type: ignore[arg-type]
-        await door.turns_until(1)
-        assert door.accepts >= 3
-        await closed(door, callers)
+        listening_socket = ListeningSocket(fails=2)
+        callers = [socket.create_connection(listening_socket.sock.getsockname())]
+        await listening_socket.listener.open(listening_socket)  # type: ignore[arg-type]
+        await listening_socket.iterations_until(1)
+        assert listening_socket.accepts >= 3
+        await closed(listening_socket, callers)
 
     with_loop(loop, run())
     assert "too many open files" in caplog.text
 
 
-def test_once_it_drains_whoever_comes_is_left_to_the_others():
+def test_a_draining_listener_accepts_no_connection():
     async def run() -> None:
-        door = Door()
-        await door.listener.open(door.sock)
-        assert door.listener.accepting
-        await door.listener.drain(0)
-        assert not door.listener.accepting
-        with socket.create_connection(door.sock.getsockname()):
+        listening_socket = ListeningSocket()
+        await listening_socket.listener.open(listening_socket.sock)
+        assert listening_socket.listener.accepting
+        await listening_socket.listener.drain(0)
+        assert not listening_socket.listener.accepting
+        with socket.create_connection(listening_socket.sock.getsockname()):
             for _ in range(20):
                 await asyncio.sleep(0)
-            assert door.connected == 0
-        door.sock.close()
+            assert listening_socket.connected == 0
+        listening_socket.sock.close()
 
     with_loop("uvloop", run())

@@ -1,4 +1,4 @@
-"""Two ways to the same answer: a hot route's requests are answered from the parser as they are over ASGI."""
+"""A hot route answers from the parser with the same bytes as over ASGI."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -78,7 +78,7 @@ REQUESTS = {
 
 @pytest.fixture(scope="module")
 def both() -> Iterator[tuple[Serving, Serving]]:
-    """The same application twice: the listener knows its hot routes, and does not."""
+    """The same application twice: with hot routes, and without."""
     with ExitStack() as stack:
         servers = []
         for is_hot in (True, False):
@@ -89,43 +89,43 @@ def both() -> Iterator[tuple[Serving, Serving]]:
         yield servers[0], servers[1]
 
 
-def told(server: Serving, *parts: bytes) -> list[tuple[int, dict[str, str], bytes]]:
-    """Return what came back until the connection ended, which `NEXT` asks for; without what is different every time."""
+def exchanged(server: Serving, *parts: bytes) -> list[tuple[int, dict[str, str], bytes]]:
+    """Return the answers until the connection ended, which `NEXT` requests, without the parts that differ every time."""
     with Caller(server.port) as caller:
         got = caller.send(b"".join(parts) + NEXT).rest()
     return answers(re.sub(rb"dur=[0-9.]+", b"dur=0", re.sub(rb"[0-9a-f]{32}", b"i" * 32, got)))
 
 
 @pytest.mark.parametrize("name", REQUESTS)
-def test_both_ways_say_the_same(both: tuple[Serving, Serving], name: str) -> None:
-    hot, asgi = (told(server, REQUESTS[name]) for server in both)
+def test_the_hot_route_and_asgi_give_the_same_answers(both: tuple[Serving, Serving], name: str) -> None:
+    hot, asgi = (exchanged(server, REQUESTS[name]) for server in both)
     assert hot == asgi
     assert hot
 
 
 @pytest.mark.parametrize("name", ["plain", "not JSON", "too large", "chunks", "get"])
-def test_both_ways_end_connections_while_draining(both: tuple[Serving, Serving], name: str) -> None:
+def test_the_hot_route_and_asgi_both_close_connections_while_draining(both: tuple[Serving, Serving], name: str) -> None:
     got = []
     for server in both:
         server.state.draining = True
-        got.append(told(server, REQUESTS[name]))
+        got.append(exchanged(server, REQUESTS[name]))
         server.state.draining = False
     assert got[0] == got[1]
     assert [headers["connection"] for _, headers, _ in got[0]] == ["close"]
 
 
-def test_both_ways_refuse_beyond_the_same_bound(both: tuple[Serving, Serving]) -> None:
+def test_the_hot_route_and_asgi_both_refuse_beyond_the_same_bound(both: tuple[Serving, Serving]) -> None:
     got = []
     for server in both:
         server.state.in_flight += 5
-        got.append(told(server, REQUESTS["plain"], REQUESTS["with an id"]))
+        got.append(exchanged(server, REQUESTS["plain"], REQUESTS["with an id"]))
         server.state.in_flight -= 5
     assert got[0] == got[1]
     assert [status for status, _, _ in got[0]] == [429, 429, 200]
 
 
-class Bare:
-    """Seventeen numbers in, one out."""
+class SumRoute:
+    """A route that answers with the sum of a list of numbers."""
 
     def begin(self, headers: Headers, body: bytes, reply: Reply, unread_s: float) -> Callable[[], object]:
         numbers = msgspec.json.decode(body, type=list[float])
@@ -133,10 +133,10 @@ class Bare:
         return lambda: None
 
 
-async def test_a_further_hot_route_needs_no_more_than_begin() -> None:
+async def test_a_further_hot_route_needs_only_begin() -> None:
     state = State(ready=True)
     application = app(Scripted(Answer(b"{}", "miss", 0.0)), configured(max_body_bytes=1024), state)
-    application.add_hot_route("/v1/bare", Route(Bare().begin))
+    application.add_hot_route("/v1/bare", Route(SumRoute().begin))
     numbers = msgspec.json.encode([0.5] * 17)
     with serving(application, application.route_table, state) as server, Caller(server.port) as caller:
         status, headers, body = caller.send(request(numbers, path=b"/v1/bare")).answer()

@@ -1,4 +1,4 @@
-"""One connection: a head has a bound, and what is no HTTP is told so as a problem."""
+"""One connection: the size of a head is bounded, and a request that is not HTTP is answered with a problem."""
 
 import json
 import socket
@@ -30,7 +30,7 @@ def port():
         thread.join(30)
 
 
-def tell(port, *parts):
+def exchange(port, *parts):
     """Send the parts and return the status and the body of the answer."""
     with socket.create_connection(("127.0.0.1", port), timeout=30) as caller:
         for part in parts:
@@ -48,25 +48,25 @@ def tell(port, *parts):
         b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n",
     ],
 )
-def test_what_is_no_http_gets_a_problem(port, request_):
-    status, body = tell(port, request_)
+def test_malformed_http_is_answered_with_a_problem(port, request_):
+    status, body = exchange(port, request_)
     assert status in (200, 400)  # a bad chunk may come after the answer has begun
     if status == 400:
         assert json.loads(body)["type"] == "/problems/malformed-request"
 
 
-def test_not_http_at_all_is_a_400(port):
-    status, body = tell(port, b"hello\r\n\r\n")
+def test_a_request_that_is_not_http_is_a_400(port):
+    status, body = exchange(port, b"hello\r\n\r\n")
     assert (status, json.loads(body)["status"]) == (400, 400)
 
 
-def test_a_head_without_an_end_is_refused_at_its_bound(port):
+def test_a_head_beyond_the_bound_is_refused(port):
     head = b"GET / HTTP/1.1\r\nX: " + b"a" * (MAX_HEAD_BYTES + 1)
-    status, body = tell(port, head)
+    status, body = exchange(port, head)
     assert (status, json.loads(body)["type"]) == (431, "/problems/head-too-large")
 
 
-def test_heads_within_the_bound_and_bodies_beyond_it_are_taken_one_after_the_other(port):
+def test_the_bound_of_heads_does_not_apply_to_bodies_and_starts_anew_with_each_request(port):
     head = b"POST / HTTP/1.1\r\nX: " + b"a" * (MAX_HEAD_BYTES // 2)
     length = b"\r\nContent-Length: %d\r\n\r\n" % (4 * MAX_HEAD_BYTES)
     with socket.create_connection(("127.0.0.1", port), timeout=30) as caller:

@@ -1,4 +1,4 @@
-"""An answer says the same whether its headers are pairs or encode_headers, and whoever sends it."""
+"""A response has the same content whether its headers are pairs or encoded, and over every way of sending it."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +14,7 @@ PAIRS = st.dictionaries(
 
 
 @given(PAIRS, st.binary(max_size=50), st.booleans())
-async def test_pairs_and_lines_are_the_same_over_the_wire_over_asgi_and_for_starlette(
+async def test_header_pairs_and_encoded_headers_give_the_same_response_on_sockets_over_asgi_and_in_starlette(
     pairs: list[tuple[bytes, bytes]], body: bytes, close: bool
 ) -> None:
     expected = {**{name.decode(): value.decode() for name, value in pairs}, "content-length": str(len(body))}
@@ -35,5 +35,5 @@ async def test_pairs_and_lines_are_the_same_over_the_wire_over_asgi_and_for_star
         assert (sent[0]["status"], sent[1]["body"]) == (429, body)
 
 
-def test_an_answer_may_be_told_to_end_the_connection() -> None:
+def test_a_response_can_close_the_connection() -> None:
     assert Response(200, b"", b"").closing() == Response(200, b"", b"", close=True)

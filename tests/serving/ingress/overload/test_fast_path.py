@@ -1,4 +1,4 @@
-"""Plain requests by compiled code: read as a slow and obvious reader does, refused whole, and left alone where they are anything else."""
+"""The compiled fast path: it reads requests as regular expressions do, refuses complete ones, and hands over all others."""
 
 import re
 import socket
@@ -29,24 +29,24 @@ VALUES = ("5", "05", "0", "60000", "60001", "1e3", "", " 5\t", "keep-alive", "Ke
 
 
 def naive(data: bytes) -> tuple[int, int]:
-    """Return what `plain.read` returns, by regular expressions."""
+    """Return what `fast_path.read` returns, by regular expressions."""
     head, end, body = data.partition(b"\r\n\r\n")
     line, *fields = head.split(b"\r\n")
     paths = [b"POST %b HTTP/1.1" % path for path in PATHS]
     if not end or line not in paths or b"\n" in head.replace(b"\r\n", b""):
         return fast_path.NOT_PLAIN, 0
-    said: dict[bytes, bytes] = {}
+    parsed: dict[bytes, bytes] = {}
     for field in fields:
         found = re.fullmatch(rb"([^ \t:](?:[^:]*[^ \t:])?):[ \t]*(.*?)[ \t]*", field, re.DOTALL)
-        if found is None or (found[1].lower() in fast_path._SPECIAL and found[1].lower() in said):
+        if found is None or (found[1].lower() in fast_path._SPECIAL and found[1].lower() in parsed):
             return fast_path.NOT_PLAIN, 0
-        said[found[1].lower()] = found[2]
-    length, timeout = said.get(b"content-length", b""), said.get(b"x-request-timeout-ms", b"%d" % DEFAULT_MS)
+        parsed[found[1].lower()] = found[2]
+    length, timeout = parsed.get(b"content-length", b""), parsed.get(b"x-request-timeout-ms", b"%d" % DEFAULT_MS)
     if not re.fullmatch(rb"\d{1,9}", length) or not re.fullmatch(rb"\d{1,9}", timeout) or int(length) != len(body) or len(body) > MAX_BYTES:
         return fast_path.NOT_PLAIN, 0
-    if not 1 <= int(timeout) <= MAX_TIMEOUT_MS or said.get(b"connection", b"keep-alive").lower() != b"keep-alive":
+    if not 1 <= int(timeout) <= MAX_TIMEOUT_MS or parsed.get(b"connection", b"keep-alive").lower() != b"keep-alive":
         return fast_path.NOT_PLAIN, 0
-    if said.keys() & set(fast_path._SPECIAL[3:]):
+    if parsed.keys() & set(fast_path._SPECIAL[3:]):
         return fast_path.NOT_PLAIN, 0
     return paths.index(line), int(timeout)
 
@@ -65,19 +65,19 @@ fields = st.lists(st.tuples(st.sampled_from(HEADERS), st.sampled_from(VALUES)), 
 
 @settings(deadline=None)  # the first compiles
 @given(fields, st.sampled_from(PATHS), st.sampled_from([b"", b"12345", b"x" * 101]), st.booleans())
-def test_a_request_is_read_as_a_slow_reader_does(fields, path, body, right):
+def test_a_request_is_read_as_by_the_naive_reader(fields, path, body, right):
     data = request([*fields, ("Content-Length", f" {len(body)}")] if right else fields, body, path)
     assert read(data) == naive(data)
 
 
 @given(fields, st.integers(0, 90), st.sampled_from([b"\r", b"\n", b":", b" ", b"\t", b"\0", b"\xff", b"\r\n"]), st.integers(0, 3))
-def test_altered_bytes_are_read_as_a_slow_reader_does(fields, at, junk, gone):
+def test_altered_bytes_are_read_as_by_the_naive_reader(fields, at, junk, removed):
     data = request([*fields, ("Content-Length", "5")])
-    altered = data[:at] + junk + data[at + gone :]
+    altered = data[:at] + junk + data[at + removed :]
     assert read(altered) == naive(altered)
 
 
-def test_the_beginning_of_a_request_is_no_request():
+def test_an_incomplete_request_is_not_a_request():
     data = request([("Content-Length", "5")])
     assert read(data) == (0, DEFAULT_MS)
     assert {read(data[:size]) for size in range(len(data))} == {(fast_path.NOT_PLAIN, 0)}
@@ -86,8 +86,8 @@ def test_the_beginning_of_a_request_is_no_request():
 @pytest.fixture
 def pairs():
     """Yield three TCP connections: (caller, server's end) each."""
-    with socket.create_server(("127.0.0.1", 0)) as door:
-        ends = [(socket.create_connection(door.getsockname()), door.accept()[0]) for _ in range(3)]
+    with socket.create_server(("127.0.0.1", 0)) as listening_socket:
+        ends = [(socket.create_connection(listening_socket.getsockname()), listening_socket.accept()[0]) for _ in range(3)]
         yield ends
         for pair in ends:
             for end in pair:
@@ -95,7 +95,7 @@ def pairs():
 
 
 class Refusing:
-    """`refuse` with everything it needs: who waits at most `limit_ms` on the second path gets REPLY."""
+    """`refuse` with its arguments: a request for the second path with at most `limit_ms` left is answered with REPLY."""
 
     REPLY = b"no " + bytes(fast_path.ID_DIGITS) + b" sorry " + bytes(fast_path.ID_DIGITS)
 
@@ -115,10 +115,10 @@ def timed(milliseconds: int) -> bytes:
     return request([("X-Request-Timeout-Ms", str(milliseconds)), ("Content-Length", "5")], path=PATHS[1])
 
 
-def test_who_has_little_patience_is_refused_and_the_first_with_more_is_handed_over(pairs):
+def test_requests_with_short_timeouts_are_refused_and_the_first_with_a_longer_one_is_handed_over(pairs):
     refuse, ends = Refusing(500), [end for _, end in pairs]
-    for (caller, _), patience_ms in zip(pairs, (400, 20_000, 300), strict=True):
-        caller.sendall(timed(patience_ms))
+    for (caller, _), timeout_ms in zip(pairs, (400, 20_000, 300), strict=True):
+        caller.sendall(timed(timeout_ms))
     at, got, path, left_ms, socket_queue_ms, sent = refuse(ends)
     assert (at, got, path, sent) == (1, len(timed(20_000)), 1, -1)
     assert 15_000 < left_ms <= 20_000
@@ -131,7 +131,7 @@ def test_who_has_little_patience_is_refused_and_the_first_with_more_is_handed_ov
     assert len(set(ids)) == 2
 
 
-def test_nobody_is_refused_before_somebody_was_not_even_who_has_waited_for_longer_than_it_wanted_to(pairs):
+def test_no_request_is_refused_before_the_batcher_refused_one_not_even_one_past_its_deadline(pairs):
     (caller, end), refuse = pairs[0], Refusing(fast_path.REFUSE_NONE)
     caller.sendall(timed(1))
     while fast_path.unread_ms(end.fileno()) < 20:
@@ -141,7 +141,7 @@ def test_nobody_is_refused_before_somebody_was_not_even_who_has_waited_for_longe
     assert left_ms == 1 - socket_queue_ms < 0
 
 
-def test_other_paths_other_requests_and_who_is_gone_are_handed_over(pairs):
+def test_other_paths_other_requests_and_closed_connections_are_handed_over(pairs):
     refuse, ends = Refusing(10**6), [end for _, end in pairs]
     pairs[0][0].sendall(request([("Content-Length", "5")]))
     pairs[1][0].sendall(b"GET / HTTP/1.1\r\n")
@@ -151,7 +151,7 @@ def test_other_paths_other_requests_and_who_is_gone_are_handed_over(pairs):
     assert refuse(ends, 2)[:3] == (2, fast_path.GONE, fast_path.NOT_PLAIN)
 
 
-def test_who_is_held_is_not_read_from(pairs):
+def test_a_held_connection_is_not_read_from(pairs):
     (caller, end), refuse = pairs[0], Refusing(10**6)
     refuse.held[end.fileno()] = 1
     caller.sendall(timed(1))
@@ -159,7 +159,7 @@ def test_who_is_held_is_not_read_from(pairs):
     assert end.recv(1000) == timed(1)
 
 
-def test_what_the_kernel_does_not_take_of_a_refusal_is_told(pairs):
+def test_a_refusal_that_is_written_in_part_is_reported(pairs):
     (caller, end), reply = pairs[0], Refusing.REPLY + bytes(8_000_000)
     refuse = Refusing(10**6, reply)
     caller.sendall(timed(1))
@@ -168,8 +168,8 @@ def test_what_the_kernel_does_not_take_of_a_refusal_is_told(pairs):
     assert 0 < sent < len(reply)
 
 
-def test_of_those_that_came_after_one_another_none_is_taken_to_have_lain_for_longer_than_it_has(pairs):
-    """Neither where the last of them has no bytes but an end, long after its last ones."""
+def test_the_estimated_unread_time_is_never_longer_than_the_real_one(pairs):
+    """Nor where the last connection was closed long after its last bytes."""
     pairs[2][0].sendall(b"x")
     pairs[2][1].recv(10)
     for caller, end in pairs[:2]:
@@ -178,15 +178,15 @@ def test_of_those_that_came_after_one_another_none_is_taken_to_have_lain_for_lon
             pass
     pairs[2][0].close()
     sockets = np.array([end.fileno() for _, end in pairs], np.int32)
-    lain = np.zeros(2, np.int64)
-    least = [fast_path.min_socket_queue_ms(sockets[:2], at, lain) for at in range(2)]
+    queued_ms = np.zeros(2, np.int64)
+    least = [fast_path.min_socket_queue_ms(sockets[:2], at, queued_ms) for at in range(2)]
     assert all(ms <= fast_path.unread_ms(socket) for ms, socket in zip(least, sockets[:2], strict=True))
-    assert lain.tolist() == [least[0], 2]
+    assert queued_ms.tolist() == [least[0], 2]
     ended = np.zeros(2, np.int64)
     assert 20 <= fast_path.min_socket_queue_ms(sockets, 1, ended) <= fast_path.unread_ms(sockets[1]) <= fast_path.unread_ms(sockets[2])
 
 
-def test_what_lies_unread_grows_older_and_what_is_no_tcp_socket_has_no_age(pairs):
+def test_the_unread_time_grows_and_is_zero_for_other_sockets_than_tcp(pairs):
     caller, end = pairs[0]
     caller.sendall(b"x")
     ages = [fast_path.unread_ms(end.fileno())]

@@ -1,4 +1,4 @@
-"""Refusals before parsing: only of plain requests, in the very bytes that the long way would write, and never in place of an answer."""
+"""Refusals before parsing: only of plain requests, with the same bytes as after parsing, and never in place of an answer."""
 
 import dataclasses
 import time
@@ -14,15 +14,15 @@ from serving.ingress.http.lifecycle import State
 from serving.ingress.http.response import encode
 from serving.ingress.overload.reader import OverloadReader
 from serving.ingress.overload.shedder import Shedder
-from tests.serving.cache_fixtures import turns
-from tests.serving.wire import PATH, Held, Wire, answers, table
+from tests.serving.cache_fixtures import loop_iterations
+from tests.serving.wire import PATH, DeferredRoute, MemoryConnection, answers, table
 from tests.serving.wire import request as wired
 
 BODY = b'{"sessionId": "s-1"}'
 PLAIN = {"host": "127.0.0.1", "Content-Type": "application/json", "Content-Length": str(len(BODY))}
 
 
-class Full:
+class FullQuestion:
     """A question whose queue lasts `wait_s` seconds."""
 
     def __init__(self, wait_s: float = 3.2, *, pressed: bool = True) -> None:
@@ -46,11 +46,11 @@ def request(
     return f"{method} {path} {version}\r\n{head}\r\n".encode() + body
 
 
-def shed(data: bytes, full: Full | None = None) -> bytes | None:
-    return Shedder({b"/v1/a": full or Full()}, 1000, 1000).reply(data)
+def shed(data: bytes, full: FullQuestion | None = None) -> bytes | None:
+    return Shedder({b"/v1/a": full or FullQuestion()}, 1000, 1000).reply(data)
 
 
-def test_a_plain_request_is_refused_in_the_bytes_of_the_long_way():
+def test_a_plain_request_is_refused_with_the_same_bytes_as_after_parsing():
     reply = shed(request())
     assert reply is not None
     problem = msgspec.json.decode(reply.partition(b"\r\n\r\n")[2])
@@ -79,80 +79,80 @@ def test_a_plain_request_is_refused_in_the_bytes_of_the_long_way():
         b"\r\n\r\n",
     ],
 )
-def test_whatever_is_not_exactly_one_plain_request_goes_the_long_way(data):
+def test_data_other_than_one_plain_request_is_not_shed(data):
     assert shed(data) is None
 
 
-def test_the_stated_patience_decides_else_the_default():
+def test_the_timeout_of_the_request_decides_else_the_default():
     assert shed(request({**PLAIN, "x-request-timeout-ms": "5000"})) is None
     assert shed(request({**PLAIN, "X-Request-Timeout-Ms": "3000"})) is not None
-    assert shed(request(), Full(0.5)) is None
+    assert shed(request(), FullQuestion(0.5)) is None
 
 
-def test_where_nobody_was_refused_nobody_is_looked_at():
-    full = Full(pressed=False)
+def test_without_overload_no_request_is_shed():
+    full = FullQuestion(pressed=False)
     assert shed(request(), full) is None
     assert full.refused == 0
 
 
 @given(st.binary(max_size=200), st.integers(0, 200))
-def test_whatever_the_bytes_it_refuses_rightly_or_not_at_all(junk, at):
+def test_any_bytes_get_a_valid_refusal_or_none(junk, at):
     data = request()
     for altered in (junk, data[:at] + junk + data[at:]):
         reply = shed(altered)
         assert reply is None or reply.startswith(b"HTTP/1.1 429 Too Many Requests\r\n")
 
 
-async def test_on_a_connection_only_whole_plain_requests_between_others_are_shed() -> None:
-    """In pieces, behind an unanswered one, or once nobody is refused any more, a request is parsed and asked like any other."""
-    full, held = Full(), Held()
-    hot = dataclasses.replace(table(held), overload_reader=OverloadReader(Shedder({PATH: full}, 1000, 1000)))
-    wire = Wire(hot)
+async def test_on_a_connection_only_complete_plain_requests_are_shed() -> None:
+    """In pieces, behind an unanswered one, or once the overload has ended, a request is parsed and scored like any other."""
+    full, route = FullQuestion(), DeferredRoute()
+    hot = dataclasses.replace(table(route), overload_reader=OverloadReader(Shedder({PATH: full}, 1000, 1000)))
+    wire = MemoryConnection(hot)
     plain = wired(b"one")
     wire.send(plain)
-    await turns()
-    assert (full.refused, held.replies) == (1, [])
+    await loop_iterations()
+    assert (full.refused, route.replies) == (1, [])
     wire.send(plain[:10], plain[10:])
-    await turns()
-    assert [body for body, _ in held.replies] == [b"one"]
+    await loop_iterations()
+    assert [body for body, _ in route.replies] == [b"one"]
     wire.send(plain)
-    await turns()
-    held.let_go()
-    await turns()
-    assert (full.refused, [body for body, _ in held.replies]) == (1, [b"one"])
-    held.let_go()
-    await turns()
+    await loop_iterations()
+    route.release()
+    await loop_iterations()
+    assert (full.refused, [body for body, _ in route.replies]) == (1, [b"one"])
+    route.release()
+    await loop_iterations()
     wire.send(plain)
     full.pressed = False
-    await turns()
+    await loop_iterations()
     wire.send(plain)
-    await turns()
-    held.let_go()
-    await turns()
+    await loop_iterations()
+    route.release()
+    await loop_iterations()
     assert [status for status, _, _ in answers(wire.sent)] == [429, 200, 200, 429, 200]
 
 
-async def test_a_draining_server_ends_the_connection_instead_of_shedding() -> None:
-    full, held = Full(), Held()
+async def test_a_draining_server_closes_the_connection_instead_of_shedding() -> None:
+    full, route = FullQuestion(), DeferredRoute()
     reader = OverloadReader(Shedder({PATH: full}, 1000, 1000))
-    wire = Wire(dataclasses.replace(table(held, State(ready=True, draining=True)), overload_reader=reader))
+    wire = MemoryConnection(dataclasses.replace(table(route, State(ready=True, draining=True)), overload_reader=reader))
     wire.send(wired(b"one"))
-    await turns()
-    held.let_go()
-    await turns()
+    await loop_iterations()
+    route.release()
+    await loop_iterations()
     assert full.refused == 0
     assert wire.closed
 
 
-async def test_what_comes_within_a_request_is_no_request_even_if_it_looks_like_one() -> None:
-    """Its head may have begun in the bytes that ended the request before."""
-    full, held = Full(), Held()
-    wire = Wire(dataclasses.replace(table(held), overload_reader=OverloadReader(Shedder({PATH: full}, 1000, 1000))))
+async def test_data_within_a_request_is_not_shed_even_if_it_resembles_a_request() -> None:
+    """The head may have begun in the bytes that ended the request before."""
+    full, route = FullQuestion(), DeferredRoute()
+    wire = MemoryConnection(dataclasses.replace(table(route), overload_reader=OverloadReader(Shedder({PATH: full}, 1000, 1000))))
     wire.send(wired(b"")[:10], wired(b"")[10:] + b"GET /cold HTTP/1.1\r\nX: ")
-    await turns()
-    held.let_go()
-    await turns()
+    await loop_iterations()
+    route.release()
+    await loop_iterations()
     wire.send(wired(b"one"))
-    await turns()
-    assert (full.refused, held.replies) == (0, [])
+    await loop_iterations()
+    assert (full.refused, route.replies) == (0, [])
     assert [headers.get("x-route") for _, headers, _ in answers(wire.sent)] == ["hot", "cold"] + [None] * (len(answers(wire.sent)) - 2)

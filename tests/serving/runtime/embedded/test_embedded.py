@@ -23,7 +23,7 @@ def test_the_setting_that_replaces_an_engine_takes_its_address(engine):
 
 
 @engines
-def test_an_engine_answers_from_its_start_until_it_is_stopped_and_keeps_its_data_where_it_says(engine, tmp_path):
+def test_an_engine_answers_from_its_start_until_it_is_stopped_and_keeps_its_data_in_its_data_folder(engine, tmp_path):
     running = engine.start(tmp_path, NODE)
     if running.url is None:
         pytest.skip(str(running.reason))

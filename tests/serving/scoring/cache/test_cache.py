@@ -15,7 +15,20 @@ from serving.scoring.answer import Answer
 from serving.scoring.cache.key import answer_key
 from serving.scoring.cache.redis import SharedCache
 from tests.contracts.cache import NOW
-from tests.serving.cache_fixtures import TIMEOUT_S, TTL_S, Clock, Counted, FakeRedis, ask, kept, over, polite, real_redis, turns, written
+from tests.serving.cache_fixtures import (
+    TIMEOUT_S,
+    TTL_S,
+    Clock,
+    Counted,
+    FakeRedis,
+    ask,
+    kept,
+    loop_iterations,
+    over,
+    polite,
+    real_redis,
+    written,
+)
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +50,7 @@ async def test_a_thousand_identical_concurrent_misses_cost_one_computation(empti
     store = over(SharedCache(emptied, TIMEOUT_S) if with_redis else None)
     asked = [asyncio.create_task(ask(store, b"key", compute)) for _ in range(1000)]
     while not compute.runs:
-        await turns()
+        await loop_iterations()
     compute.go.set()
     answers = await asyncio.gather(*asked)
     assert compute.runs == store.misses == 1
@@ -64,17 +77,17 @@ async def test_a_second_replica_takes_the_answer_of_the_first(emptied: str) -> N
 async def test_other_keys_do_not_wait_for_a_slow_one() -> None:
     store, slow = over(), Counted(held=True)
     waiting = asyncio.create_task(ask(store, b"slow", slow))
-    await turns()
+    await loop_iterations()
     assert await ask(store, b"fast", Counted(b"fast")) == Answer(b"fast", "miss", 0.0)
     assert not waiting.done()
     slow.go.set()
     assert (await waiting).body == b"answer"
 
 
-async def test_what_a_computation_raises_reaches_all_who_wait_and_is_not_kept() -> None:
+async def test_an_error_of_a_computation_reaches_all_waiting_callers_and_is_not_cached() -> None:
     store, failing = over(), Counted(held=True, error=OverloadedError("full", 0.5))
     asked = [asyncio.create_task(ask(store, b"key", failing)) for _ in range(20)]
-    await turns()
+    await loop_iterations()
     failing.go.set()
     outcomes = await asyncio.gather(*asked, return_exceptions=True)
     assert failing.runs == 1
@@ -82,23 +95,23 @@ async def test_what_a_computation_raises_reaches_all_who_wait_and_is_not_kept() 
     assert await ask(store, b"key", Counted(b"better")) == Answer(b"better", "miss", 0.0)
 
 
-async def test_cancelling_whoever_asked_first_takes_nothing_from_the_others() -> None:
+async def test_cancelling_the_first_caller_does_not_affect_the_others() -> None:
     store, compute = over(), Counted(held=True)
     first = asyncio.create_task(ask(store, b"key", compute))
-    await turns()
+    await loop_iterations()
     others = [asyncio.create_task(ask(store, b"key", compute)) for _ in range(10)]
-    await turns()
+    await loop_iterations()
     first.cancel()
-    await turns()
+    await loop_iterations()
     compute.go.set()
     assert [(await other).body for other in others] == [b"answer"] * 10
     assert (compute.runs, compute.cancelled, first.cancelled()) == (1, 0, True)
 
 
-async def test_when_all_have_gone_the_computation_is_cancelled_and_the_next_one_starts_afresh() -> None:
+async def test_when_all_callers_have_left_the_computation_is_cancelled_and_the_next_one_starts_anew() -> None:
     store, abandoned = over(), Counted(held=True)
     asked = [asyncio.create_task(ask(store, b"key", abandoned)) for _ in range(5)]
-    await turns()
+    await loop_iterations()
     for one in asked:
         one.cancel()
     await asyncio.wait(asked)
@@ -106,7 +119,7 @@ async def test_when_all_have_gone_the_computation_is_cancelled_and_the_next_one_
     assert abandoned.cancelled == 1
 
 
-async def test_nobody_joins_an_abandoned_computation_that_takes_its_time_to_leave() -> None:
+async def test_no_caller_joins_an_abandoned_computation_that_is_slow_to_end() -> None:
     store, leaving, gone = over(), asyncio.Event(), asyncio.Event()
 
     async def lingering() -> bytes:
@@ -117,18 +130,18 @@ async def test_nobody_joins_an_abandoned_computation_that_takes_its_time_to_leav
             await gone.wait()
 
     asked = asyncio.create_task(ask(store, b"key", lingering))
-    await turns()
+    await loop_iterations()
     asked.cancel()
     await leaving.wait()
     newcomer = asyncio.create_task(ask(store, b"key", Counted(b"afresh")))
-    await turns()
+    await loop_iterations()
     assert newcomer.done()
     gone.set()
-    await turns()
+    await loop_iterations()
     assert (await newcomer).body == (await ask(store, b"key", lingering)).body == b"afresh"
 
 
-async def test_an_abandoned_computation_that_fails_on_its_way_out_is_reported_to_nobody() -> None:
+async def test_the_error_of_an_abandoned_computation_is_not_reported() -> None:
     reported: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
     store, started = over(), asyncio.Event()
@@ -143,7 +156,7 @@ async def test_an_abandoned_computation_that_fails_on_its_way_out_is_reported_to
     asked = asyncio.create_task(ask(store, b"key", stubborn))
     await started.wait()
     asked.cancel()
-    await turns()
+    await loop_iterations()
     assert asked.cancelled()
     del asked
     gc.collect()  # a task reports what nobody asked it for when it is collected
@@ -151,12 +164,12 @@ async def test_an_abandoned_computation_that_fails_on_its_way_out_is_reported_to
 
 
 @pytest.mark.parametrize("ending", [DeadlineExceededError("20 ms"), asyncio.CancelledError()], ids=["deadline", "cancelled"])
-async def test_the_deadline_or_end_of_another_does_not_reach_who_only_joined(ending: BaseException) -> None:
+async def test_the_deadline_or_cancellation_of_one_caller_does_not_reach_those_who_joined(ending: BaseException) -> None:
     store, hasty, patient = over(), Counted(held=True, error=ending), Counted(b"in time")
     first = asyncio.create_task(ask(store, b"key", hasty))
-    await turns()
+    await loop_iterations()
     others = [asyncio.create_task(ask(store, b"key", patient)) for _ in range(20)]
-    await turns()
+    await loop_iterations()
     hasty.go.set()
     with pytest.raises(DeadlineExceededError):
         await first
@@ -164,10 +177,10 @@ async def test_the_deadline_or_end_of_another_does_not_reach_who_only_joined(end
     assert patient.runs == 1
 
 
-async def test_where_every_deadline_passes_nobody_queues_for_a_turn_to_fail() -> None:
+async def test_when_every_deadline_passes_all_callers_fail_at_once() -> None:
     store, hasty = over(), Counted(error=DeadlineExceededError("20 ms"))
     asked = asyncio.gather(*(ask(store, b"key", hasty) for _ in range(300)), return_exceptions=True)
-    await turns(30)
+    await loop_iterations(30)
     assert asked.done()
     assert all(isinstance(outcome, DeadlineExceededError) for outcome in asked.result())
     assert hasty.runs <= 300
@@ -176,11 +189,11 @@ async def test_where_every_deadline_passes_nobody_queues_for_a_turn_to_fail() ->
 async def test_closing_ends_what_is_under_way() -> None:
     store, compute = over(), Counted(held=True)
     asked = asyncio.create_task(ask(store, b"key", compute))
-    await turns()
+    await loop_iterations()
     await store.aclose()
     with pytest.raises(NotReadyError, match="stopping"):
         await asked
-    await turns()
+    await loop_iterations()
     assert compute.cancelled == 1
 
 

@@ -80,7 +80,7 @@ def test_an_entry_larger_than_the_budget_is_not_kept_and_pushes_nothing_out() ->
     assert (memory.get(b"small", NOW), memory.get(b"large", NOW), memory.evictions) == (entry(b"x"), None, 0)
 
 
-def test_expired_entries_go_without_being_asked_for() -> None:
+def test_expired_entries_are_evicted_without_being_read() -> None:
     memory = LruCache(1 << 20)
     for i in range(100):
         memory.put(b"old %d" % i, entry(b"x", left_s=1.0), NOW)

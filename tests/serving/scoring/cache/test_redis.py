@@ -22,11 +22,11 @@ from tests.serving.cache_fixtures import (
     Counted,
     FakeRedis,
     ask,
+    loop_iterations,
     over,
     polite,
     real_redis,
     run_valkey,
-    turns,
     written,
 )
 
@@ -69,7 +69,7 @@ class TestSharedIsAStore(StoreContract):
         return _SharedStore(shared)
 
 
-async def test_redis_is_told_to_forget_when_the_answer_expires(shared: SharedCache, emptied: str) -> None:
+async def test_entries_expire_in_redis_with_the_answer(shared: SharedCache, emptied: str) -> None:
     shared.put(b"key", entry(b"x", left_s=7.0), NOW)
     await shared.settle()
     with Redis.from_url(emptied) as client:
@@ -108,7 +108,7 @@ async def test_reads_and_writes_that_wait_are_bounded() -> None:
             shared.put(b"%d" % i, entry(b"x"), NOW)
         assert shared.dropped == 10_000 - 4096
         reads = [asyncio.create_task(shared.get(b"%d" % i)) for i in range(10_000)]
-        await turns()
+        await loop_iterations()
         assert sum(read.done() for read in reads) == 10_000 - 4096
         await shared.aclose()
         assert await asyncio.gather(*reads) == [None] * 10_000
@@ -123,7 +123,7 @@ async def test_large_answers_that_wait_to_be_written_are_bounded_in_bytes() -> N
         await shared.aclose()
 
 
-async def test_who_queued_behind_a_call_that_failed_does_not_wait_for_another() -> None:
+async def test_a_call_queued_behind_one_that_failed_does_not_wait_for_another() -> None:
     async with FakeRedis(lambda command: b"-ERR busy\r\n") as busy:
         shared = SharedCache(busy.url, 5.0, Clock(0.0))
         assert await asyncio.gather(*(shared.get(b"%d" % i) for i in range(640))) == [None] * 640
@@ -131,13 +131,13 @@ async def test_who_queued_behind_a_call_that_failed_does_not_wait_for_another() 
         await shared.aclose()
 
 
-async def test_closing_tells_who_has_only_just_asked() -> None:
+async def test_closing_fails_calls_that_have_just_begun() -> None:
     async with FakeRedis(polite) as server:
         shared = SharedCache(server.url, TIMEOUT_S)
         asked = asyncio.create_task(shared.get(b"key"))
-        await turns(1)
+        await loop_iterations(1)
         await shared.aclose()
-        await turns()
+        await loop_iterations()
         assert asked.done()
         assert await asked is None
 
@@ -279,7 +279,7 @@ async def test_a_redis_that_is_not_there_costs_nothing_but_hits(url: str) -> Non
 
 
 @pytest.mark.parametrize("reply", [b"-NOAUTH Authentication required.\r\n", b"*0\r\n", b"+OK\r\n", b"nonsense\r\n", b":7\r\n"])
-async def test_whatever_redis_says_no_request_hears_it(reply: bytes) -> None:
+async def test_no_reply_of_redis_fails_a_request(reply: bytes) -> None:
     async with FakeRedis(lambda command: reply) as odd:
         store = over(SharedCache(odd.url, TIMEOUT_S))
         for i in range(20):

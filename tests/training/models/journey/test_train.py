@@ -276,7 +276,7 @@ def test_columns_may_have_other_names(folder, trained, tmp_path):
         ("session_id,page,cum_time_s\n1,0,soon\n", None, "soon"),
         ("session_id,page,cum_time_s\n1,0,0\n", "session_id,page,purchase\n1,0,1\n", "in common"),
         ("session_id,page,cum_time_s\n1,0,0\n", "session_id,purchase\n1,1\n1,0\n", "twice"),
-        ("session_id,page,cum_time_s\n1,0,0\n", None, "no column says which sessions bought"),
+        ("session_id,page,cum_time_s\n1,0,0\n", None, "no column holds whether a session bought"),
     ],
 )
 def test_wrong_tables_are_refused_with_what_to_do(tmp_path, events, sessions, says):
@@ -395,7 +395,7 @@ def test_a_wrong_outcome_is_named_with_its_line(tmp_path, row, message):
 
 def test_amounts_in_two_currencies_are_refused(tmp_path):
     frame = pl.DataFrame({"sessionId": ["a", "b"], "page": ["1", "1"], "seconds": [0.0, 0.0], "currency": ["EUR", "USD"]})
-    with pytest.raises(CellError, match="one currency"):
+    with pytest.raises(CellError, match="another currency than EUR"):
         journey_table.read(frame)
 
 
