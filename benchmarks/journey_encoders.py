@@ -24,7 +24,7 @@ from training.models.journey import model as journey
 from training.models.journey import network
 from training.models.journey import train as journey_training
 from training.models.journey.model import FINISHED, PAGES, RUNNING
-from training.models.journey.network import BATCH, DECAY, DROPOUT, EPOCHS, MAX_EVENTS, RATE, TIMES, WIDTH, Net, Padded, Sessions
+from training.models.journey.network import BATCH, DECAY, DROPOUT, EPOCHS, MAX_EVENTS, RATE, TIMES, WIDTH, Net, Padded, SessionArrays
 from training.tables import journeys
 
 SEEDS, HEADS, LAYERS = 3, 4, 2
@@ -91,11 +91,11 @@ def judged(net: nn.Module, given: Padded, judge: Any, first: int | None) -> Any:
     return np.where(ended, margins[:, FINISHED], margins[:, RUNNING])
 
 
-def plain(sessions: Sessions, learn: Any, judge: Any, pages: int, first: int | None) -> float:
+def plain(sessions: SessionArrays, learn: Any, judge: Any, pages: int, first: int | None) -> float:
     """Return the AUC of XGBoost on counts and times."""
     rows, others = (journey_training.after(sessions, which, first) for which in (judge, learn))
     X, theirs = (journey_training.counts(journey.matrix(sessions.columns(*one), pages), pages) for one in (rows, others))
-    booster = xgb.train({**journey_training.PLAIN, "seed": 0}, xgb.DMatrix(theirs, sessions.y[learn]), journey_training.PLAIN_ROUNDS)
+    booster = xgb.train({**journey_training.BASELINE, "seed": 0}, xgb.DMatrix(theirs, sessions.y[learn]), journey_training.BASELINE_ROUNDS)
     return metrics.auc(sessions.y[judge], booster.predict(xgb.DMatrix(X), output_margin=True).astype(np.float64))
 
 

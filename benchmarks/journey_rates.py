@@ -45,7 +45,7 @@ def main() -> None:
     offsets = np.arange(0, (BATCH + 1) * EVENTS, EVENTS, dtype=np.int64)
     seconds = np.concatenate([np.cumsum(random.exponential(30, EVENTS)) for _ in range(BATCH)]).astype(np.float32)
     attributes = random.normal(size=(BATCH, ATTRIBUTES)).astype(np.float32)
-    sessions = network.Sessions(offsets, random.integers(0, PAGES, BATCH * EVENTS), seconds, attributes, np.zeros(BATCH))
+    sessions = network.SessionArrays(offsets, random.integers(0, PAGES, BATCH * EVENTS), seconds, attributes, np.zeros(BATCH))
     given = network.padded(sessions, PAGES, scaling)
     columns = sessions.columns(np.arange(BATCH), np.full(BATCH, EVENTS), np.zeros(BATCH))
     state, out = np.zeros(network.WIDTH, np.float32), np.empty(len(weights.out_bias), np.float32)

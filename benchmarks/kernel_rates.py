@@ -94,7 +94,7 @@ def factors(booster: xgb.Booster, rounds: int) -> dict[str, Any]:
         data = xgb.DMatrix(X, nthread=1)
         _check("ours", ours.values(X), booster.predict(data, pred_contribs=True)[:, :-1])
         engines = {
-            "ours": repeated(partial(ours.of, X)),
+            "ours": repeated(partial(ours.values, X)),
             "xgboost": repeated(partial(booster.predict, data, pred_contribs=True)),
         }
         found["rows"][str(size)] = _ratios(measure(engines, rounds))
