@@ -24,7 +24,7 @@ Predict = Callable[[Any], Any]
 
 
 class Baseline:
-    """One of RIVALS, ready in its process."""
+    """One of BASELINES, ready in its process."""
 
     def __init__(self, process: "subprocess.Popen[str]", label: str) -> None:
         self._process = process
@@ -88,7 +88,7 @@ def compiled_c(model: Path, trees: Path, scratch: Path) -> tuple[str, Predict]:
     return f"TL2cgen {tl2cgen.__version__}", lambda X: predictor.predict(tl2cgen.DMatrix(X)).ravel()
 
 
-RIVALS: dict[str, Callable[[Path, Path, Path], tuple[str, Predict]]] = {"onnxruntime": onnx_runtime, "tl2cgen": compiled_c}
+BASELINES: dict[str, Callable[[Path, Path, Path], tuple[str, Predict]]] = {"onnxruntime": onnx_runtime, "tl2cgen": compiled_c}
 
 
 def _graph(trees: dict[str, Any]) -> bytes:
@@ -138,7 +138,7 @@ def main() -> None:
     """Answer one line after the other."""
     name, model, trees, scratch = sys.argv[1], *map(Path, sys.argv[2:5])
     out, sys.stdout = sys.stdout, sys.stderr  # what libraries print is no answer
-    label, predict = RIVALS[name](model, trees, scratch)
+    label, predict = BASELINES[name](model, trees, scratch)
     print(label, file=out, flush=True)
     for line in sys.stdin:
         question = json.loads(line)

@@ -1,7 +1,7 @@
 """What a score costs, against what makes it cost more: `python -m benchmarks.costs`, from the project's root.
 
 The trees against their number, their depth and the number of features, at one row and at 1,024, with XGBoost beside them; the whole of a
-request in process (decode, features, score, factors, actions, encode) against its interactions. Everything in turn, with one thread.
+request in process (decode, features, score, SHAP values, actions, encode) against its interactions. Everything in turn, with one thread.
 Writes benchmarks/results/costs.json.
 """
 

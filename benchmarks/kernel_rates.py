@@ -1,4 +1,4 @@
-"""How fast the compiled trees and factors are: `python -m benchmarks.kernel_rates [--quick]`, from the project's root.
+"""How fast the compiled trees and SHAP values are: `python -m benchmarks.kernel_rates [--quick]`, from the project's root.
 
 Each engine predicts the same rows with one thread, in turn, again and again, so that whatever slows the machine slows everybody: the ratios
 are of the same minute. XGBoost's `inplace_predict` gets its rows as ours do; `pred_contribs` gets its DMatrix ready-made, which is kind.
@@ -62,7 +62,7 @@ def repeated(call: Callable[[], object]) -> Seconds:
     return seconds
 
 
-def forest(booster: xgb.Booster, model: Path, rounds: int, asked: Sequence[str] = tuple(baselines.RIVALS)) -> dict[str, Any]:
+def forest(booster: xgb.Booster, model: Path, rounds: int, asked: Sequence[str] = tuple(baselines.BASELINES)) -> dict[str, Any]:
     """Return the times of every engine at every number of rows, with the baselines that were `asked` for, and why some are missing."""
     ours = Forest.from_booster(booster)
     ours.tune()
@@ -85,8 +85,8 @@ def forest(booster: xgb.Booster, model: Path, rounds: int, asked: Sequence[str] 
     return found
 
 
-def factors(booster: xgb.Booster, rounds: int) -> dict[str, Any]:
-    """Return the times of our factors and of `pred_contribs` at every number of rows."""
+def shap(booster: xgb.Booster, rounds: int) -> dict[str, Any]:
+    """Return the times of our SHAP values and of `pred_contribs` at every number of rows."""
     ours = TreeShap(ensemble.read(booster))
     found: dict[str, Any] = {"labels": {"ours": "revenue-engine", "xgboost": f"XGBoost {xgb.__version__} pred_contribs"}, "rows": {}}
     for size in FACTOR_SIZES:
@@ -98,7 +98,7 @@ def factors(booster: xgb.Booster, rounds: int) -> dict[str, Any]:
             "xgboost": repeated(partial(booster.predict, data, pred_contribs=True)),
         }
         found["rows"][str(size)] = _ratios(measure(engines, rounds))
-        log(f"factors, {size:,} rows: {found['rows'][str(size)]}")
+        log(f"SHAP values, {size:,} rows: {found['rows'][str(size)]}")
     return found
 
 
@@ -145,8 +145,8 @@ def main() -> None:
     booster = xgb.Booster({"nthread": 1}, model_file=model)
     found = {
         "model": {"trees": TREES, "depth": DEPTH, "features": FEATURES, "rounds": rounds},
-        "forest": forest(booster, model, rounds, () if options.quick else tuple(baselines.RIVALS)),
-        "factors": factors(booster, rounds),
+        "forest": forest(booster, model, rounds, () if options.quick else tuple(baselines.BASELINES)),
+        "shap": shap(booster, rounds),
     }
     results.conclude("kernel_rates", found, write=not options.quick)
 

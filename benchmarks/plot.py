@@ -3,7 +3,7 @@
 comparison.svg         scores per second of each peer, and where the time of one request of ours goes
 latency.svg         the 99th percentile against the offered rate
 overload.svg        goodput at 1 to 5 times the peak
-kernel_rates.svg    microseconds per row against rows, trees and factors
+kernel_rates.svg    microseconds per row against rows, trees and SHAP values
 costs.svg           cost against trees, depth, features, interactions
 profit.svg          what prices earn in simulated shops: today's, the engine's, and those of an oracle with the true elasticities
 """
@@ -71,11 +71,9 @@ def overload(found: Results) -> str:
 
 
 def kernel_rates(found: Results) -> str:
-    """Return the lines: microseconds per row against the number of rows, of the trees and of the factors."""
+    """Return the lines: microseconds per row against the number of rows, of the trees and of the SHAP values."""
     parts = []
-    for number, (part, title) in enumerate(
-        (("forest", "Trees: microseconds per row"), ("factors", "Factors (SHAP): microseconds per row"))
-    ):
+    for number, (part, title) in enumerate((("forest", "Trees: microseconds per row"), ("shap", "SHAP values: microseconds per row"))):
         times, labels = found[part]["rows"], found[part]["labels"]
         curves = [
             Line(label, [(int(rows), each[name]["median_us"] / int(rows)) for rows, each in times.items() if name in each], COLOURS[place])

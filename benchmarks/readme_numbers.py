@@ -76,7 +76,7 @@ def single_flight(results: Results) -> Iterator[str]:
 def kernel_rates(results: Results) -> Iterator[str]:
     """Yield the numbers of results/kernel_rates.json."""
     model = results["model"]
-    for part, title in (("forest", "trees"), ("factors", "exact SHAP values")):
+    for part, title in (("forest", "trees"), ("shap", "exact SHAP values")):
         labels, times = results[part]["labels"], results[part]["rows"]
         heads = [label if name == "ours" else f"{label} (times ours)" for name, label in labels.items()]
         yield f"| {title}, µs a call | " + " | ".join(heads) + " |"
@@ -99,7 +99,7 @@ def costs(results: Results) -> Iterator[str]:
     whole = results["interactions"]
     few, many = min(whole, key=int), max(whole, key=int)
     yield (
-        f"A whole request in process (decode, features, score, factors, actions, encode) costs {whole[few]['median_us']:,.0f} µs with "
+        f"A whole request in process (decode, features, score, SHAP values, actions, encode) costs {whole[few]['median_us']:,.0f} µs with "
         f"{few} and {whole[many]['median_us']:,.0f} µs with {many} interactions. {_made(results)}"
     )
     yield from ("", "![What a score costs](../benchmarks/results/costs.svg)")
@@ -350,7 +350,7 @@ def _promotions_line(results: Results) -> str:
 
 
 def _kernels_line(results: Results) -> str:
-    trees, shap = (results[part]["rows"]["1"] for part in ("forest", "factors"))
+    trees, shap = (results[part]["rows"]["1"] for part in ("forest", "shap"))
     name, other = next((name, each) for name, each in trees.items() if name != "ours")
     return (
         f"**{_figures(trees['ours']['median_us'])} µs** for one row through {results['model']['trees']} trees, "
@@ -438,7 +438,7 @@ def _conditions(results: Results) -> Iterator[str]:
     if failed:
         yield f"Not measured: {'; '.join(failed)}."
     yield (
-        f"The whole endpoint: validation, features of {work['interactions']} interactions, score, factors, actions. The bare model: "
+        f"The whole endpoint: validation, features of {work['interactions']} interactions, score, SHAP values, actions. The bare model: "
         f"{work['features']} numbers in, one out. Both {work['trees']} trees of depth {work['depth']}, the cache off unless stated, "
         f"{work['connections']} connections (8 for the batches), "
         f"a replica for each core; median of {work['repeats']} × {work['seconds']:g} s in "

@@ -97,7 +97,7 @@ def kernel_rates():
 
     part = {"labels": {"ours": "revenue-engine", "xgboost": "XGBoost 9"}, "rows": {"1": at(5.0, 400.0), "1024": at(900.0, 5_000.0)}}
     model = {"trees": 200, "depth": 6, "features": 17, "rounds": 9}
-    return {**about("kernel_rates"), "model": model, "forest": {**part, "missing": {"another": "no wheel"}}, "factors": part}
+    return {**about("kernel_rates"), "model": model, "forest": {**part, "missing": {"another": "no wheel"}}, "shap": part}
 
 
 def costs():
