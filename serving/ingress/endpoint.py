@@ -8,7 +8,6 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 
 from serving.auth.principals import Principal, authenticate
-from serving.engines import Engine
 from serving.errors import OverloadedError, TooLargeError
 from serving.ingress import problems
 from serving.ingress.decoding.decoder import REFUSED, Decoder, is_list
@@ -16,6 +15,7 @@ from serving.ingress.http import routes
 from serving.ingress.http.headers import AUTHORIZATION, Headers, fresh, priority, request_id, require_json, states_timeout, timeout_ms
 from serving.ingress.http.response import Response
 from serving.metrics.collect import Metrics
+from serving.resources.resource import QuestionStatus
 from serving.scoring.answer import Answer, Cancel, Done
 from serving.scoring.batcher import NORMAL
 from serving.scoring.futures import outcome as outcome_of
@@ -38,28 +38,8 @@ _HEAD = (
 )
 
 
-class ServedQuestion(Protocol):
+class ServedQuestion(QuestionStatus, Protocol):
     """The question that an endpoint answers: serving.scoring.question.Question outside of tests."""
-
-    @property
-    def engine(self) -> Engine:
-        """Return the engine that answers."""
-
-    @property
-    def ready(self) -> bool:
-        """Return whether a model is live."""
-
-    @property
-    def lacking(self) -> bool:
-        """Return whether a required model is not live."""
-
-    @property
-    def version(self) -> str | None:
-        """Return the version of the live model."""
-
-    @property
-    def choices(self) -> Sequence[str]:
-        """Return what the live model chose for this machine, and why."""
 
     @property
     def pressed(self) -> bool:
