@@ -3,12 +3,10 @@
 import asyncio
 import gc
 import itertools
-from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 import pytest
-from redis import Redis
 
 from serving.errors import DeadlineExceededError, NotReadyError, OverloadedError
 from serving.scoring.answer import Answer
@@ -26,22 +24,8 @@ from tests.serving.cache_fixtures import (
     loop_iterations,
     over,
     polite,
-    real_redis,
     written,
 )
-
-
-@pytest.fixture(scope="module")
-def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with real_redis(tmp_path_factory.mktemp("home")) as url:
-        yield url
-
-
-@pytest.fixture
-def emptied(valkey: str) -> str:
-    with Redis.from_url(valkey) as client:
-        client.flushall()
-    return valkey
 
 
 @pytest.mark.parametrize("with_redis", [False, True])

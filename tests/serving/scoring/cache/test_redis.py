@@ -1,8 +1,8 @@
-"""The store in Redis: it can only help; slow, down, flapping or talking nonsense it changes no answer."""
+"""The shared cache in Redis: slow, down, intermittent or with corrupt replies, it changes no answer."""
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -25,23 +25,9 @@ from tests.serving.cache_fixtures import (
     loop_iterations,
     over,
     polite,
-    real_redis,
     run_valkey,
     written,
 )
-
-
-@pytest.fixture(scope="module")
-def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with real_redis(tmp_path_factory.mktemp("home")) as url:
-        yield url
-
-
-@pytest.fixture
-def emptied(valkey: str) -> str:
-    with Redis.from_url(valkey) as client:
-        client.flushall()
-    return valkey
 
 
 @pytest.fixture
