@@ -137,8 +137,9 @@ def main() -> None:
     if "kernels" in only:
         kernels(builds, max(2, options.rounds // 2), found)
     if "endpoint" in only:
-        with serving(builds, work) as asked:
-            endpoint(asked, options.rounds, found)
+        for order in (builds, dict(reversed(builds.items()))):  # the server that starts second is up to 3 % faster
+            with serving(order, work) as asked:
+                endpoint(asked, (options.rounds + 1) // 2, found)
     if "overload" in only:
         server, generator = two_cores()
         with contextlib.ExitStack() as stack:
