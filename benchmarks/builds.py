@@ -24,7 +24,7 @@ from benchmarks.comparison import CONNECTIONS, PEERS
 from benchmarks.harness import Questions, load, log, pinned, two_cores, without_errors
 from benchmarks.machine import ROOT
 from benchmarks.overload import DEGRADATION, offer, peak
-from benchmarks.servers import free_port
+from benchmarks.servers import Target, free_port, post
 from benchmarks.workload import Workload, make
 
 FIELDS = (DEGRADATION, '"rung":"')  # before the kind of degradation, in answers of this build and of those before it
@@ -116,12 +116,8 @@ def _last(found: Figures) -> str:
 
 def _field(questions: Questions, work: Workload) -> str:
     """Return the text before the kind of degradation in a build's answers."""
-    from urllib.request import Request, urlopen
-
-    request = Request(questions.url, work.requests[0], {"Content-Type": "application/json"})
-    with urlopen(request, timeout=10) as answer:
-        body = answer.read().decode()
-    return next(field for field in FIELDS if field in body)
+    _, body = post(Target(questions.url), work.requests[0])
+    return next(field for field in FIELDS if field.encode() in body)
 
 
 def main() -> None:

@@ -49,7 +49,6 @@ FIELDS: tuple[Field, ...] = (
 )
 LINKED_FIELDS = (ITEM_GROUP, PACK_OF)  # fields by which one product's price depends on those of others
 FIELD_NAMES: tuple[str, ...] = tuple(field.name for field in FIELDS)
-SEVERAL = frozenset(field.name for field in FIELDS if field.several)
 _NUMBERS = {PRICE, QUANTITY, LOG_QUANTITY, COMPETITOR, COST, STOCK, CONTROL, PACK_SIZE}
 
 

@@ -54,9 +54,7 @@ _PARETO_STARTS = ((0.5, 0.5, 0.5, 0.5), (1.0, 1.0, 1.0, 1.0), (0.2, 0.1, 1.0, 3.
 MODELS: Mapping[str, CountingModel] = {
     "bg_nbd": CountingModel(kernel.BG_NBD, ("r", "alpha", "a", "b"), _STARTS),
     "mbg_nbd": CountingModel(kernel.MBG_NBD, ("r", "alpha", "a", "b"), _STARTS),
-    "pareto_nbd": CountingModel(
-        kernel.PARETO_NBD, ("r", "alpha", "s", "beta"), ((0.5, 0.5, 0.5, 0.5), (1.0, 1.0, 1.0, 1.0), (0.2, 0.1, 1.0, 3.0))
-    ),
+    "pareto_nbd": CountingModel(kernel.PARETO_NBD, ("r", "alpha", "s", "beta"), _PARETO_STARTS),
     # Without visible churn, as in a season of growth, the other models have no optimum and tend to this one (Ehrenberg 1959).
     "nbd": CountingModel(kernel.BG_NBD, ("r", "alpha"), ((0.5, 0.5), (1.0, 1.0), (0.2, 0.1)), fixed=(_NO_CHURN, 1.0)),
 }
