@@ -23,11 +23,15 @@ from typing import Any, ParamSpec, TypeVar
 
 import numba
 
+from kernels import compile_cache
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
 # The CUDA simulator (NUMBA_ENABLE_CUDASIM=1) is an interpreter: under it formulas stay Python, and so do their callers.
 SIMULATED = bool(numba.config.ENABLE_CUDASIM)
+if not SIMULATED:
+    numba.config.CACHE_DIR = compile_cache.choose() or ""  # Numba has read the environment when it was imported
 
 _PACKAGES = ("kernels", "training", "serving")
 _IMPORT = re.compile(r"^from ([\w.]+) import (\([^)]*\)|.*)$", re.MULTILINE)

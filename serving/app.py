@@ -13,8 +13,10 @@ from typing import Self
 from serving.engines import ENGINES, Engine
 from serving.errors import NotReadyError
 from serving.ingress.api import build
+from serving.ingress.decoding.reading_process import ReadingProcess
 from serving.ingress.http.lifecycle import State
 from serving.ingress.pool_client import PoolClient
+from serving.ingress.request_log import AccessLog
 from serving.metrics.collect import Metrics
 from serving.runtime import workers
 from serving.runtime.workers import Place
@@ -79,7 +81,12 @@ class Application:
         relays = [await self._relayed(engine) for engine in self._engines if engine.name in self._pools]
         routes: dict[str, Question | PoolClient] = {question.engine.name: question for question in self.questions}
         routes |= {relay.engine.name: relay for relay in relays}
-        self.api = build([routes[engine.name] for engine in self._engines], self.state, settings, self.metrics)
+        process = ReadingProcess()
+        self._closing.push_async_callback(process.aclose)
+        outer = self._place == "replica"  # a pool answers replicas, which do for its answers what concerns callers
+        served = settings if outer else settings.model_copy(update={"server": settings.server.model_copy(update={"cors_origins": ()})})
+        access_log = self._open_access_log() if outer else None
+        self.api = build([routes[engine.name] for engine in self._engines], self.state, served, self.metrics, process, access_log)
         self._closing.push_async_callback(workers.stop, workers.start(self._place, self))
         self.state.ready = not any(question.lacking for question in self.questions)
         return self
@@ -127,6 +134,13 @@ class Application:
         cache = Cache(memory, shared_cache, section.ttl_s)
         self._closing.push_async_callback(cache.aclose)
         return cache
+
+    def _open_access_log(self) -> AccessLog | None:
+        if not self.settings.server.access_log:
+            return None
+        access_log = AccessLog(Path(self.settings.home) / "logs" / "access.log")
+        self._closing.callback(access_log.close)
+        return access_log
 
     def _open_features(self) -> Features | None:
         section = self.settings.features

@@ -13,7 +13,10 @@ from typing import Annotated, Any
 
 import typer
 
+from kernels.errors import CompileCacheError
 from serving.commands import batch, doctor, models, serve, simulate, train
+from serving.commands.evaluation import evaluate
+from serving.commands.explanation import explain
 from serving.commands.options import PLAIN, Choices, Command, Json, Quiet, Report, Seed
 from serving.commands.tasks import TaskVerb
 from serving.errors import RevenueEngineError
@@ -25,12 +28,14 @@ COMMANDS: tuple[tuple[str, Command], ...] = (
     ("serve", serve.serve),
     ("simulate", simulate.simulate),
     ("doctor", doctor.doctor),
+    ("evaluate", evaluate.COMMAND),
+    ("explain", explain.explain),
 )
 TASK_VERBS: tuple[tuple[str, TaskVerb], ...] = (
     ("train", train.TRAIN),
     ("batch", batch.BATCH),
 )
-GROUPS = (("models", models.COMMANDS, "The registry of models: list, show, add, promote, rollback."),)
+GROUPS = (("models", models.COMMANDS, "The registry of models: list, show, card, compare, add, promote, rollback, delete."),)
 
 
 _BY_TASK: dict[str, Any] = {"invoke_without_command": True, "subcommand_metavar": "TASK [OPTIONS]"}
@@ -70,7 +75,7 @@ def _require_task(ctx: typer.Context, seed: Seed = None, as_json: Json = False, 
 
 
 def _application() -> typer.Typer:
-    app = typer.Typer(callback=_start, **PLAIN)
+    app = typer.Typer(callback=_start, **{**PLAIN, "add_completion": True})
     for name, command in COMMANDS:
         app.command(name)(command)
     for name, verb in TASK_VERBS:
@@ -102,7 +107,7 @@ def run(args: Sequence[str]) -> int:
         # A library's own prints must not mix with the JSON on standard output.
         with contextlib.redirect_stdout(sys.stderr) if given.as_json else contextlib.nullcontext():
             result = app(list(args) or ["--help"], prog_name="revenue-engine", standalone_mode=False, obj=given)
-    except (RevenueEngineError, TrainingError) as error:
+    except (RevenueEngineError, TrainingError, CompileCacheError) as error:
         return _fail(given, error.code, str(error))
     except typer.TyperException as error:  # wrong usage
         return _fail(given, "usage", f"{error.format_message()} (see revenue-engine --help)", error.exit_code)

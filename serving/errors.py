@@ -27,12 +27,12 @@ class NotJSONError(RevenueEngineError):
 
 
 class InvalidRequestError(RevenueEngineError):
-    """The body is JSON, but has wrong fields; `problems` has one entry for each."""
+    """The body is JSON, but has wrong fields; `problems` has one entry for each, except for `more` that are not listed."""
 
     code = "invalid-request"
 
-    def __init__(self, problems: list[FieldProblem]) -> None:
-        self.problems = problems
+    def __init__(self, problems: list[FieldProblem], more: int = 0) -> None:
+        self.problems, self.more = problems, more
         super().__init__("; ".join(f"{p.field}: {p.detail}" for p in problems))
 
 
@@ -108,8 +108,22 @@ class DeadlineExceededError(RevenueEngineError):
     code = "deadline-exceeded"
 
 
+class NoModelError(RevenueEngineError):
+    """The question has no model, and gets none until somebody provides one: the message has the command. Waiting does not help."""
+
+    code = "no-model"
+    retry_after_s = None
+
+    def __init__(self, task: str, alias: str, problem: str | None = None) -> None:
+        because = "" if problem is None else f": {problem}"
+        super().__init__(
+            f"{task} has no model{because}; train one with `revenue-engine train {task} --data PATH --out DIR`, then "
+            f"`revenue-engine models add DIR --alias {alias}`; a running server takes it up"
+        )
+
+
 class NotReadyError(RevenueEngineError):
-    """The server is starting or draining, or has no model yet."""
+    """The server is starting or draining, or is loading a model."""
 
     code = "not-ready"
 
@@ -122,6 +136,12 @@ class SettingsError(RevenueEngineError):
     """A setting is missing, misspelt or out of range."""
 
     code = "settings"
+
+
+class LoaderError(RevenueEngineError):
+    """The process that loads a model for a trial has died, or was not done in time; no replica loads that model."""
+
+    code = "loader"
 
 
 class OutputError(RevenueEngineError):

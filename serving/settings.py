@@ -2,11 +2,12 @@
 
 import functools
 import os
+import re
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
 from serving.errors import SettingsError
@@ -14,6 +15,8 @@ from serving.errors import SettingsError
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
 MAX_DEFAULT_REPLICAS = 4
+
+_ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?", re.IGNORECASE).fullmatch
 
 
 def default_replicas() -> int:
@@ -29,15 +32,32 @@ class ServerSettings(_Section):
     """Where the server listens and what it accepts."""
 
     host: str = "127.0.0.1"
+    allow_remote_access: bool = False  # whether host may be an address that other machines reach: nobody is authenticated
     port: int = Field(8000, ge=0, le=65535)
     replicas: int = Field(default_factory=default_replicas, ge=1, le=64)  # each answers on one core
     max_body_bytes: int = Field(4 * 1024 * 1024, ge=1024)
     max_items: int = Field(1000, ge=1)
     max_connections: int = Field(10_000, ge=1)
+    max_open_connections: int | None = Field(None, ge=8)  # None: what the process's limit of descriptors leaves
+    head_timeout_s: float = Field(10.0, gt=0)  # from a request's first byte, or the connection's beginning, to the end of its head
+    body_timeout_s: float = Field(15.0, gt=0)
+    idle_timeout_s: float = Field(75.0, gt=0)
+    min_gzip_bytes: int = Field(4096, ge=1)  # smaller responses are not compressed
+    cors_origins: tuple[str, ...] = ()  # whose pages may call the server from a browser: scheme://host[:port], or * for all
+    access_log: bool = False  # one line for each request, in access.log
     default_timeout_ms: int = Field(1000, ge=1)  # of a request without one; a list has so long for every 100 items
     drain_s: float = Field(10.0, gt=0, le=20)
     own_socket: bool = True  # False: only Ray's own HTTP proxy and handles reach the replicas
     ray_http_port: int | None = Field(None, ge=1, le=65535)
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _check_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the origins as browsers send them."""
+        for origin in origins:
+            if not _ORIGIN(origin):
+                raise ValueError(f"{origin!r} is no origin: write scheme://host or scheme://host:port, without a path, or *")
+        return tuple(origin.lower() for origin in origins)
 
 
 class BatcherSettings(_Section):
@@ -86,6 +106,7 @@ class ModelSettings(_Section):
     registry: str = ".revenue-engine/models"
     alias: str = "champion"
     poll_s: float = Field(0.5, gt=0)
+    allow_demo: bool = True  # whether models learned from a simulated shop may answer, as the default ones are
 
 
 Placement = Literal["replica", "pooled"]

@@ -6,7 +6,7 @@ A row of the matrix is one session at one time. A value in the input (a column o
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -25,6 +25,7 @@ EVENT_TYPES = (
     "scroll",
     "input",
     "wait",
+    "change",
 )
 PAGE_KINDS = (
     "unknown",
@@ -137,11 +138,11 @@ class Vocabulary:
         return self.codes.get(feature, {}).get(category_key(value), np.nan)
 
 
-@dataclass(frozen=True, slots=True)
-class Events:
+class Events(NamedTuple):
     """Events of many sessions in flat columns; those of session `i` are at `offsets[i]:offsets[i + 1]`, in order of time.
 
-    offsets int64 [sessions + 1]; kind, page int8 codes; time_ms int64 epoch milliseconds; x, y float32 pixels; wait_ms float32.
+    offsets int64 [sessions + 1]; kind, page int8 codes; time_ms int64 epoch milliseconds; x, y float32 pixels; target int64: a number for
+    the element that was clicked, as in `kernels.sessions.features`; wait_ms float32.
     """
 
     offsets: I64
@@ -150,13 +151,15 @@ class Events:
     time_ms: I64
     x: F32
     y: F32
+    target: I64
     wait_ms: F32
 
     @classmethod
     def none(cls, sessions: int) -> "Events":
         """Return the columns of `sessions` sessions without events."""
         code, pixel = np.empty(0, np.int8), np.empty(0, np.float32)
-        return cls(np.zeros(sessions + 1, np.int64), code, code, np.empty(0, np.int64), pixel, pixel, pixel)
+        whole = np.empty(0, np.int64)
+        return cls(np.zeros(sessions + 1, np.int64), code, code, whole, pixel, pixel, whole, pixel)
 
 
 def given(rows: int) -> F64:
@@ -177,6 +180,7 @@ def matrix(given: F64, events: Events) -> F32:
         events.time_ms,
         events.x,
         events.y,
+        events.target,
         events.wait_ms,
         sessions.PAGE_GROUPS,
         given,

@@ -17,7 +17,12 @@ OUTPUTS = 5
 # The columns of the changes: three means, three at one interval end and three at the other, and the confidence.
 DEMAND_CHANGE, REVENUE_CHANGE, PROFIT_CHANGE = range(3)
 CONFIDENCE, CHANGES = 9, 10
+EDGES = 2  # the prices next to the bounds, the last of a ladder
+EDGE_TOLERANCE = 1e-9  # of a tick: bounds such as a margin have no exact binary form
 _MIN_WHOLE = 2.0**52  # from here on every float64 is a whole number
+_MAX_SCALE = 1e10  # more than the decimals of any tick
+# A multiplier (shadow price) below this share of the objective is the rounding of its two values: the constraint does not bind.
+MULTIPLIER_TOLERANCE = 1e-12
 
 
 @formula
@@ -37,13 +42,16 @@ def write_change(row: int, at: int, price: float, base: float, cost: float, befo
 
 @formula
 def ticked(price: float, tick: float) -> float:
-    """Return the multiple of `tick` nearest to a price; for a tick such as 0.01, the float64 nearest to its decimal digits."""
+    """Return the multiple of `tick` nearest to a price, as the float64 nearest to its decimal digits where `tick` has at most nine."""
     if tick <= 0:
         return price
     parts = round_half_even(1 / tick)
     if abs(parts * tick - 1) < 1e-9:
         return float(round_half_even(price * parts) / parts)
-    return float(round_half_even(price / tick) * tick)
+    number, scale = round_half_even(price / tick), 1.0
+    while scale < _MAX_SCALE and abs(tick * scale - round_half_even(tick * scale)) > 1e-9 * tick * scale:
+        scale *= 10
+    return float(number * round_half_even(tick * scale) / scale) if scale < _MAX_SCALE else float(number * tick)
 
 
 @formula
@@ -55,10 +63,23 @@ def rung(row: int, step: int, ladder: F64, inputs: F64) -> float:
 
 
 @formula
+def unit_value(price: float, row: int, inputs: F64) -> float:
+    """Return the weighted profit and revenue of one unit."""
+    return float(inputs[row, PROFIT_WEIGHT] * (price - inputs[row, COST]) + inputs[row, REVENUE_WEIGHT] * price)
+
+
+@formula
 def objective(price: float, demand: float, demand_sd: float, stock: float, row: int, inputs: F64) -> float:
     """Return the value of a price: weighted profit and revenue per unit, times the demand that the stock can meet, less the risk."""
-    unit = inputs[row, PROFIT_WEIGHT] * (price - inputs[row, COST]) + inputs[row, REVENUE_WEIGHT] * price
+    unit = unit_value(price, row, inputs)
     return float(unit * min(demand, stock) - inputs[row, RISK] * abs(unit) * demand_sd)
+
+
+@formula
+def multiplier(value: float, more: float, unit: float, sold: float) -> float:
+    """Return by how much `more` exceeds `value`, 0 where that is the rounding of an objective of `sold` units worth `unit` each."""
+    gained = more - value
+    return gained if gained > MULTIPLIER_TOLERANCE * abs(unit) * sold else 0.0
 
 
 @formula
@@ -82,8 +103,8 @@ def shadow(row: int, stock: float, value: float, number: int, ladder: F64, input
     """Return the increase of the highest value with one unit more in stock."""
     if stock == math.inf:
         return 0.0
-    _, _, _, more = best_of(row, stock + 1, number, ladder, inputs)
-    return max(more - value, 0.0)
+    step, demand, _, more = best_of(row, stock + 1, number, ladder, inputs)
+    return multiplier(value, more, unit_value(rung(row, step, ladder, inputs), row, inputs), min(demand, stock + 1))
 
 
 @formula
@@ -210,16 +231,35 @@ def ladders(ratios: F64, inputs: F64, out: F64) -> None:
 
 
 @on_cpu
+def add_edges(inputs: F64, ladder: F64) -> None:
+    """Write the last EDGES rungs of each ladder: the multiples of its TICK next to LOW, upwards, and to HIGH, downwards.
+
+    They are prices only where no other rung is within LOW and HIGH and there is a TICK; elsewhere they are copies of the first rung.
+    inputs: float64 [products, INPUTS]; ladder: float64 [products, rungs + EDGES], NaN where a ladder is shorter.
+    """
+    rungs = ladder.shape[1] - EDGES
+    for row in range(len(inputs)):
+        tick, low, high, within = inputs[row, TICK], inputs[row, LOW], inputs[row, HIGH], 0
+        for step in range(rungs):
+            within += int(low <= ladder[row, step] <= high)
+        ladder[row, rungs:] = ladder[row, 0]
+        if within == 0 and tick > 0:
+            ladder[row, rungs] = ticked(max(np.ceil(low / tick - EDGE_TOLERANCE), 1.0) * tick, tick)
+            if high < math.inf:
+                ladder[row, rungs + 1] = ticked(max(np.floor(high / tick + EDGE_TOLERANCE), 1.0) * tick, tick)
+
+
+@on_cpu
 def impacts(inputs: F64, price: F64, known: Bool, ends: F64, out: F64) -> None:
     """Write the changes that a price brings against the present one: demand, revenue and profit, their means and both interval ends.
 
     inputs: float64 [products, INPUTS]; price: float64 [products]; known: bool [products], whether demand is known; ends: float64 [2],
-    standard normal quantiles; out: float64 [products, CHANGES]. Demand is limited to STOCK in every draw. CONFIDENCE is the share of draws
-    in which demand is elastic and the price earns no less.
+    standard normal quantiles; out: float64 [products, CHANGES], changes of 0 where demand is not known. Demand is limited to STOCK in every
+    draw. CONFIDENCE is the share of draws in which demand is elastic and the price earns no less, (k + 1/2) / (DRAWS + 1) of k draws: a
+    finite number of draws is no evidence for a probability of 0 or 1.
     """
     for row in range(len(inputs)):
-        base, cost, stock = inputs[row, PRICE], inputs[row, COST], inputs[row, STOCK]
-        quantity = inputs[row, QUANTITY] if known[row] else 0.0
+        base, cost, stock, quantity = inputs[row, PRICE], inputs[row, COST], inputs[row, STOCK], inputs[row, QUANTITY]
         log_ratio, before = math.log(price[row] / base), min(quantity, stock)
         total, favourable = 0.0, 0
         for draw in range(DRAWS + 2):
@@ -234,4 +274,6 @@ def impacts(inputs: F64, price: F64, known: Bool, ends: F64, out: F64) -> None:
             else:
                 write_change(row, DEMAND_CHANGE + 3 * (draw - DRAWS + 1), price[row], base, cost, before, after, out)
         write_change(row, DEMAND_CHANGE, price[row], base, cost, before, before + total / DRAWS, out)
-        out[row, CONFIDENCE] = favourable / DRAWS
+        if not known[row]:
+            out[row, :CONFIDENCE] = 0.0
+        out[row, CONFIDENCE] = (favourable + 0.5) / (DRAWS + 1)

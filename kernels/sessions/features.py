@@ -1,7 +1,8 @@
 """Session features counted from ragged event arrays: the same compiled function for one live session and for a hundred million.
 
 Events of all sessions lie in flat columns, session after session, each session in order of time; `offsets[row]:offsets[row + 1]`
-are the events of session `row`. Codes are those of `training.features` (EVENT_TYPES, PAGE_KINDS); 0 is unknown.
+are the events of session `row`. Codes are those of `training.features` (EVENT_TYPES, PAGE_KINDS); 0 is unknown. `target` is a number for
+the element that was clicked, 0 unknown, OUTBOUND for a link to a new tab or a download.
 """
 
 import math
@@ -9,9 +10,11 @@ import math
 import numpy as np
 
 from kernels.compile import formula, on_cpu, on_cuda
+from kernels.sessions.rage import after_response, is_near
 from kernels.types import F32, F64, I8, I64
 
-PAGE_VIEW, PRODUCT_VIEW, SEARCH, ADD_TO_CART, REMOVE_FROM_CART, CHECKOUT, CLICK = range(1, 8)
+PAGE_VIEW, PRODUCT_VIEW, SEARCH, ADD_TO_CART, REMOVE_FROM_CART, CHECKOUT, CLICK, SCROLL, INPUT, WAIT, CHANGE = range(1, 12)
+OUTBOUND = -1  # the target of a click whose response this page does not show
 
 # The group of pages that a visit is counted in, by code of PAGE_KINDS.
 NO_GROUP, ADMINISTRATIVE, INFORMATIONAL, PRODUCT = range(-1, 3)
@@ -35,9 +38,11 @@ COUNTS, SECONDS = (0, 2, 4), (1, 3, 5)
 ) = range(6, 17)
 EVENT_FEATURES = 17
 
+# The rule of `kernels.sessions.friction`, with its default thresholds and their sources.
 RAGE_CLICKS = 3
-RAGE_PIXELS = 30.0  # |dx| + |dy| of two consecutive clicks is less than this (PostHog rageclick)
-RAGE_MS = 1000  # and the time between them
+RAGE_PIXELS = 30.0
+RAGE_MS = 1000
+RESPONSE_MS, SCROLL_RESPONSE_MS = 2500, 100
 
 
 @formula
@@ -101,6 +106,14 @@ def actions(first: int, last: int, kind: I8) -> tuple[int, int, int, int, int, i
 
 
 @formula
+def response_ms(kind: int) -> int:
+    """Return the milliseconds after a click in which an event of this kind is a response to it, 0 for none."""
+    if kind == SCROLL:
+        return SCROLL_RESPONSE_MS
+    return RESPONSE_MS if PAGE_VIEW <= kind < CLICK or kind in (INPUT, CHANGE) else 0
+
+
+@formula
 def rage_clicks(
     first: int,
     last: int,
@@ -108,19 +121,25 @@ def rage_clicks(
     time_ms: I64,
     x: F32,
     y: F32,
+    target: I64,
 ) -> int:
-    """Return the number of runs of RAGE_CLICKS clicks, each near the one before in place and time; an unknown place is near none."""
-    rages = 0
-    run = 0
+    """Return the number of runs of RAGE_CLICKS clicks near each other that are not answered (`kernels.sessions.rage`)."""
+    rages = run = responses = 0
     previous = -1
     for i in range(first, last):
         if kind[i] == CLICK:
-            near = previous >= 0 and (
-                abs(x[i] - x[previous]) + abs(y[i] - y[previous]) < RAGE_PIXELS and time_ms[i] - time_ms[previous] < RAGE_MS
-            )
-            run = run + 1 if near else 1
+            near = False
+            if run > 0:
+                same = target[i] != 0 and target[i] == target[previous]
+                since = time_ms[i] - time_ms[previous]
+                near = is_near(x[i], y[i], x[previous], y[previous], same, since, RAGE_PIXELS, RAGE_MS)
+            run = 0 if target[i] == OUTBOUND else run + 1 if near else 1
+            responses = 0 if run <= RAGE_CLICKS else responses
             rages += run == RAGE_CLICKS
             previous = i
+        elif run > 0 and time_ms[i] - time_ms[previous] < response_ms(kind[i]):
+            run, responses, answered = after_response(run, responses, RAGE_CLICKS)
+            rages -= int(answered)
     return rages
 
 
@@ -142,6 +161,7 @@ def counted(
     time_ms: I64,
     x: F32,
     y: F32,
+    target: I64,
     wait_ms: F32,
     groups: I8,
 ) -> tuple[float, ...]:
@@ -165,7 +185,7 @@ def counted(
         float(adds),
         float(removes),
         float(checkouts),
-        float(rage_clicks(first, last, kind, time_ms, x, y)),
+        float(rage_clicks(first, last, kind, time_ms, x, y, target)),
         waited(first, last, wait_ms) / 1000.0,
     )
 
@@ -179,6 +199,7 @@ def session_row(
     time_ms: I64,
     x: F32,
     y: F32,
+    target: I64,
     wait_ms: F32,
     groups: I8,
     given: F64,
@@ -186,9 +207,9 @@ def session_row(
 ) -> None:
     """Write the features of session `row` into `out[row]`: the given value, else the one counted from the events, else NaN.
 
-    offsets: int64 [rows + 1]; kind, page: int8 codes; time_ms: int64 milliseconds; x, y: float32 pixels, NaN unknown; wait_ms: float32
-    milliseconds, NaN unknown (all [events]); groups: PAGE_GROUPS; given: float64 [rows, features], NaN where absent; out: float32 alike.
-    Without events nothing is counted.
+    offsets: int64 [rows + 1]; kind, page: int8 codes; time_ms: int64 milliseconds; x, y: float32 pixels, NaN unknown; target: int64;
+    wait_ms: float32 milliseconds, NaN unknown (all [events]); groups: PAGE_GROUPS; given: float64 [rows, features], NaN where absent;
+    out: float32 alike. Without events nothing is counted.
     """
     first = offsets[row]
     last = offsets[row + 1]
@@ -196,7 +217,7 @@ def session_row(
         out[row, feature] = given[row, feature]
     if first == last:
         return
-    features = counted(first, last, kind, page, time_ms, x, y, wait_ms, groups)
+    features = counted(first, last, kind, page, time_ms, x, y, target, wait_ms, groups)
     for feature in range(EVENT_FEATURES):
         if math.isnan(given[row, feature]):
             out[row, feature] = features[feature]
@@ -210,6 +231,7 @@ def session_features(
     time_ms: I64,
     x: F32,
     y: F32,
+    target: I64,
     wait_ms: F32,
     groups: I8,
     given: F64,
@@ -217,7 +239,7 @@ def session_features(
 ) -> None:
     """Write the features of every session into `out`; shapes and dtypes as in `session_row`, each session on its own."""
     for row in range(offsets.size - 1):
-        session_row(row, offsets, kind, page, time_ms, x, y, wait_ms, groups, given, out)
+        session_row(row, offsets, kind, page, time_ms, x, y, target, wait_ms, groups, given, out)
 
 
 _launch = on_cuda(session_row)
@@ -230,10 +252,11 @@ def session_features_cuda(
     time_ms: I64,
     x: F32,
     y: F32,
+    target: I64,
     wait_ms: F32,
     groups: I8,
     given: F64,
     out: F32,
 ) -> None:
     """Write the features of every session into `out` as `session_features` does, on CUDA; host or device arrays (see `on_cuda`)."""
-    _launch(offsets.size - 1, offsets, kind, page, time_ms, x, y, wait_ms, groups, given, out)
+    _launch(offsets.size - 1, offsets, kind, page, time_ms, x, y, target, wait_ms, groups, given, out)

@@ -6,9 +6,9 @@ alike. No rule looks at key strokes or the shape of a movement; of pointer moves
 
 An event: its kind; milliseconds, 0 or more; x and y in pixels, NaN unknown; target, the hash of the element that was clicked, focused or
 hovered over; page, the hash of the page shown; 0 is unknown. wait_ms: how long the shopper waited for the shop, NaN unknown. A kind that is
-not in KINDS is counted as unknown, and only advances the time. A time before the latest one counts as the latest, and as unordered: an
-event from the future holds the time until the others reach it, so the caller leaves out events later than now. A duplicate event counts
-twice.
+neither in KINDS nor OUTBOUND is counted as unknown, and only advances the time. A time before the latest one counts as the latest, and as
+unordered: an event from the future holds the time until the others reach it, so the caller leaves out events later than now. A duplicate
+event counts twice.
 """
 
 import math
@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from kernels.compile import formula, on_cpu, on_cuda
+from kernels.sessions.rage import after_response, is_near
 from kernels.types import F32, F64, I8, I32, I64
 
 Single = np.float32
@@ -26,6 +27,7 @@ Single = np.float32
 UNKNOWN, PAGE, CLICK, SCROLL, BACK, FOCUS, INPUT, HOVER, MOVE, CHANGE, ERROR, WAIT = range(12)
 KINDS = ("unknown", "page", "click", "scroll", "back", "focus", "input", "hover", "move", "change", "error", "wait")
 # CHANGE: the page has changed in place, which is a response to a click as a new page is. ERROR: of a script.
+OUTBOUND = len(KINDS)  # a click on a link to a new tab or a download: this page does not show its response, so it counts as answered
 
 RAGE_CLICK, DEAD_CLICK, ERROR_CLICK, U_TURN, PAGE_LOOP, THRASHED_CURSOR, HESITATION, REFOCUS, LONG_WAIT = range(9)
 DETECTORS = (
@@ -53,8 +55,10 @@ class Threshold(NamedTuple):
 
 
 THRESHOLDS: tuple[Threshold, ...] = (
-    Threshold("rageClicks", 3, "clicks, each near the one before in place and time", "PostHog, rageclick", 1, whole=True),
-    Threshold("ragePixels", 30, "pixels, |dx| + |dy|, less than", "PostHog, rageclick"),
+    Threshold(
+        "rageClicks", 3, "clicks without a response between them, each near the one before", "PostHog, rageclick; Conviva", 1, whole=True
+    ),
+    Threshold("ragePixels", 30, "pixels, |dx| + |dy|, less than; the same element where unknown", "PostHog, rageclick"),
     Threshold("rageMs", 1000, "ms between two clicks, less than", "PostHog, rageclick"),
     Threshold("deadMs", 2500, "ms without a response to a click", "PostHog, dead clicks: mutation threshold"),
     Threshold("deadScrollMs", 100, "ms in which a scroll is a response to a click, less than", "PostHog, dead clicks: scroll threshold"),
@@ -101,7 +105,8 @@ _RING = _TIMES + MAX_REMEMBERED
 # has not begun: one comparison that rarely holds costs less than two that often do.
 NEVER = 1 << 62
 _INDEX, _NOW, _RUN, _CLICK_AT, _CLICK_TARGET, _BLAMED, _TOUCHED, _HESITATING, _REVERSALS, _FIRST, _AFTER, _FOCUS_AT = range(12)
-_CLICKS = 12
+_RESPONSES, _RAGE_BEFORE = 12, 13  # to the run of clicks since it became rage; LATEST of the rage click before it
+_CLICKS = 14
 _PAGES = _CLICKS + MAX_CLICKS  # a ring of visits
 _FIELDS = _PAGES + _RING  # and one of focuses
 _REVERSED_AT = _FIELDS + _RING
@@ -155,6 +160,16 @@ def clear_clicks(ints: I64, now: int, within_ms: float) -> None:
 
 
 @formula
+def end_run(ints: I64, now: int, within_ms: float, limits: F64) -> None:
+    """Process a response to the run of clicks, if its last one was less than `within_ms` ago; rage that is answered is taken back."""
+    if ints[_RUN] > 0 and now - ints[_CLICK_AT] < within_ms:
+        ints[_RUN], ints[_RESPONSES], answered = after_response(ints[_RUN], ints[_RESPONSES], limits[RAGE_CLICKS])
+        if answered:
+            ints[COUNTS + RAGE_CLICK] -= 1
+            ints[LATEST + RAGE_CLICK] = ints[_RAGE_BEFORE]
+
+
+@formula
 def add_click(ints: I64, now: int) -> None:
     """Add a click that waits for a response, in place of the oldest where all places are taken."""
     ints[_CLICKS + ints[_AFTER] % MAX_CLICKS] = now
@@ -167,16 +182,22 @@ def add_click(ints: I64, now: int) -> None:
 def click(ints: I64, reals: F64, now: int, x: Single, y: Single, target: int, limits: F64) -> None:
     """Process a click: the run of clicks near each other, and whether it waits for a response."""
     since = now - ints[_CLICK_AT]
-    first = ints[_CLICK_AT] < 0
-    near = not first and abs(x - reals[_CLICK_X]) + abs(y - reals[_CLICK_Y]) < limits[RAGE_PIXELS] and since < limits[RAGE_MS]
-    ints[_RUN] = ints[_RUN] + 1 if near else 1
+    same = ints[_CLICK_AT] >= 0 and target != 0 and target == ints[_CLICK_TARGET]
+    near = is_near(x, y, reals[_CLICK_X], reals[_CLICK_Y], same, since, limits[RAGE_PIXELS], limits[RAGE_MS])
+    ints[_RUN] = ints[_RUN] + 1 if near and ints[_RUN] > 0 else 1
     if ints[_RUN] == limits[RAGE_CLICKS]:
+        ints[_RESPONSES], ints[_RAGE_BEFORE] = 0, ints[LATEST + RAGE_CLICK]
         count_signal(ints, RAGE_CLICK)
-    same = not first and target != 0 and target == ints[_CLICK_TARGET] and since < limits[SAME_CLICK_MS]
     # A browser sends the focus of a field before the click that caused it.
     focused = ints[_FOCUS_AT] >= 0 and now - ints[_FOCUS_AT] < limits[DEAD_FOCUS_MS]
-    if not (same or focused):
+    if not ((same and since < limits[SAME_CLICK_MS]) or focused):
         add_click(ints, now)
+    remember_click(ints, reals, now, x, y, target)
+
+
+@formula
+def remember_click(ints: I64, reals: F64, now: int, x: Single, y: Single, target: int) -> None:
+    """Write when, where and on which element the shopper clicked last."""
     ints[_CLICK_AT], ints[_CLICK_TARGET], ints[_BLAMED], ints[_TOUCHED] = now, target, 0, 1
     reals[_CLICK_X], reals[_CLICK_Y] = x, y
 
@@ -274,15 +295,17 @@ def step(
     if now - ints[_HESITATING] > limits[HESITATION_MS]:
         count_signal(ints, HESITATION)
         ints[_HESITATING] = NEVER
-    ints[_HESITATING] = NEVER if UNKNOWN < kind < MOVE else ints[_HESITATING]
+    ints[_HESITATING] = NEVER if UNKNOWN < kind < MOVE or kind == OUTBOUND else ints[_HESITATING]
     if kind in (PAGE, CHANGE, INPUT, BACK):
         clear_clicks(ints, now, math.inf)
+        end_run(ints, now, limits[DEAD_MS], limits)
     if kind == CLICK:
         click(ints, reals, now, x, y, target, limits)
     elif kind == PAGE and page != 0:
         visit(ints, now, page, limits)
     elif kind == SCROLL:
         clear_clicks(ints, now, limits[DEAD_SCROLL_MS])
+        end_run(ints, now, limits[DEAD_SCROLL_MS], limits)
     elif kind == FOCUS:
         ints[_FOCUS_AT] = ints[_HESITATING] = now
         clear_clicks(ints, now, limits[DEAD_FOCUS_MS])
@@ -298,6 +321,9 @@ def step(
         error(ints, now, limits)
     elif kind == WAIT and wait_ms >= limits[WAIT_MS]:
         count_signal(ints, LONG_WAIT)
+    elif kind == OUTBOUND:
+        ints[_RUN] = 0
+        remember_click(ints, reals, now, x, y, target)
     elif not UNKNOWN < kind < len(KINDS):
         count_signal(ints, UNKNOWN_KIND)
     ints[_INDEX] += 1
@@ -353,7 +379,7 @@ def session_of(
 def update(kind: int, time_ms: int, x: float, y: float, target: int, page: int, wait_ms: float, limits: F64, ints: I64, reals: F64) -> None:
     """Process one event in the state of its session, which `start` has begun: int64 [INTS] and float64 [REALS].
 
-    kind: of KINDS; x, y and wait_ms are rounded to float32, as `friction` has them; limits: DEFAULTS, or the result of `limits_with`.
+    kind: of KINDS, or OUTBOUND; x, y and wait_ms are rounded to float32, as `friction` has them; limits: DEFAULTS or `limits_with`.
     ints[COUNTS:LATEST] is the number of times that each of COUNTED was seen, ints[LATEST:] the index of the last event with it, from 0.
     """
     step(kind, time_ms, np.float32(x), np.float32(y), target, page, np.float32(wait_ms), limits, ints, reals)

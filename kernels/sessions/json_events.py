@@ -11,20 +11,25 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kernels.compile import formula
+from kernels.compile import formula, on_cpu
 from kernels.sessions import json_words
+from kernels.sessions.features import OUTBOUND
 from kernels.sessions.json_words import BYTES
-from kernels.sessions.timeline import KIND, MOMENT, PAGE, WAIT, X, Y
+from kernels.sessions.timeline import IGNORED, KIND, MOMENT, PAGE, TARGET, WAIT, X, Y
 from kernels.types import F64, I64, U8, U64
 
 UNSURE = -1
+MAX_UNKNOWN = 64  # names of unknown types that are kept
 MIN_BYTES = len('{"type":"","timestamp":0},')  # of an event
 
-# The fields of an event: texts, of which the first two are required, then numbers.
-FIELDS = ("type", "timestamp", "pageKind", "page", "productId", "elementId", "x", "y", "waitMs", "value")
-_TYPE, _TIMESTAMP, _PAGE_KIND, _PAGE, _PRODUCT, _ELEMENT, _X, _Y, _WAIT, _VALUE = range(len(FIELDS))
+# The fields of an event: texts, of which the first two are required, then numbers, then what marks a click that leaves the page.
+FIELDS = ("type", "timestamp", "pageKind", "page", "productId", "elementId", "x", "y", "waitMs", "value", "target", "download")
+_TYPE, _TIMESTAMP, _PAGE_KIND, _PAGE, _PRODUCT, _ELEMENT, _X, _Y, _WAIT, _VALUE, _LINK_TARGET, _DOWNLOAD = range(len(FIELDS))
 _NEEDED = 1 << _TYPE | 1 << _TIMESTAMP
 _COLUMN = np.array([0, 0, 0, 0, 0, 0, X, Y, WAIT, UNSURE], np.int64)
+NEW_TAB = ("blank", "_blank")  # values of `target` of a link to a new tab: the field's, and HTML's
+_NEW_TAB, _NEW_TAB_MASKS = json_words.table(tuple(name.encode() + b'"' for name in NEW_TAB))
+_TRUE, _FALSE = json_words.table((b"true",)), json_words.table((b"false",))
 
 
 class Names(NamedTuple):
@@ -132,6 +137,32 @@ def _text_end(data: U8, at: int) -> int:
             if byte == ord("\\") or byte < ord(" ") or byte > ord("~"):
                 return UNSURE
         return UNSURE
+
+
+_MIX = np.uint64(0x9E3779B97F4A7C15)  # odd, of the golden ratio, as in Fibonacci hashing
+_HALF, _REST = np.uint64(32), np.uint64(12)
+
+
+@formula
+def _number_of(data: U8, at: int, end: int) -> int:
+    """Return a number for the text in `data[at:end]`, 1 to 2**52 - 1, the same for the same bytes; 0 for an empty one."""
+    if at == end:
+        return 0
+    number = np.uint64(end - at)
+    while at < end:
+        word = _word(data, at)
+        if end - at < BYTES:
+            word &= (np.uint64(1) << np.uint64(8 * (end - at))) - np.uint64(1)
+        number = (number ^ word) * _MIX
+        number ^= number >> _HALF
+        at += BYTES
+    return int(np.int64(number >> _REST)) | 1
+
+
+@on_cpu
+def element_number(name: U8) -> int:
+    """Return the number of the element with this name, uint8 [bytes], as `read` writes it: 1 to 2**52 - 1, 0 for an empty name."""
+    return _number_of(name, 0, name.size)
 
 
 @formula
@@ -254,13 +285,37 @@ def _read_name(
     row: int,
     column: int,
 ) -> int:
-    """Write the code of the name whose first letter is at `at`, 0 for an unknown name, and return where it ends."""
+    """Write the code of the name whose first letter is at `at`, below IGNORED for an unknown name, and return where it ends."""
     which = _which(data, at, names.texts, names.masks)
     if which < len(names.texts):
         out[row, column] = names.codes[which]
         return at + int(names.sizes[which])
+    out[row, column] = IGNORED - at if column == KIND else 0.0
     end = _text_end(data, at)
     return end if end - at - 1 <= max_letters else UNSURE
+
+
+@formula
+def _read_flag(data: U8, at: int, out: F64, row: int) -> int:
+    """Mark the click as one that leaves if the value at `at` is true, and return where it, true or false, ends."""
+    if _which(data, at, *_TRUE) == 0:
+        out[row, TARGET] = OUTBOUND
+        return at + 4
+    return at + 5 if _which(data, at, *_FALSE) == 0 else UNSURE
+
+
+@formula
+def _read_text(data: U8, at: int, field: int, form: Form, out: F64, row: int) -> int:
+    """Read the text whose first letter is at `at`: an element, what marks a click that leaves, or one that is not used; return its end."""
+    end = _text_end(data, at)
+    if end == UNSURE or not form.low[field] <= end - at - 1 <= form.high[field]:
+        return UNSURE
+    if field == _ELEMENT and out[row, TARGET] != OUTBOUND:
+        out[row, TARGET] = _number_of(data, at, end - 1)
+    if field > _VALUE:
+        leaves = end - at > 1 if field == _DOWNLOAD else _which(data, at, _NEW_TAB, _NEW_TAB_MASKS) < len(_NEW_TAB)
+        out[row, TARGET] = OUTBOUND if leaves else out[row, TARGET]
+    return end
 
 
 @formula
@@ -271,23 +326,22 @@ def _value(data: U8, at: int, field: int, form: Form, out: F64, row: int) -> int
         return _read_moment(data, at, out, row)
     if first == ord("n"):
         return _null_end(data, at) if field != _TYPE else UNSURE
-    if field >= _X:
+    if _X <= field <= _VALUE:
         return _read_number(data, at, field, form, out, row)
     if first != ord('"'):
-        return UNSURE
+        return _read_flag(data, at, out, row) if field == _DOWNLOAD else UNSURE
     at += 1
     if field == _TYPE:
         return _read_name(data, at, form.kinds, form.high[_TYPE], out, row, KIND)
     if field == _PAGE_KIND:
         return _read_name(data, at, form.pages, form.high[_PAGE_KIND], out, row, PAGE)
-    end = _text_end(data, at)
-    return end if end != UNSURE and form.low[field] <= end - at - 1 <= form.high[field] else UNSURE
+    return _read_text(data, at, field, form, out, row)
 
 
 @formula
 def _event(data: U8, at: int, form: Form, out: F64, row: int) -> int:
     """Write the event at `at` into its row and return where it ends."""
-    out[row, KIND] = out[row, PAGE] = 0.0
+    out[row, KIND] = out[row, PAGE] = out[row, TARGET] = 0.0
     out[row, X] = out[row, Y] = out[row, WAIT] = math.nan
     if _byte(data, at) != ord("{"):
         return UNSURE
@@ -315,9 +369,10 @@ def _event(data: U8, at: int, form: Form, out: F64, row: int) -> int:
 def read(data: U8, form: Form, out: F64) -> int:
     """Write the events of a JSON list into `out` and return their number; UNSURE for any but the common form.
 
-    data: uint8 [bytes]; out: float64 [events, kernels.sessions.timeline.WIDTH], with a row for each MIN_BYTES bytes.
+    If there are events of an unknown type, their kinds are below IGNORED, and the number is returned as `UNSURE - number`: then
+    `name_unknown` must follow. data: uint8 [bytes]; out: float64 [events, kernels.sessions.timeline.WIDTH], with a row for each MIN_BYTES.
     """
-    at, event = _skip(data, 0), 0
+    at, event, known = _skip(data, 0), 0, True
     if _byte(data, at) != ord("["):
         return UNSURE
     at = _skip(data, at + 1)
@@ -327,11 +382,37 @@ def read(data: U8, form: Form, out: F64) -> int:
         at = _event(data, at, form, out, event)
         if at == UNSURE:
             return UNSURE
+        known &= out[event, KIND] >= IGNORED
         event += 1
         at = _skip(data, at)
         if _byte(data, at) == ord("]"):
-            return event if _skip(data, at + 1) == data.size else UNSURE
+            if _skip(data, at + 1) != data.size:
+                return UNSURE
+            return event if known else UNSURE - event
         if _byte(data, at) != ord(","):
             return UNSURE
         at = _skip(data, at + 1)
     return UNSURE
+
+
+@on_cpu
+def name_unknown(data: U8, out: F64, names: I64) -> int:
+    """Write where the name of each unknown type begins and ends, int64 [MAX_UNKNOWN, 2]; return how many there are, at most MAX_UNKNOWN.
+
+    data, out: those of `read`, with the events alone, whose unknown kinds become 0. Each name is written once, in the order of the events.
+    """
+    numbers = np.empty(len(names), np.int64)
+    found = 0
+    for row in range(len(out)):
+        if out[row, KIND] < IGNORED:
+            at = int(IGNORED - out[row, KIND])
+            end = _text_end(data, at) - 1
+            number = _number_of(data, at, end)
+            out[row, KIND] = 0.0
+            one = 0
+            while one < found and numbers[one] != number:
+                one += 1
+            if one == found < len(names):
+                numbers[found], names[found, 0], names[found, 1] = number, at, end
+                found += 1
+    return found

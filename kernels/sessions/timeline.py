@@ -7,9 +7,10 @@ import numpy as np
 from kernels.compile import formula, on_cpu
 from kernels.types import F32, F64, I8, I64
 
-# The columns of the table, float64: milliseconds since 1970, codes of type and page, pixels, milliseconds waited; NaN: unknown.
-MOMENT, KIND, PAGE, X, Y, WAIT = range(6)
-WIDTH = 6
+# The columns of the table, float64: milliseconds since 1970, codes of type and page, pixels, milliseconds waited; NaN: unknown; and the
+# target as `kernels.sessions.features` has it: a whole number that a float64 represents exactly.
+MOMENT, KIND, PAGE, X, Y, WAIT, TARGET = range(7)
+WIDTH = 7
 IGNORED = -1  # a kind that is not counted
 
 
@@ -47,6 +48,7 @@ def columns(
     time_ms: I64,
     x: F32,
     y: F32,
+    target: I64,
     wait_ms: F32,
     latest_ms: F64,
 ) -> None:
@@ -79,4 +81,5 @@ def columns(
         time_ms[one] = np.int64(np.rint(table[row, MOMENT]))
         x[one] = np.float32(table[row, X])
         y[one] = np.float32(table[row, Y])
+        target[one] = np.int64(table[row, TARGET])
         wait_ms[one] = np.float32(table[row, WAIT])

@@ -55,13 +55,37 @@ class Trees(NamedTuple):
     columns: int
 
 
-def read(booster: Any) -> Trees:
-    """Return the trees of an `xgboost.Booster`: gbtree or dart, whose weights are multiplied into the leaves.
+def booster_of(model: Any) -> Any:
+    """Return the `xgboost.Booster` with the trees that count: of a Booster all; of an XGBRegressor and its kin those of its `predict`.
+
+    Such a wrapper that stopped early predicts with the rounds up to its best one, while its `get_booster().predict` takes all. Raises
+    ValueError for other types, for a wrapper that is not fitted, and for one whose missing values are not NaN, with what to pass instead.
+    """
+    name = type(model).__name__
+    if hasattr(model, "save_raw"):
+        return model
+    if not hasattr(model, "get_booster"):
+        raise ValueError(f"{name} is not an XGBoost model: pass an xgboost.Booster or a fitted XGBRegressor, XGBClassifier or XGBRanker")
+    try:
+        booster = model.get_booster()
+    except AttributeError:  # scikit-learn's NotFittedError is one
+        raise ValueError(f"this {name} is not fitted: call fit or load_model first") from None
+    best = getattr(model, "best_iteration", None)
+    rounds = "" if best is None else f"[: {best + 1}]"
+    if (missing := getattr(model, "missing", None)) is not None and not np.isnan(missing):
+        raise ValueError(
+            f"this {name} counts {missing:g} as a missing value, and a forest NaN alone: pass model.get_booster(){rounds}, and replace "
+            f"{missing:g} by NaN in each row before it is scored"
+        )
+    return booster if best is None or _name(booster) == "gblinear" else booster[: best + 1]
+
+
+def read(model: Any) -> Trees:
+    """Return the trees of an `xgboost.Booster` or its scikit-learn wrapper (see `booster_of`): gbtree, or dart with weighted leaves.
 
     Raises ValueError for linear boosters, boosters without trees, splits by category and vectors in leaves, with what to train instead.
     """
-    if not hasattr(booster, "save_raw"):
-        raise ValueError(f"{type(booster).__name__} is not an xgboost.Booster: pass model.get_booster()")
+    booster = booster_of(model)
     document = ubjson.read(bytes(booster.save_raw("ubj")), tables=("trees",))
     learner = document["learner"]
     boosted = learner["gradient_booster"]
@@ -95,7 +119,12 @@ def objective(booster: Any) -> str:
 
 def is_dart(booster: Any) -> bool:
     """Return whether the booster drops trees."""
-    return bool(json.loads(booster.save_config())["learner"]["gradient_booster"]["name"] == "dart")
+    return _name(booster) == "dart"
+
+
+def _name(booster: Any) -> str:
+    """Return the kind of a booster: gbtree, dart or gblinear."""
+    return str(json.loads(booster.save_config())["learner"]["gradient_booster"]["name"])
 
 
 def _model(boosted: dict[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from kernels.arrays import Arrays, flatten, unflatten
 from kernels.trees import heap_walk, node_walk
-from kernels.trees.ensemble import LEAF, Trees, is_dart, objective, read
+from kernels.trees.ensemble import LEAF, Trees, booster_of, is_dart, objective, read
 from kernels.trees.heap_walk import Heap
 from kernels.trees.node_walk import Links
 from kernels.trees.objectives import RESPONSES
@@ -57,11 +57,15 @@ class Forest:
         self._response = RESPONSES[objective]
 
     @classmethod
-    def from_booster(cls, booster: Any) -> "Forest":
-        """Return the forest of an `xgboost.Booster`, gbtree or dart, all its rounds, after comparing it with the booster on generated rows.
+    def from_booster(cls, model: Any) -> "Forest":
+        """Return the forest of an XGBoost model, gbtree or dart, after comparing it with the model on generated rows.
 
-        Raises ValueError, with the fix, for unsupported boosters (see `ensemble.read` and RESPONSES) and for margins that differ.
+        model: an `xgboost.Booster`, of which all rounds count, as in its `predict`, or a fitted XGBRegressor, XGBClassifier or XGBRanker:
+        the rounds of its own `predict` count, up to the best one if it stopped early. For the same of a Booster, pass
+        `booster[: booster.best_iteration + 1]`. Raises ValueError, with the fix, for unsupported models (see `ensemble.booster_of`,
+        `ensemble.read` and RESPONSES) and for margins that differ.
         """
+        booster = booster_of(model)
         forest = cls(read(booster), objective(booster))
         forest.check(booster)
         return forest
@@ -88,7 +92,10 @@ class Forest:
         return flat if self.groups == 1 else flat.reshape(-1, self.groups)
 
     def predict(self, X: ArrayLike) -> F32:
-        """Return `Booster.predict`, within 1 ulp: probabilities, expected values, classes; X and errors as in `margin`."""
+        """Return `Booster.predict`, within 1 ulp: probabilities, expected values, classes; float32 [rows] or [rows, groups].
+
+        Of a classifier's wrapper these are the probabilities too, not its labels. X and errors as in `margin`.
+        """
         return self._response(self.margin(X))
 
     def margin_cuda(self, X: Any) -> Any:

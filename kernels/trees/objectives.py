@@ -21,7 +21,7 @@ def logistic(margin: np.float32) -> float:
 
 @on_cpu
 def sigmoid(margins: F32) -> F32:
-    """Return the probabilities of margins, float32 [rows]."""
+    """Return the probabilities of margins, float32 [margins]."""
     out = np.empty_like(margins)
     for row in range(margins.size):
         out[row] = logistic(margins[row])
@@ -30,7 +30,7 @@ def sigmoid(margins: F32) -> F32:
 
 @on_cpu
 def exponential(margins: F32) -> F32:
-    """Return the exponentials of margins, float32 [rows]."""
+    """Return the exponentials of margins, float32 [margins]."""
     out = np.empty_like(margins)
     for row in range(margins.size):
         out[row] = math.exp(margins[row])
@@ -55,13 +55,22 @@ def softmax(margins: F32) -> F32:
     return out
 
 
+def each(of_flat: Callable[[F32], F32]) -> Callable[[F32], F32]:
+    """Return a function that applies `of_flat`, a function of float32 [margins], to margins, float32 [rows] or [rows, targets]."""
+
+    def response(margins: F32) -> F32:
+        return of_flat(margins.ravel()).reshape(margins.shape)  # a view for one target: the kernel is compiled for flat arrays alone
+
+    return response
+
+
 def identity(margins: F32) -> F32:
     """Return the margins: for these objectives they are the predictions."""
     return margins
 
 
 def positive(margins: F32) -> F32:
-    """Return 1 for margins above 0, else 0, float32 [rows]."""
+    """Return 1 for margins above 0, else 0, float32 [rows] or [rows, targets]."""
     return (margins > 0).astype(np.float32)
 
 
@@ -73,22 +82,22 @@ def likeliest(margins: F32) -> F32:
 
 RESPONSES: dict[str, Callable[[F32], F32]] = {
     "binary:hinge": positive,
-    "binary:logistic": sigmoid,
+    "binary:logistic": each(sigmoid),
     "binary:logitraw": identity,
-    "count:poisson": exponential,
+    "count:poisson": each(exponential),
     "multi:softmax": likeliest,
     "multi:softprob": softmax,
     "rank:map": identity,
     "rank:ndcg": identity,
     "rank:pairwise": identity,
     "reg:absoluteerror": identity,
-    "reg:gamma": exponential,
-    "reg:logistic": sigmoid,
+    "reg:gamma": each(exponential),
+    "reg:logistic": each(sigmoid),
     "reg:pseudohubererror": identity,
     "reg:quantileerror": identity,
     "reg:squarederror": identity,
     "reg:squaredlogerror": identity,
-    "reg:tweedie": exponential,
-    "survival:aft": exponential,
-    "survival:cox": exponential,
+    "reg:tweedie": each(exponential),
+    "survival:aft": each(exponential),
+    "survival:cox": each(exponential),
 }

@@ -4,13 +4,14 @@ The error of a chunk is returned as data in the chunk's place, so that the error
 input, whichever actor finds an error first.
 """
 
+import json
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from serving.batch import sources
+from serving.batch import completeness, sources
 from serving.batch.frames import packed, unpacked
-from serving.batch.scorer import ChunkScorer, ScoredChunk
+from serving.batch.scorer import ChunkScorer, ScoredChunk, UnknownRows
 from serving.batch.sources import Chunk
 from serving.batch.task import Task
 from serving.errors import RayError
@@ -21,19 +22,27 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _BROKEN = "broken"  # the kind of a chunk that could not be read; its payload is the message
+_END = "end"  # the kind of the chunk after the last, with the number of all records
 
 
 def scored(task: Task, paths: Sequence[Path], address: str | None) -> Generator[ScoredChunk, None, None]:
     """Return the answers to the files' records in order, scored by a Ray started for this job, or by the one at `address`.
 
-    Raises TableError for the first wrong record, RayError when Ray fails.
+    Raises TableError for the first wrong record, RayError when Ray fails, OutputError where a chunk is missing.
     """
     with ray_cluster.connected(Path(task.settings.home).resolve(), address) as cores:
         from ray.exceptions import RayError as Failed
 
         try:
+            rows, total = 0, -1
             for table in _dataset(task, paths, cores).iter_batches(batch_size=None, batch_format="pyarrow"):
-                yield from map(answer, table.to_pylist())
+                for row in table.to_pylist():
+                    if row["total"] is not None:
+                        total = row["total"]
+                    else:
+                        yield (part := answer(row))
+                        rows += part.rows
+            completeness.require(rows, total, "rows came back from Ray", str(paths[0]))
         except Failed as error:
             message = str(error).strip().splitlines()
             raise RayError(f"Ray failed while scoring: {message[-1] if message else type(error).__name__}") from error
@@ -67,9 +76,18 @@ class ScoringActor:
         try:
             if chunk.kind == _BROKEN:
                 raise TableError(chunk.payload.decode())
-            return _row(packed(self._score(chunk).answers), chunk.share, "")
+            if chunk.kind == _END:
+                return _row(total=chunk.rows)
+            done = self._score(chunk)
+            return _row(
+                answers=packed(done.answers),
+                share=done.share,
+                rows=done.rows,
+                unknown=json.dumps(done.unknown),
+                left_out=json.dumps(dict(done.left_out)),
+            )
         except TableError as error:
-            return _row(b"", chunk.share, str(error))
+            return _row(problem=str(error))
 
 
 def read(table: "pa.Table") -> "Iterator[pa.Table]":
@@ -87,21 +105,36 @@ def read(table: "pa.Table") -> "Iterator[pa.Table]":
         }
     )
     try:
+        rows = 0
         for chunk in sources.read([Path(path) for path in table["files"][0].as_py()]):
+            rows += chunk.rows
             yield pa.Table.from_pylist([chunk._asdict()], schema)
+        yield pa.Table.from_pylist([Chunk("", _END, 0, rows, 1.0, b"")._asdict()], schema)
     except TableError as error:
         yield pa.Table.from_pylist([Chunk("", _BROKEN, 0, 0, 0.0, str(error).encode())._asdict()], schema)
 
 
-def _row(answers: bytes, share: float, problem: str) -> "pa.Table":
+def _row(**values: Any) -> "pa.Table":
+    """Return a worker's row: the answers to a chunk, the message of its error in `problem`, or after the last one the `total` of rows."""
     import pyarrow as pa
 
-    schema = pa.schema({"answers": pa.large_binary(), "share": pa.float64(), "problem": pa.string()})
-    return pa.Table.from_pylist([{"answers": answers, "share": share, "problem": problem}], schema)
+    schema = pa.schema(
+        {
+            "answers": pa.large_binary(),
+            "share": pa.float64(),
+            "rows": pa.int64(),
+            "unknown": pa.string(),
+            "left_out": pa.string(),
+            "problem": pa.string(),
+            "total": pa.int64(),
+        }
+    )
+    return pa.Table.from_pylist([dict.fromkeys(schema.names) | values], schema)
 
 
 def answer(row: dict[str, Any]) -> ScoredChunk:
     """Return the answers in a worker's row. Raises TableError where it holds the error of its chunk."""
     if row["problem"]:
         raise TableError(row["problem"])
-    return ScoredChunk(unpacked(row["answers"]), row["share"])
+    unknown = UnknownRows(*json.loads(row["unknown"]))
+    return ScoredChunk(unpacked(row["answers"]), row["share"], row["rows"], unknown, json.loads(row["left_out"]))

@@ -5,15 +5,16 @@ Small inputs are scored in this process, since Ray takes longer to start than th
 each other, such as a catalogue with groups of one price, is held and scored as a whole.
 """
 
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import polars as pl
 
-from serving.batch import sinks, sources
-from serving.batch.scorer import ChunkScorer, ScoredChunk
+from serving.batch import completeness, sinks, sources
+from serving.batch.scorer import NONE_UNKNOWN, ChunkScorer, ScoredChunk, UnknownRows
 from serving.batch.sources import Source
 from serving.batch.task import Task
 from serving.errors import OutputError
@@ -25,12 +26,19 @@ OnAnswers = Callable[[pl.DataFrame], None]
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a batch job did. ignored: columns of the input that the model does not use, the label among them; by: how it was scored."""
+    """What a batch job did.
+
+    rows: of the output. read: records of the input; left_out: numbers of them that are part of no answer, by reason. ignored: columns of
+    the input that the model does not use, the label among them; unknown: rows about something that it does not have; by: how it was scored.
+    """
 
     rows: int
+    read: int
     files: int
     ignored: tuple[str, ...]
     by: str
+    unknown: UnknownRows = NONE_UNKNOWN
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
 
 def run(
@@ -39,19 +47,24 @@ def run(
     output: Path,
     progress: Progress = silent,
     *,
+    overwrite: bool = False,
     ray_address: str | None = None,
     on_answers: OnAnswers = lambda answers: None,
 ) -> Summary:
     """Score every row of `source`, a file or a folder of files of one kind, in order into `output`, and return what was done.
 
+    Every row of a table whose rows have one answer each, and every request, has one row of the output: a job that would write another
+    number of rows writes nothing and raises OutputError.
+
     source: .csv, .csv.gz, .parquet with columns as trained on, .tsv without a header, or .ndjson, .jsonl (.gz) with requests. Raises
     TableError for a wrong input, naming file, line and column, OutputError for an output that cannot be written, RayError when Ray fails;
     `output` is then unchanged.
-    on_answers: called with all answers, in order, before the output is there.
+    overwrite: whether `output` may exist. on_answers: called with all answers, in order, before the output is there.
     """
-    sinks.accepted(output)
     source = source if isinstance(source, Source) else Source(source)
-    write = _Writer(output, progress, on_answers)
+    _require_other(output, [source.path])
+    sinks.accepted(output, overwrite)
+    write = _Writer(output, overwrite, progress, on_answers)
     return _joined(task, source.path, write) if task.table.joins(source.path) else _chunked(task, source, write, ray_address)
 
 
@@ -60,19 +73,44 @@ class _Writer:
     """Write answers to the output, and pass them on."""
 
     output: Path
+    overwrite: bool
     progress: Progress
     on_answers: OnAnswers
 
-    def __call__(self, scored: Iterable[ScoredChunk]) -> int:
-        """Write all answers and return how many there were."""
-        rows = 0
-        with sinks.opened(self.output) as write:
+    def __call__(self, scored: Iterable[ScoredChunk], *, one_each: bool) -> "_Totals":
+        """Write all answers and return the totals. one_each: every record has one. Raises OutputError where one is missing."""
+        totals = _Totals()
+        with sinks.opened(self.output, self.overwrite) as write:
             for part in scored:
                 write(part.answers)
                 self.on_answers(part.answers)
-                rows += part.answers.height
-                self.progress(f"{rows:,} rows scored", part.share)
-        return rows
+                totals.add(part)
+                self.progress(f"{totals.rows:,} rows scored", part.share)
+            if one_each:
+                completeness.require(totals.rows, totals.read, "rows were answered", str(self.output))
+        return totals
+
+
+@dataclass(slots=True)
+class _Totals:
+    """What a job has written so far; see Summary."""
+
+    rows: int = 0
+    read: int = 0
+    unknown: UnknownRows = NONE_UNKNOWN
+    left_out: Counter[str] = field(default_factory=Counter)
+
+    def add(self, part: ScoredChunk) -> None:
+        """Add a chunk."""
+        self.rows += part.answers.height
+        self.read += part.rows
+        self.unknown += part.unknown
+        self.left_out.update(part.left_out)
+
+    def summary(self, files: int, ignored: tuple[str, ...], by: str) -> Summary:
+        """Return the totals as a summary."""
+        left_out = {reason: number for reason, number in self.left_out.items() if number}
+        return Summary(self.rows, self.read, files, ignored, by, self.unknown, left_out)
 
 
 def _chunked(task: Task, source: Source, write: _Writer, ray_address: str | None) -> Summary:
@@ -94,21 +132,22 @@ def _chunked(task: Task, source: Source, write: _Writer, ray_address: str | None
         by, scored = "with Ray Data", ray_job.scored(task, source.files, ray_address)
     with closing(scored):
         write.progress(f"scoring {by}", 0.0)
-        rows = write(scored)
-    return Summary(rows, len(source.files), task.ignored, by)
+        totals = write(scored, one_each=task.plan.per_row if task.plan is not None else True)
+    return totals.summary(len(source.files), task.ignored, by)
 
 
 def _joined(task: Task, path: Path, write: _Writer) -> Summary:
     """Score the one table that the files of a folder make together."""
     files = list(path.iterdir()) if path.is_dir() else [path]
     _require_other(write.output, files)
+    task.require_no_columns()
     write.progress("reading", 0.0)
-    frame = task.table.join(path, task.mapping, **task.options)
+    frame = task.table.join(path, task.mapping, cells=task.cells, **task.options)
     try:
-        rows = write([ChunkScorer(task).joined(frame)])
+        totals = write([ChunkScorer(task).joined(frame)], one_each=False)
     except TableError as error:
         raise TableError(f"{path}: {error}") from None
-    return Summary(rows, len(files), task.table.plan(frame.columns).ignored, "as a whole")
+    return totals.summary(len(files), task.table.plan(frame.columns).ignored, "as a whole")
 
 
 def _require_other(output: Path, files: Iterable[Path]) -> None:

@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
@@ -17,36 +18,49 @@ Write = Callable[[pl.DataFrame], None]
 
 PART_ROWS = 1_000_000
 _GZIP_LEVEL = 6
+_PART = re.compile(r"part-\d{5,}\.parquet")  # of a folder
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Write]:
+def opened(path: Path, overwrite: bool = False) -> Iterator[Write]:
     """Return a function that writes frames of the same columns, in order, within a `with`; after it the complete output is there.
 
-    A name with a suffix is one file, which is replaced only now; one without is a folder of Parquet parts. After an error
-    nothing is left of it. Raises OutputError for a suffix that is not known, a folder that is not empty, and a disk that is full.
+    A name with a suffix is one file; one without is a folder of Parquet parts. overwrite: whether an existing output is replaced, which
+    happens only when the new one is complete. After an error nothing is left of it. Raises OutputError for a suffix that is not known, an
+    output that exists, a cell that the format cannot hold, and a disk that is full.
     """
-    suffix = accepted(path)
+    suffix = accepted(path, overwrite)
     part = path.parent / f".{path.name}.{secrets.token_hex(4)}.partial"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _SINKS[suffix](part) as write:
             yield write
         _flush(part)
-        os.replace(part, path)
+        _move(part, path)
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error}; nothing is left of it") from error
+    except (pl.exceptions.ComputeError, pl.exceptions.InvalidOperationError) as error:
+        reason = str(error).partition("\n")[0]
+        raise OutputError(f"{path} cannot be written: {reason}; keep other columns, or write .parquet; nothing is left of it") from error
     finally:
         _remove(part)
 
 
-def accepted(path: Path) -> str:
-    """Return the output's suffix, "" for a folder. Raises OutputError if nothing can be written there."""
+def accepted(path: Path, overwrite: bool = False) -> str:
+    """Return the output's suffix, "" for a folder. Raises OutputError if nothing can be written there, or something exists."""
     suffix = known_suffix(path)
     if suffix is None:
         raise OutputError(f"{path}: the suffix {path.suffix} is not known; use {', '.join(filter(None, _SINKS))}, or none for a folder")
-    if path.is_dir() and (suffix or any(path.iterdir())):
-        raise OutputError(f"{path} is a folder{'' if suffix else ' that is not empty'}; name another output")
+    if path.is_dir():
+        others = sorted(one.name for one in path.iterdir() if not _PART.fullmatch(one.name))
+        if suffix or others:
+            raise OutputError(f"{path} is a folder{'' if suffix else f' with other files ({others[0]})'}; name another output")
+        if not overwrite and any(path.iterdir()):
+            raise OutputError(f"{path} exists and is not empty; name another output, or replace it with --overwrite")
+    elif path.exists() and not overwrite:
+        raise OutputError(f"{path} exists; name another output, or replace it with --overwrite")
+    elif path.exists() and not suffix:
+        raise OutputError(f"{path} is a file, and without a suffix the output is a folder; name another output")
     return suffix
 
 
@@ -144,6 +158,21 @@ def _flush(part: Path) -> None:
     for path in sorted(part.iterdir()) if part.is_dir() else [part]:
         with path.open("rb") as file:
             os.fsync(file.fileno())
+
+
+def _move(part: Path, path: Path) -> None:
+    """Give the complete output its name; a folder of parts that is there is removed after that."""
+    if not path.is_dir():
+        os.replace(part, path)
+        return
+    before = part.with_suffix(".before")
+    os.rename(path, before)
+    try:
+        os.rename(part, path)
+    except OSError:
+        os.rename(before, path)
+        raise
+    shutil.rmtree(before, ignore_errors=True)
 
 
 def _remove(part: Path) -> None:

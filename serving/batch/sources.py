@@ -1,16 +1,16 @@
 """The input of a batch job as a stream of chunks: whole records of a file, small enough to hold in memory, with their file and line."""
 
-import gzip
 import io
 import zlib
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
+from serving.batch import records
 from training.errors import TableError
-from training.tables import csv_text
+from training.tables import csv_text, frames
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -18,14 +18,16 @@ if TYPE_CHECKING:
 CHUNK_BYTES = 1024 * 1024  # of text; a chunk ends where a record ends
 CHUNK_ROWS = 16_384  # of Parquet
 MAX_RECORD_BYTES = 16 * 1024 * 1024  # one record of text
+_PACKED_BYTES = 64 * 1024  # of gzip data at once
+_GZIP = 16 + zlib.MAX_WBITS  # for zlib: a gzip header
 HEAD_ROWS = 20_000  # an input of more rows is worth a Ray
 
 
 class Chunk(NamedTuple):
     """Whole records of one file. CSV: bytes of text, header first; NDJSON and TSV: bytes of text; Parquet: an Arrow IPC stream.
 
-    line: of the first record, counted from 1 (text: lines; Parquet: rows). rows: how many records at most. share: how much of the
-    whole input is read with this chunk, 0 to 1.
+    line: of the first record, counted from 1 (text: lines; Parquet: rows). rows: how many records, counted without the parser of their
+    cells, so that a batch can check that none was lost. share: how much of the whole input is read with this chunk, 0 to 1.
     """
 
     file: str
@@ -84,6 +86,7 @@ FORMATS: dict[str, Format] = {
     ".csv.gz": Format("csv", unzip=True),
     ".parquet": Format("parquet"),
     ".tsv": Format("tsv"),
+    ".txt": Format("txt"),
     ".ndjson": Format("ndjson"),
     ".jsonl": Format("ndjson"),
     ".ndjson.gz": Format("ndjson", unzip=True),
@@ -126,11 +129,14 @@ def read(paths: Sequence[Path]) -> Generator[Chunk, None, None]:
     sizes = [path.stat().st_size for path in paths]
     total, before = max(sum(sizes), 1), 0
     for path, size in zip(paths, sizes, strict=True):
-        kind = FORMATS[suffix(path)].kind
+        kind, rows = FORMATS[suffix(path)].kind, 0
         try:
             for chunk in _READERS[kind](path, size):
+                rows += chunk.rows
                 yield chunk._replace(share=(before + chunk.share * size) / total)
-        except (OSError, EOFError, zlib.error) as error:
+        except EOFError as error:
+            raise csv_text.not_whole(str(path), "ends early", rows) from error
+        except (OSError, zlib.error) as error:
             raise TableError(f"{path}: cannot be read as {suffix(path)}: {error}; is it whole?") from error
         before += size
 
@@ -139,14 +145,13 @@ def _csv(path: Path, size: int) -> Iterator[Chunk]:
     header, line = b"", 1
     for text, share in _texts(path, size, quoted=True):
         if not header:
-            header = text[: _first_end(text)]
+            header = text[: records.first_end(text)]
             line += header.count(b"\n")
             body = text[len(header) :]
         else:
             body = text
-        rows = _lines(body)
-        yield Chunk(str(path), "csv", line, rows, share, header + body)
-        line += rows
+        yield Chunk(str(path), "csv", line, records.count(body), share, header + body)
+        line += body.count(b"\n")
     if not header:
         raise TableError(f"{path}: is empty; its first line must name the columns")
 
@@ -154,22 +159,33 @@ def _csv(path: Path, size: int) -> Iterator[Chunk]:
 def _ndjson(path: Path, size: int) -> Iterator[Chunk]:
     if size == 0:
         yield Chunk(str(path), "ndjson", 1, 0, 1.0, b"")
-    yield from _by_line(path, size, "ndjson")
+    yield from _by_line(path, size, "ndjson", lambda line: bool(line.strip()))
 
 
 def _tsv(path: Path, size: int) -> Iterator[Chunk]:
     if size == 0:
         raise TableError(f"{path}: is empty")
-    yield from _by_line(path, size, "tsv")
+    yield from _by_line(path, size, "tsv", lambda line: True)
 
 
-def _by_line(path: Path, size: int, kind: str) -> Iterator[Chunk]:
-    """Return the chunks of text in which every line is a record."""
+def _txt(path: Path, size: int) -> Iterator[Chunk]:
+    """Return the chunks of a text without a header, blanks between its cells, as CSV with one."""
+    if size == 0:
+        raise TableError(f"{path}: is empty")
+    columns: tuple[str, ...] = ()
+    for chunk in _by_line(path, size, "txt", lambda line: bool(line.strip())):
+        text = frames.csv_of_txt(chunk.payload, chunk.file, columns, chunk.line)
+        columns = columns or csv_text.columns(text, chunk.file)
+        yield chunk._replace(kind="csv", payload=text)
+
+
+def _by_line(path: Path, size: int, kind: str, is_record: Callable[[bytes], bool]) -> Iterator[Chunk]:
+    """Return the chunks of text in which every line is a record for which `is_record` returns True."""
     line = 1
     for text, share in _texts(path, size, quoted=False):
-        rows = _lines(text)
-        yield Chunk(str(path), kind, line, rows, share, text)
-        line += rows
+        lines = text.removesuffix(b"\n").split(b"\n")
+        yield Chunk(str(path), kind, line, sum(map(is_record, lines)), share, text)
+        line += len(lines)
 
 
 def _parquet(path: Path, _size: int) -> Iterator[Chunk]:
@@ -189,7 +205,13 @@ def _parquet(path: Path, _size: int) -> Iterator[Chunk]:
         raise TableError(f"{path}: cannot be read as Parquet: {error}; is it whole?") from error
 
 
-_READERS: dict[str, Callable[[Path, int], Iterator[Chunk]]] = {"csv": _csv, "ndjson": _ndjson, "tsv": _tsv, "parquet": _parquet}
+_READERS: dict[str, Callable[[Path, int], Iterator[Chunk]]] = {
+    "csv": _csv,
+    "ndjson": _ndjson,
+    "tsv": _tsv,
+    "txt": _txt,
+    "parquet": _parquet,
+}
 
 
 def _parquet_columns(chunk: Chunk) -> tuple[str, ...]:
@@ -222,13 +244,15 @@ def _ipc(schema: "pa.Schema", batches: "Sequence[pa.RecordBatch]") -> bytes:
 
 
 def _texts(path: Path, size: int, *, quoted: bool) -> Iterator[tuple[bytes, float]]:
-    """Return text that ends where a record ends, and how much of the file is read with it."""
+    """Return text that ends where a record ends, and how much of the file is read with it.
+
+    Raises EOFError, after all whole records, where gzip data are cut short.
+    """
     with path.open("rb") as raw:
-        text = cast(BinaryIO, gzip.GzipFile(fileobj=raw)) if FORMATS[suffix(path)].unzip else raw
         rest, line = b"", 1
-        while block := text.read(CHUNK_BYTES):
+        for block in _unzipped(raw) if FORMATS[suffix(path)].unzip else iter(lambda: raw.read(CHUNK_BYTES), b""):
             rest += block
-            cut = _last_end(rest) if quoted else rest.rfind(b"\n") + 1
+            cut = records.last_end(rest) if quoted else rest.rfind(b"\n") + 1
             if cut:
                 yield rest[:cut], raw.tell() / size
                 line += rest.count(b"\n", 0, cut)
@@ -239,27 +263,21 @@ def _texts(path: Path, size: int, *, quoted: bool) -> Iterator[tuple[bytes, floa
             yield rest, 1.0
 
 
-def _last_end(text: bytes) -> int:
-    """Return where the last whole CSV record ends, 0 if none does: after a newline with an even number of quotation marks before it."""
-    before, end = text.count(b'"'), len(text)
-    while (newline := text.rfind(b"\n", 0, end)) >= 0:
-        before -= text.count(b'"', newline, end)
-        if before % 2 == 0:
-            return newline + 1
-        end = newline
-    return 0
-
-
-def _first_end(text: bytes) -> int:
-    """Return where the first CSV record ends."""
-    before, begin = 0, 0
-    while (newline := text.find(b"\n", begin)) >= 0:
-        before += text.count(b'"', begin, newline)
-        if before % 2 == 0:
-            return newline + 1
-        begin = newline + 1
-    return len(text)
-
-
-def _lines(text: bytes) -> int:
-    return text.count(b"\n") + (not text.endswith(b"\n") if text else 0)
+def _unzipped(raw: BinaryIO) -> Iterator[bytes]:
+    """Yield the content of gzip data in blocks of CHUNK_BYTES. Raises EOFError, after all that can be read, where they end early."""
+    member, block, packed = zlib.decompressobj(_GZIP), b"", raw.read(_PACKED_BYTES)
+    begun = bool(packed)
+    while packed:
+        if member.eof:  # zeros may follow a member, or another member
+            packed = packed.lstrip(b"\0") or raw.read(_PACKED_BYTES).lstrip(b"\0")
+            member = zlib.decompressobj(_GZIP) if packed else member
+            continue
+        block += member.decompress(packed, CHUNK_BYTES - len(block))
+        packed = (member.unused_data if member.eof else member.unconsumed_tail) or raw.read(_PACKED_BYTES)
+        if len(block) == CHUNK_BYTES:
+            yield block
+            block = b""
+    if rest := block + member.flush():
+        yield rest
+    if begun and not member.eof:
+        raise EOFError("the data end before the end of the gzip stream")

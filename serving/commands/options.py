@@ -10,6 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from training.registry.registry import Registry
+    from training.tables.cells import CellOptions
 
 T = TypeVar("T")
 
@@ -25,6 +26,35 @@ Task = Annotated[str, typer.Argument(metavar="TASK", help="The question, such as
 Maps = Annotated[
     list[str] | None,
     typer.Option("--map", metavar="FIELD=COLUMN", help="A column that has another name in your table (repeatable; see --column-help)."),
+]
+Example = Annotated[
+    Path | None,
+    typer.Option("--example", metavar="FILE", help="Write a small valid table of TASK, simulated; do nothing else.", show_default=False),
+]
+ModelRef = Annotated[
+    str, typer.Argument(metavar="MODEL", help="TASK/NAME, TASK@ALIAS, TASK@NAME, or a NAME that is unique.", show_default=False)
+]
+Blanks = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--blank",
+        metavar="WORD",
+        help="A word for a missing cell (repeatable); replaces the list: NULL, None, NaN, N/A, NA, (not set), (none).",
+        show_default=False,
+    ),
+]
+TimeFormat = Annotated[
+    str | None,
+    typer.Option(
+        "--time-format",
+        metavar="FORMAT",
+        help="The format of times where more than one fits, such as %d/%m/%Y; or seconds, milliseconds, ... since 1970, or number.",
+        show_default=False,
+    ),
+]
+Decimal = Annotated[
+    str | None,
+    typer.Option("--decimal", metavar="MARK", help="The decimal mark of numbers, . or , where both fit.", show_default=False),
 ]
 ColumnHelp = Annotated[bool, typer.Option("--column-help", help="Print the fields of TASK: unit, need, column; do nothing else.")]
 RegistryUrl = Annotated[str | None, typer.Option("--registry", help="Folder or fsspec URL. [default: .revenue-engine/models]")]
@@ -103,6 +133,17 @@ def require(value: T | None, option: str) -> T:
     if value is None:
         raise typer.BadParameter(f"missing option {option}")
     return value
+
+
+def cell_options(blank: Sequence[str] | None, time_format: str | None, decimal: str | None) -> "CellOptions":
+    """Return how cells are read, as the command line has it. Raises BadParameter for a decimal mark that is none, and an empty format."""
+    from training.tables.cells import BLANK, CellOptions
+
+    if decimal not in (None, ".", ","):
+        raise typer.BadParameter(f"--decimal {decimal}: a decimal mark is . or ,")
+    if time_format is not None and not time_format.strip():
+        raise typer.BadParameter("--time-format is empty; write one such as %d/%m/%Y, or leave it out")
+    return CellOptions(BLANK if blank is None else tuple(blank), time_format, decimal)  # type: ignore[arg-type]
 
 
 def aligned(rows: Sequence[Sequence[object]]) -> list[str]:

@@ -76,13 +76,15 @@ class TaskVerb:
         signature = inspect.signature(self.run)
         common = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in signature.parameters.values() if one.name not in _OWN]
         place = next(place for place, one in enumerate(common) if one.name == "seed")
-        own = [*(_parameter(option) for option in options), *(_parameter(option, hidden=True) for option in others)]
+        own = [*(parameter(option) for option in options), *(parameter(option, hidden=True) for option in others)]
         return signature.replace(parameters=[*common[:place], *own, *common[place:]])
 
 
-def _parameter(option: Option, *, hidden: bool = False) -> inspect.Parameter:
+def parameter(option: Option, *, hidden: bool = False) -> inspect.Parameter:
     """Return the parameter that Typer makes the option of."""
-    info = typer.Option(option.flag, metavar=option.metavar, help=option.help, min=option.minimum, hidden=hidden, show_default=False)
+    info = typer.Option(
+        option.flag, metavar=option.metavar, help=option.help, min=option.minimum, max=option.maximum, hidden=hidden, show_default=False
+    )
     flag = option.kind is bool
     kind: Any = bool if flag else option.kind | None
     default = False if flag else None if hidden else option.default

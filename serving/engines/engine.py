@@ -13,6 +13,7 @@ metrics, OpenAPI, batch job and contract tests follow from the fields of `Engine
             order_id: str
             return_risk: Fraction
             degradation: Degradation
+            basis: AnswerBasis = "model"
             model_version: str
 
     serving/engines/returns/scorer.py       a `Scorer`, and the `Engine` that describes the question
@@ -64,6 +65,7 @@ import msgspec
 from numpy.typing import NDArray
 
 from kernels.arrays import Arrays
+from serving.engines.details import BatchDetails
 from serving.engines.lookup import Lookup
 from serving.engines.session_memory import SessionMemory
 from serving.errors import RevenueEngineError
@@ -164,6 +166,7 @@ class Engine:
     lookup: what a request may leave out because the feature store has it.
     memory: what is kept from one request to the next.
     pooled: the model is so slow that it would delay other questions, so a process of its own answers; settings may place it elsewhere.
+    details: what a batch job can add to the answers.
     """
 
     name: str
@@ -179,6 +182,7 @@ class Engine:
     lookup: Lookup | None = None
     memory: SessionMemory | None = None
     pooled: bool = False
+    details: BatchDetails = BatchDetails()
 
     def decode_example(self) -> Any:
         """Return the example as a request, decoded as one from a caller would be."""

@@ -5,11 +5,12 @@ Numbers have upper bounds far beyond any shop's, so that none overflows the floa
 """
 
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Protocol
 
 import numpy as np
 from msgspec import Meta, Struct
 
+from kernels.sessions.json_events import NEW_TAB
 from kernels.types import F64
 from serving.errors import FieldProblem
 
@@ -67,14 +68,26 @@ def from_epoch_ms(epoch_ms: float) -> datetime:
     return datetime.fromtimestamp(epoch_ms / 1000, UTC)
 
 
+# Where a clicked link leads: to a new tab or a download, of which the page that was clicked shows nothing.
+LinkTarget = Annotated[
+    Name | None,
+    Meta(description="For a click on a link: blank (or _blank), if it opens a new tab. Such a click counts as answered."),
+]
+Download = Annotated[
+    bool | Name | None,
+    Meta(description="For a click on a link: true, or the name of a file, if it starts a download. Such a click counts as answered."),
+]
+
+
 class InteractionEvent(ApiModel, frozen=True, kw_only=True):
     """One event of a session. Only `type` and `timestamp` are required; unknown types and page kinds count as unknown."""
 
     type: Annotated[
         Name,
         Meta(
-            description="page_view, product_view, search, add_to_cart, remove_from_cart, checkout, click, scroll, input or wait; "
-            "any other type is counted as an event of unknown type. purchase is ignored: it would be the answer."
+            description="page_view, product_view, search, add_to_cart, remove_from_cart, checkout, click, scroll, input, wait, change, "
+            "or a name of Google Analytics 4 or Segment for the same, such as begin_checkout or Product Added; "
+            "any other type is counted as an event of unknown type (ignored). purchase is ignored: it would be the answer."
         ),
     ]
     timestamp: Annotated[Moment, Meta(description="ISO 8601 with a zone, or milliseconds since 1970-01-01 UTC; any order.")]
@@ -83,7 +96,7 @@ class InteractionEvent(ApiModel, frozen=True, kw_only=True):
         Meta(description="administrative, informational, product, home, category, search, cart, checkout, account or other."),
     ] = None
     page: Annotated[Url | None, Meta(description="Path or URL of the page.")] = None
-    product_id: Id | None = None
+    product_id: Annotated[Id | None, Meta(description="The product that the event is about.")] = None
     element_id: Annotated[Name | None, Meta(description="What was clicked, scrolled or typed into.")] = None
     x: Annotated[Pixel | None, Meta(description="Pixels from the left of the page.")] = None
     y: Annotated[Pixel | None, Meta(description="Pixels from the top of the page.")] = None
@@ -92,6 +105,25 @@ class InteractionEvent(ApiModel, frozen=True, kw_only=True):
         Annotated[float, Meta(ge=-1e12, le=1e12)] | None,
         Meta(description="A number that belongs to the event, such as a price or a scroll depth. Not used for the score."),
     ] = None
+    target: LinkTarget = None
+    download: Download = None
+
+
+class Link(Protocol):
+    """What the events of all questions state of a clicked link."""
+
+    @property
+    def target(self) -> str | None:
+        """Return where the link opens."""
+
+    @property
+    def download(self) -> bool | str | None:
+        """Return whether, or as what file, the link is downloaded."""
+
+
+def is_outbound(event: Link) -> bool:
+    """Return whether the event is a click on a link to a new tab or a download."""
+    return event.target in NEW_TAB or bool(event.download)
 
 
 class GeoLocation(ApiModel, frozen=True, kw_only=True):
@@ -99,7 +131,7 @@ class GeoLocation(ApiModel, frozen=True, kw_only=True):
 
     country: Annotated[Name | None, Meta(description="ISO 3166-1 alpha-2, such as NL.")] = None
     region: Annotated[Category | None, Meta(description="As it is named in the training data.")] = None
-    city: Name | None = None
+    city: Annotated[Name | None, Meta(description="Not used for the score.")] = None
     latitude: Annotated[Annotated[float, Meta(ge=-90, le=90)] | None, Meta(description="Degrees, north positive.")] = None
     longitude: Annotated[Annotated[float, Meta(ge=-180, le=180)] | None, Meta(description="Degrees, east positive.")] = None
 
@@ -124,6 +156,21 @@ ActionCode = Literal[
 ]
 
 
+# What the model of an answer was learned from. demo: a simulated shop, as the default models are.
+AnswerBasis = Annotated[
+    Literal["model", "demo"],
+    Meta(description="model: learned from data that somebody gave. demo: learned from a simulated shop, for demonstration alone."),
+]
+
+# What the served model cannot use of a request, by path, so that a caller sees it: at most MAX_IGNORED names.
+MAX_IGNORED = 20
+Ignored = Annotated[
+    list[str],
+    Meta(description=f"What the request states and the served model cannot use, by path; the first {MAX_IGNORED}.", max_length=MAX_IGNORED),
+]
+MoreIgnored = Annotated[int, Meta(ge=0, description="How many more there are than `ignored` lists.")]
+
+
 # What an answer does without because time is short: nothing; factors; freshness (a cached answer past its time); the model itself.
 Degradation = Literal["none", "no-explanation", "stale", "base-rate"]
 
@@ -141,10 +188,10 @@ class RecommendedAction(ApiModel, frozen=True, kw_only=True):
     """An action that is worth taking now. `basis` is the kind of evidence: a rule is a person's judgement, not a measured effect."""
 
     rule: Annotated[str, Meta(description="The rule of configs/actions.yaml that fired.")]
-    action: ActionCode
+    action: Annotated[ActionCode, Meta(description="The code of the action.")]
     description: Annotated[str, Meta(description="What to do and why, in one sentence.")]
     priority: Annotated[int, Meta(ge=1, description="1 comes first.")]
-    basis: Literal["rule"] = "rule"
+    basis: Annotated[Literal["rule"], Meta(description="The kind of evidence: rule is a person's judgement.")] = "rule"
 
 
 class PredictionFactor(ApiModel, frozen=True, kw_only=True):
@@ -152,6 +199,6 @@ class PredictionFactor(ApiModel, frozen=True, kw_only=True):
 
     name: Annotated[str, Meta(description="A feature's name; otherFeatures is the sum of all that are not listed.")]
     value: Annotated[float | str | None, Meta(description="The feature's value in this request; null when missing.")]
-    unit: str
+    unit: Annotated[str, Meta(description="The unit of value; empty where it has none.")]
     contribution: Annotated[float, Meta(description="Exact SHAP value in log-odds; all contributions plus bias add up to margin.")]
-    direction: Literal["raises", "lowers"]
+    direction: Annotated[Literal["raises", "lowers"], Meta(description="Whether the feature raised or lowered the score.")]

@@ -1,5 +1,6 @@
 """The ASGI application, built from the questions and the resources. FastAPI carries it; scoring requests bypass FastAPI."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,13 +14,18 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from serving.engines import Engine
 from serving.errors import MethodNotAllowedError, NotFoundError, RevenueEngineError
 from serving.ingress import docs, openapi, resources
+from serving.ingress.cors import Cors, CorsMiddleware
+from serving.ingress.decoding.reading_process import ReadingProcess
 from serving.ingress.endpoint import Endpoint, ServedQuestion
 from serving.ingress.http import body, routes
+from serving.ingress.http.compression import Codings, CompressionMiddleware
+from serving.ingress.http.connections import REASONS, Connections, Limits, default_max_open
 from serving.ingress.http.lifecycle import LifecycleMiddleware, State
 from serving.ingress.http.response import respond
 from serving.ingress.overload.reader import OverloadReader
 from serving.ingress.overload.shedder import Shedder
 from serving.ingress.pool_client import PoolClient
+from serving.ingress.request_log import AccessLog, AccessLogMiddleware
 from serving.metrics.collect import Metrics
 from serving.resources import RESOURCES
 from serving.resources.resource import ReplicaStatus
@@ -31,21 +37,22 @@ _RESOURCES = (*RESOURCES, docs.DESCRIPTION)
 class HotRouteApp:
     """One hot route as an ASGI application."""
 
-    def __init__(self, route: routes.Route, limit: int) -> None:
+    def __init__(self, route: routes.Route, table: routes.RouteTable) -> None:
         self._route = route
-        self._limit = limit
+        self._table = table
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Read the body and answer. A refused body ends the connection: the client may still be sending it."""
-        headers = dict(scope["headers"])
+        headers, limit = dict(scope["headers"]), self._table.max_body_bytes
         try:
-            content = await body.read(headers, receive, self._limit)
+            content = await body.read(headers, receive, limit, self._table.connections.limits.body_s)
         except body.DisconnectedError:
             return
         except RevenueEngineError as error:
             response = self._route.refuse(headers, error).closing()
         else:
-            response = await routes.future_response(self._route.begin, headers, content)
+            begin = functools.partial(self._table.codings.begin, self._route, limit)
+            response = await routes.future_response(begin, headers, content)
         await respond(response, send)
 
 
@@ -71,7 +78,13 @@ class App(FastAPI):
     ASGI servers, and for requests that the parser delegates.
     """
 
-    def __init__(self, endpoints: Mapping[str, Endpoint | PoolClient], state: State, server: ServerSettings) -> None:
+    def __init__(
+        self,
+        endpoints: Mapping[str, Endpoint | PoolClient],
+        state: State,
+        server: ServerSettings,
+        access_log: AccessLog | None = None,
+    ) -> None:
         super().__init__(
             title="revenue-engine",
             version=docs.release(),
@@ -85,19 +98,33 @@ class App(FastAPI):
         self.endpoints = endpoints
         own = [endpoint for endpoint in endpoints.values() if isinstance(endpoint, Endpoint)]
         sheddable = {endpoint.question.engine.route.encode("ascii"): endpoint for endpoint in own}
-        reader = OverloadReader(Shedder(sheddable, server.default_timeout_ms, server.max_body_bytes))
-        self.route_table = routes.RouteTable({}, state, server.max_connections, server.max_body_bytes, overload_reader=reader)
+        cors = Cors(server.cors_origins) if server.cors_origins else None
+        self.route_table = routes.RouteTable(
+            {},
+            state,
+            server.max_connections,
+            server.max_body_bytes,
+            connections=Connections(_limits(server)),
+            codings=Codings(server.min_gzip_bytes),
+            cors=cors,
+            access_log=access_log,
+            overload_reader=OverloadReader(Shedder(sheddable, server.default_timeout_ms, server.max_body_bytes, cors, access_log)),
+        )
         self._server = server
         self._engines: list[Engine] = [endpoint.question.engine for endpoint in endpoints.values()]
         self._hot_routes: dict[str, ASGIApp] = {}
         for endpoint in endpoints.values():
             self.add_hot_route(endpoint.question.engine.route, routes.Route(endpoint.begin, endpoint.refuse))
-        app = HotRouteMiddleware(super().__call__, self._hot_routes)
-        self._outermost = LifecycleMiddleware(app, state, server.max_connections, resources.unlimited_prefixes(_RESOURCES))
+        app: ASGIApp = HotRouteMiddleware(super().__call__, self._hot_routes)
+        app = LifecycleMiddleware(app, state, server.max_connections, resources.unlimited_prefixes(_RESOURCES))
+        app = CompressionMiddleware(app, server.min_gzip_bytes)
+        app = app if cors is None else CorsMiddleware(app, cors)
+        self._outermost = app if access_log is None else AccessLogMiddleware(app, access_log)
 
     def add_hot_route(self, path: str, route: routes.Route) -> None:
         """Answer POST to `path`, plain ASCII without parameters, by `route`."""
-        app = HotRouteApp(route, self._server.max_body_bytes)
+        route = route._replace(path=path)
+        app = HotRouteApp(route, self.route_table)
         self.route_table.routes[path.encode("ascii")] = route
         self._hot_routes[path] = app
         self.router.routes.append(Route(path, app, methods=["POST"]))
@@ -113,17 +140,41 @@ class App(FastAPI):
         return self.openapi_schema
 
 
-def build(questions: Sequence[ServedQuestion | PoolClient], state: State, settings: Settings, metrics: Metrics) -> App:
-    """Return the application that answers `questions` and the resources."""
+def build(
+    questions: Sequence[ServedQuestion | PoolClient],
+    state: State,
+    settings: Settings,
+    metrics: Metrics,
+    process: ReadingProcess,
+    access_log: AccessLog | None = None,
+) -> App:
+    """Return the application that answers `questions` and the resources.
+
+    `process` reads large refused bodies, `access_log` notes every request; the caller closes both.
+    """
     endpoints = {
-        question.engine.name: question if isinstance(question, PoolClient) else Endpoint(question, settings.server, metrics)
+        question.engine.name: question if isinstance(question, PoolClient) else Endpoint(question, settings.server, metrics, process)
         for question in questions
     }
     metrics.read("in_flight", value=lambda: state.in_flight)
-    app = App(endpoints, state, settings.server)
+    app = App(endpoints, state, settings.server, access_log)
+    _measure(app.route_table.connections, metrics)
     replica = ReplicaStatus([endpoint.question for endpoint in endpoints.values()], state, metrics)
     app.router.routes.extend([*resources.routes(_RESOURCES, replica), *docs.routes()])
     return app
+
+
+def _limits(server: ServerSettings) -> Limits:
+    """Return what the settings state of connections."""
+    max_open = default_max_open() if server.max_open_connections is None else server.max_open_connections
+    return Limits(server.head_timeout_s, server.body_timeout_s, server.idle_timeout_s, max_open=max_open)
+
+
+def _measure(connections: Connections, metrics: Metrics) -> None:
+    metrics.read("connections", value=lambda: len(connections))
+    metrics.read("connections_opened_total", value=lambda: connections.opened)
+    for reason in REASONS:
+        metrics.read("connections_closed_total", reason, value=functools.partial(connections.closed.__getitem__, reason))
 
 
 async def _http_problem(request: Request, error: Exception) -> Response:

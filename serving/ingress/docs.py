@@ -33,28 +33,28 @@ def release() -> str:
 class QuestionSummary(ApiModel, frozen=True, kw_only=True):
     """One question of the server."""
 
-    name: str
-    route: str
-    summary: str
+    name: Annotated[str, Meta(description="The question.")]
+    route: Annotated[str, Meta(description="The path to POST to.")]
+    summary: Annotated[str, Meta(description="What it answers.")]
 
 
 class Index(ApiModel, frozen=True, kw_only=True):
     """What the server offers."""
 
-    name: str
-    version: str
-    docs: str
-    openapi: str
-    questions: list[QuestionSummary]
+    name: Annotated[str, Meta(description="revenue-engine.")]
+    version: Annotated[str, Meta(description="The release.")]
+    docs: Annotated[str, Meta(description="Path of the interactive documentation.")]
+    openapi: Annotated[str, Meta(description="Path of the OpenAPI document.")]
+    questions: Annotated[list[QuestionSummary], Meta(description="What can be asked.")]
 
 
 class ProblemType(ApiModel, frozen=True, kw_only=True):
     """What a problem type means."""
 
-    type: str
-    title: str
-    status: Annotated[int, Meta(ge=400, le=599)]
-    advice: str
+    type: Annotated[str, Meta(description="Path of this description.")]
+    title: Annotated[str, Meta(description="The kind of problem in words.")]
+    status: Annotated[int, Meta(ge=400, le=599, description="The HTTP status.")]
+    advice: Annotated[str, Meta(description="What to do about it.")]
 
 
 async def index(request: ResourceRequest) -> Index:

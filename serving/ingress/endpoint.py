@@ -3,14 +3,17 @@
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import msgspec
 
 from serving.auth.principals import Principal, authenticate
-from serving.errors import OverloadedError, TooLargeError
+from serving.errors import OverloadedError, RevenueEngineError, TooLargeError
 from serving.ingress import problems
+from serving.ingress.decoding.body_reader import BodyReader, Slices
 from serving.ingress.decoding.decoder import REFUSED, Decoder, is_list
+from serving.ingress.decoding.fields import MAX_PROBLEMS
+from serving.ingress.decoding.reading_process import ReadingProcess
 from serving.ingress.http import routes
 from serving.ingress.http.headers import AUTHORIZATION, Headers, fresh, priority, request_id, require_json, states_timeout, timeout_ms
 from serving.ingress.http.response import Response
@@ -21,12 +24,9 @@ from serving.scoring.batcher import NORMAL
 from serving.scoring.futures import outcome as outcome_of
 from serving.settings import ServerSettings
 
-T = TypeVar("T")
-
-# A larger body that needs more than one plain decode is read in a thread, so that other requests do not wait for it.
-INLINE_BYTES = 64 * 1024
 ITEMS_PER_TIMEOUT = 100
-MAX_THREADS = 2
+MAX_LIST_BYTES = 64 * 1024 * 1024  # of all the lists that are being answered
+RETRY_S = 1.0
 CACHED_STATES = ("hit", "hit-shared", "stale", "mixed")
 LIST_PRIORITY = NORMAL + 1  # of a list without a Priority header: single requests go first
 
@@ -101,14 +101,17 @@ class Endpoint:
     Every error becomes a problem response; only cancellation leaves `answer` as an exception.
     """
 
-    def __init__(self, question: ServedQuestion, server: ServerSettings, metrics: Metrics) -> None:
+    def __init__(self, question: ServedQuestion, server: ServerSettings, metrics: Metrics, process: ReadingProcess) -> None:
+        """`process` reads the large bodies that the plain decoder refuses."""
         engine = question.engine
         self.question = question
         self._server = server
         self._decoder: Decoder[msgspec.Struct] = Decoder(engine.request, engine.check, server.max_items)
         self._decoder.read(_encode(engine.example))  # compile now what is compiled at the first call
+        self._bodies = BodyReader(engine.request, self._decoder, process)
         self.meter = metrics.meter(engine.name)
-        self._threads = asyncio.Semaphore(MAX_THREADS)
+        self._list_turn = asyncio.Lock()  # one list at a time takes slices of the event loop
+        self._list_bytes = 0
 
     def begin(self, headers: Headers, body: bytes, reply: Callable[[Response], None], unread_s: float = 0.0) -> Cancel:
         """Begin to answer. `reply` gets the whole Response, once, perhaps at once; the function returned cancels the request.
@@ -195,7 +198,7 @@ class Endpoint:
     async def _answer_reread(self, headers: Headers, body: bytes, principal: Principal, deadline: float, request_id: str) -> Response:
         """Answer a request that the plain decoder refused: without its unknown fields, or with a problem that names every wrong field."""
         began = time.perf_counter()
-        request, unknown = await self._read(self._decoder.reread, body)
+        request, unknown = await self._bodies.reread(body, deadline)
         self.meter.unknown(unknown)
         parse_s = time.perf_counter() - began
         self.meter.parsed(parse_s)
@@ -206,40 +209,75 @@ class Endpoint:
         return Response(200, _headers(parse_s, answer, answer.state, request_id), answer.body)
 
     async def _answer_list(self, headers: Headers, body: bytes, principal: Principal, deadline: float, request_id: str) -> Response:
-        """Ask all items at once, so that they are scored in one batch; each is answered or refused on its own.
+        """Answer or refuse each item on its own; the items are scored in common batches.
 
         Without a timeout header the deadline is later by one default timeout for every ITEMS_PER_TIMEOUT items.
         """
-        began = time.perf_counter()
-        items, unknown = await self._read(self._decoder.items, body)
-        self.meter.unknown(unknown)
-        if not states_timeout(headers):
-            deadline += len(items) // ITEMS_PER_TIMEOUT * self._server.default_timeout_ms / 1000
-        parse_s = time.perf_counter() - began
-        self.meter.parsed(parse_s)
-        options: dict[str, Any] = {"fresh": fresh(headers), "priority": priority(headers, LIST_PRIORITY)}
-        asking = [
-            self.question.ask(item, principal=principal, deadline=deadline, **options) for item in items if isinstance(item, msgspec.Struct)
-        ]
-        results = iter(await asyncio.gather(*asking, return_exceptions=True))
-        outcomes = [next(results) if isinstance(item, msgspec.Struct) else item for item in items]
-        bodies = [self._item(outcome, request_id) for outcome in outcomes]
+        if self._list_bytes and self._list_bytes + len(body) > MAX_LIST_BYTES:
+            raise OverloadedError(f"lists of {self._list_bytes:,} bytes are being answered already; send fewer at once", RETRY_S)
+        self._list_bytes += len(body)
+        asked: list[asyncio.Future[Answer] | RevenueEngineError] = []
+        try:
+            parse_s = await self._ask_items(headers, body, principal, deadline, asked)
+            outcomes = await _outcomes(asked)
+            async with self._list_turn:
+                bodies = await self._encoded(outcomes, request_id, Slices())
+        finally:
+            self._list_bytes -= len(body)
+            for one in asked:
+                if isinstance(one, asyncio.Future):
+                    one.cancel()  # where the caller has left; otherwise all are done
         summary, state = _summarize([outcome for outcome in outcomes if isinstance(outcome, Answer)])
         return Response(200, _headers(parse_s, summary, state, request_id), b"[%b]" % b",".join(bodies))
 
-    async def _read(self, read: Callable[[bytes], T], body: bytes) -> T:
-        """Return `read(body)`; a large body is read in a thread, few at a time, which bounds the memory they take."""
-        if len(body) <= INLINE_BYTES:
-            return read(body)
-        async with self._threads:
-            return await asyncio.to_thread(read, body)
+    async def _ask_items(
+        self,
+        headers: Headers,
+        body: bytes,
+        principal: Principal,
+        deadline: float,
+        asked: "list[asyncio.Future[Answer] | RevenueEngineError]",
+    ) -> float:
+        """Append to `asked` the answer to come, or the error, of each item of a list, and return the seconds of reading them."""
+        options: dict[str, Any] = {"fresh": fresh(headers), "priority": priority(headers, LIST_PRIORITY)}
+        async with self._list_turn:
+            slices = Slices()
+            began = time.perf_counter()
+            raws = self._decoder.split(body)
+            if not states_timeout(headers):
+                deadline += len(raws) // ITEMS_PER_TIMEOUT * self._server.default_timeout_ms / 1000
+            items, unknown = await self._bodies.items(raws, deadline, slices)
+            parse_s = time.perf_counter() - began
+            self.meter.unknown(unknown)
+            self.meter.parsed(parse_s)
+            for item in items:
+                if isinstance(item, RevenueEngineError):
+                    asked.append(item)
+                else:
+                    asked.append(self.question.ask(item, principal=principal, deadline=deadline, **options))
+                await slices.pause()
+        return parse_s
 
-    def _item(self, outcome: Answer | BaseException, request_id: str) -> bytes:
-        if isinstance(outcome, BaseException):
-            self.meter.refused(problems.kind(outcome)[0])
-            return _encode(problems.problem(outcome, request_id))
-        self.meter.answered(outcome)
-        return outcome.body
+    async def _encoded(self, outcomes: Sequence[Answer | BaseException], request_id: str, slices: Slices) -> list[bytes]:
+        """Return the answers and problems of a list's items, of whose wrong fields MAX_PROBLEMS are listed in all."""
+        bodies, left = list[bytes](), MAX_PROBLEMS
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                self.meter.refused(problems.kind(outcome)[0])
+                problem = problems.problem(outcome, request_id, left)
+                left -= 0 if problem.problems is msgspec.UNSET else len(problem.problems)
+                bodies.append(_encode(problem))
+            else:
+                self.meter.answered(outcome)
+                bodies.append(outcome.body)
+            await slices.pause()
+        return bodies
+
+
+async def _outcomes(asked: Sequence["asyncio.Future[Answer] | RevenueEngineError"]) -> list[Answer | BaseException]:
+    """Return the answer or the error of each item, in order."""
+    answers = iter(await asyncio.gather(*(one for one in asked if not isinstance(one, RevenueEngineError)), return_exceptions=True))
+    return [one if isinstance(one, RevenueEngineError) else next(answers) for one in asked]
 
 
 def _nothing() -> None:

@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import msgspec
-
 from serving.engines import Engine
 from serving.errors import RevenueEngineError
+from serving.ingress.examples import answer as answer_of
 from serving.ingress.http.headers import MAX_TIMEOUT_MS, TIMEOUT
 from serving.ingress.problems import KINDS, MEDIA_TYPE, Problem, ProblemKind
+from serving.ingress.schemas import components
 from serving.resources.resource import Operation, Resource
 from serving.settings import ServerSettings
 
@@ -22,7 +22,6 @@ Json = dict[str, Any]
 # Of a scoring request, besides 200.
 SCORING_STATUSES = (400, 408, 413, 415, 422, 429, 500, 503, 504)
 
-_REF = "#/components/schemas/{name}"
 _TEXT: Json = {"type": "string"}
 
 REQUEST_HEADERS: Sequence[Json] = (
@@ -74,8 +73,9 @@ HEADERS: Mapping[str, Json] = {
 
 _ANSWER_HEADERS = ("X-Request-Id", "Server-Timing", "X-Cache", "Age")
 _PROBLEM_HEADERS: Mapping[int, tuple[str, ...]] = {405: ("Allow",), 429: ("Retry-After",), 503: ("Retry-After",)}
-_BY_STATUS: Mapping[int, tuple[str, ProblemKind]] = {
-    kind.status: (getattr(error, "code", RevenueEngineError.code), kind) for error, kind in KINDS.items()
+_BY_STATUS: Mapping[int, Sequence[tuple[str, ProblemKind]]] = {
+    status: [(getattr(error, "code", RevenueEngineError.code), kind) for error, kind in KINDS.items() if kind.status == status]
+    for status in dict.fromkeys(kind.status for kind in KINDS.values())
 }
 
 
@@ -83,9 +83,8 @@ def complete(base: Json, engines: Sequence[Engine], resources: Sequence[Resource
     """Return the document `base` (FastAPI's) with the questions, the resources and their components in it."""
     operations = [operation for resource in resources for operation in resource.operations]
     requests, responses = [engine.request for engine in engines], [engine.response for engine in engines]
-    types = list(dict.fromkeys([*requests, *responses, *(each.response for each in operations if each.response is not None), Problem]))
-    found, schemas = msgspec.json.schema_components(types, ref_template=_REF)
-    references = dict(zip(types, found, strict=True))
+    answers: list[Any] = [*responses, *(each.response for each in operations if each.response is not None), Problem]
+    references, schemas = components(requests, answers)
     problem = references[Problem]
     scoring = {
         engine.route: {"post": _scoring_operation(engine, references[engine.request], references[engine.response], problem, server)}
@@ -96,7 +95,7 @@ def complete(base: Json, engines: Sequence[Engine], resources: Sequence[Resource
         for resource in resources
         for operation in resource.operations
     }
-    components = {
+    shared = {
         "schemas": schemas,
         "headers": dict(HEADERS),
         "responses": {_name(status): _problem_response(status, problem) for status in _BY_STATUS},
@@ -104,7 +103,7 @@ def complete(base: Json, engines: Sequence[Engine], resources: Sequence[Resource
     return {
         **base,
         "paths": {**scoring, **reading, **base.get("paths", {})},
-        "components": {**base.get("components", {}), **components},
+        "components": {**base.get("components", {}), **shared},
         "tags": [{"name": "questions"}, *({"name": resource.name, "description": resource.summary} for resource in resources)],
     }
 
@@ -135,6 +134,8 @@ def _scoring_operation(engine: Engine, request: Json, response: Json, problem: J
         "one": {"summary": "One object", "value": dict(engine.example)},
         "list": {"summary": "A list", "value": [dict(engine.example)]},
     }
+    answer = answer_of(engine)
+    answered = {} if answer is None else {"examples": {"one": {"summary": "The answer to the example", "value": answer}}}
     many = {"type": "array", "items": request, "maxItems": server.max_items}
     answers = {"type": "array", "items": {"oneOf": [response, problem]}, "maxItems": server.max_items}
     return {
@@ -150,7 +151,7 @@ def _scoring_operation(engine: Engine, request: Json, response: Json, problem: J
             "200": {
                 "description": "An answer; for a list, for each item in order, an answer or a problem with its status.",
                 "headers": _header_references(_ANSWER_HEADERS),
-                "content": {"application/json": {"schema": {"oneOf": [response, answers]}}},
+                "content": {"application/json": {"schema": {"oneOf": [response, answers]}, **answered}},
             },
             **_refusals(SCORING_STATUSES),
         },
@@ -158,7 +159,7 @@ def _scoring_operation(engine: Engine, request: Json, response: Json, problem: J
 
 
 def _name(status: int) -> str:
-    return _BY_STATUS[status][1].title.title().replace(" ", "")
+    return _BY_STATUS[status][-1][1].title.title().replace(" ", "")
 
 
 def _refusals(statuses: Sequence[int]) -> Json:
@@ -170,9 +171,8 @@ def _header_references(names: Sequence[str]) -> Json:
 
 
 def _problem_response(status: int, problem: Json) -> Json:
-    code, kind = _BY_STATUS[status]
     return {
-        "description": f"{kind.title} (/problems/{code}). {kind.advice}",
+        "description": " ".join(f"{kind.title} (/problems/{code}). {kind.advice}" for code, kind in _BY_STATUS[status]),
         "headers": _header_references(("X-Request-Id", *_PROBLEM_HEADERS.get(status, ()))),
         "content": {MEDIA_TYPE: {"schema": problem}},
     }

@@ -9,6 +9,7 @@ The pool process establishes the principal of a request from the relayed `Author
 
 import asyncio
 import logging
+import socket
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +26,7 @@ from serving.ingress.http import routes
 from serving.ingress.http.headers import MAX_TIMEOUT_MS, TIMEOUT, Headers, request_id, states_timeout, timeout_ms
 from serving.ingress.http.response import Response
 from serving.metrics.collect import Meter
+from serving.runtime.isolation.peers import ForeignPeerError, require_own_user
 from serving.scoring.futures import resolve
 
 log = logging.getLogger(__name__)
@@ -37,7 +39,7 @@ HEALTH_TIMEOUT_S = 5.0
 RETRY_S = 1.0
 
 _TIMEOUT = TIMEOUT.lower().encode()
-_HOP_BY_HOP = (b"connection", b"content-length", b"transfer-encoding", b"host", b"expect", b"upgrade", _TIMEOUT)
+_HOP_BY_HOP = (b"connection", b"content-length", b"transfer-encoding", b"host", b"expect", b"origin", _TIMEOUT)
 _HEALTH_REQUEST = b"GET /health/ready HTTP/1.1\r\nhost: pool\r\n\r\n"
 _decode = msgspec.json.Decoder().decode
 
@@ -121,10 +123,12 @@ class PoolConnection(asyncio.Protocol):
 
 
 class PoolStatus(NamedTuple):
-    """What the pool process reports: the version of its live model, None while there is none, and the model's choices."""
+    """What the pool process reports: the version of its live model, None while there is none, its choices, its problem, if it is a demo."""
 
     version: str | None
     choices: Sequence[str]
+    problem: str | None = None
+    demo: bool = False
 
 
 class PoolClient:
@@ -168,9 +172,19 @@ class PoolClient:
         return None if self._status is None else self._status.version
 
     @property
+    def demo(self) -> bool:
+        """Return whether the live model is for demonstration."""
+        return self._status is not None and self._status.demo
+
+    @property
     def choices(self) -> Sequence[str]:
         """Return what the live model chose for this machine, and why."""
         return () if self._status is None else self._status.choices
+
+    @property
+    def problem(self) -> str | None:
+        """Return why the model that the registry points to is not live, None where it is."""
+        return None if self._status is None else self._status.problem
 
     def depth(self) -> int:
         """Return how many requests wait to be sent."""
@@ -286,8 +300,10 @@ class PoolClient:
     async def _open(self) -> None:
         """Open one more connection. If that fails there is no pool process, and every waiting request is answered with that."""
         try:
-            _, connection = await asyncio.get_running_loop().create_unix_connection(lambda: PoolConnection(self), self._path)
-        except OSError:
+            _, connection = await self._connect()
+        except OSError as error:
+            if isinstance(error, ForeignPeerError):
+                log.error("the pool of %s is not used: %s", self.engine.name, error)
             self._opening = None
             waiting, self._waiting = self._waiting, deque()
             for request in waiting:
@@ -296,6 +312,19 @@ class PoolClient:
         self._opening = None
         self._connections.add(connection)
         self.release(connection)
+
+    async def _connect(self) -> tuple[asyncio.BaseTransport, PoolConnection]:
+        """Return a connection to the pool process. Raises OSError where there is none, or where it is another user's."""
+        loop = asyncio.get_running_loop()
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock.setblocking(False)
+            await loop.sock_connect(sock, self._path)
+            require_own_user(sock)
+            return await loop.create_unix_connection(lambda: PoolConnection(self), sock=sock)
+        except BaseException:
+            sock.close()
+            raise
 
     def _sweep_late(self) -> None:
         """Answer requests past their deadline; those in flight only after GRACE_S, since the pool process answers them itself."""
@@ -326,7 +355,9 @@ class PoolClient:
         try:
             response = await reply
             ready: Mapping[str, Any] = _decode(response.body)
-            self._status = PoolStatus(ready["models"].get(self.engine.name), ready["choices"].get(self.engine.name, ()))
+            name = self.engine.name
+            reported = ready["models"].get(name), ready["choices"].get(name, ()), ready.get("refused", {}).get(name)
+            self._status = PoolStatus(*reported, name in ready.get("demo", ()))
         except DeadlineExceededError:  # busy
             return
         except (RevenueEngineError, msgspec.MsgspecError, LookupError):

@@ -15,6 +15,7 @@ from serving.errors import (
     InvalidRequestError,
     MalformedRequestError,
     MethodNotAllowedError,
+    NoModelError,
     NotFoundError,
     NotJSONError,
     NotReadyError,
@@ -25,6 +26,7 @@ from serving.errors import (
     UnsupportedMediaTypeError,
 )
 from serving.ingress.http.response import Response
+from serving.ingress.request_log import ProblemLog
 from serving.ingress.retry_after import RETRY_S, whole_seconds
 
 log = logging.getLogger(__name__)
@@ -32,6 +34,8 @@ log = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
 MAX_TEXT = 500
 MAX_PROBLEMS = 100
+
+LOG = ProblemLog()  # of this process
 
 _encode = msgspec.json.Encoder().encode
 
@@ -50,12 +54,13 @@ KINDS: Mapping[type[Exception], ProblemKind] = {
     ForbiddenError: ProblemKind(403, "Forbidden", "Use a credential that has the scope which the detail names."),
     NotFoundError: ProblemKind(404, "Not found", "See /docs for every path."),
     MethodNotAllowedError: ProblemKind(405, "Method not allowed", "The Allow header lists the methods of this path."),
-    SlowRequestError: ProblemKind(408, "Request too slow", "Send the whole body at once."),
+    SlowRequestError: ProblemKind(408, "Request too slow", "Send the whole request at once."),
     TooLargeError: ProblemKind(413, "Too large", "Split the list or shorten the body; the detail names the bound."),
-    UnsupportedMediaTypeError: ProblemKind(415, "Unsupported media type", "Send Content-Type: application/json, uncompressed."),
+    UnsupportedMediaTypeError: ProblemKind(415, "Unsupported media type", "Send Content-Type: application/json, as it is or with gzip."),
     InvalidRequestError: ProblemKind(422, "Invalid request", "Correct every field that `problems` lists."),
     OverloadedError: ProblemKind(429, "Overloaded", "Try again after Retry-After seconds."),
     Exception: ProblemKind(500, "Internal error", "Report the requestId: the server's log has the cause under it."),
+    NoModelError: ProblemKind(503, "No model", "The question has no model: train and add one, as the detail says. Do not retry before."),
     NotReadyError: ProblemKind(
         503, "Not ready", "The server is starting or stopping, or a store does not respond; retry after Retry-After seconds."
     ),
@@ -66,7 +71,9 @@ KINDS: Mapping[type[Exception], ProblemKind] = {
 
 # Errors from before a path is known, which the OpenAPI document of a path does not list.
 UNPARSED: Mapping[type[Exception], ProblemKind] = {
-    MalformedRequestError: ProblemKind(400, "Malformed request", "Send HTTP/1.1 with one Content-Length, or chunks that add up."),
+    MalformedRequestError: ProblemKind(
+        400, "Malformed request", "Send HTTP/1.1 with one Host and one Content-Length, or chunks that add up."
+    ),
     HeadTooLargeError: ProblemKind(431, "Headers too large", "Send fewer or shorter headers; the detail names the bound."),
 }
 ALL: Mapping[type[Exception], ProblemKind] = {**KINDS, **UNPARSED}
@@ -76,18 +83,24 @@ class WrongField(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     """One wrong field of a request."""
 
     field: Annotated[str, Meta(description="Path, such as behaviorData.interactions[3].type; $ is the whole body.")]
-    detail: str
+    detail: Annotated[str, Meta(description="What is wrong with its value, and what is expected.")]
 
 
 class Problem(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, kw_only=True):
     """Problem details (RFC 9457): why a request has no answer, and what to do about it."""
 
     type: Annotated[str, Meta(description="Path of the description of this kind of problem on this server.")]
-    title: str
+    title: Annotated[str, Meta(description="The kind of problem in words.")]
     status: Annotated[int, Meta(ge=400, le=599, description="The HTTP status; in a list the status of the item.")]
-    detail: str
+    detail: Annotated[str, Meta(description="What happened, the value, and what to do.")]
     field: Annotated[str, Meta(description="Path of the first wrong field.")] | msgspec.UnsetType = msgspec.UNSET
-    problems: Annotated[list[WrongField], Meta(description="Every wrong field; the first 100 of more.")] | msgspec.UnsetType = msgspec.UNSET
+    problems: Annotated[list[WrongField], Meta(description="Every wrong field; the first 100 of an answer.")] | msgspec.UnsetType = (
+        msgspec.UNSET
+    )
+    more_problems: (
+        Annotated[int, Meta(ge=1, description="How many more wrong fields were found: of each body at most 1000 are looked for.")]
+        | msgspec.UnsetType
+    ) = msgspec.UNSET
     request_id: Annotated[str, Meta(description="X-Request-Id of the request, as in the server's log.")]
     retry_after: Annotated[int, Meta(ge=1, description="Seconds after which to try again, as in Retry-After.")] | msgspec.UnsetType = (
         msgspec.UNSET
@@ -102,28 +115,35 @@ def kind(error: BaseException) -> tuple[str, ProblemKind]:
     return RevenueEngineError.code, KINDS[Exception]
 
 
-def problem(error: BaseException, request_id: str) -> Problem:
-    """Return an error as problem details. An unexpected error is logged with its traceback, which the caller does not see."""
+def problem(error: BaseException, request_id: str, max_problems: int = MAX_PROBLEMS) -> Problem:
+    """Return an error as problem details, with at most `max_problems` wrong fields listed.
+
+    An unexpected error is logged with its traceback, which the caller does not see.
+    """
     code, (status, title, advice) = kind(error)
     if status == 500:
         log.error("request %s failed", request_id, exc_info=error)
-    wrong = _wrong_fields(error)
+    wrong, more = _wrong_fields(error)
+    listed, more = wrong[:max_problems], more + max(0, len(wrong) - max_problems)
     retry_s = getattr(error, "retry_after_s", RETRY_S) if status in (429, 503) else None
     return Problem(
         type=f"/problems/{code}",
         title=title,
         status=status,
-        detail=_detail(error, wrong)[:MAX_TEXT] if status != 500 else advice,
+        detail=_detail(error, wrong, len(listed) + more)[:MAX_TEXT] if status != 500 else advice,
         field=wrong[0].field if wrong else getattr(error, "field", None) or msgspec.UNSET,
-        problems=wrong or msgspec.UNSET,
+        problems=listed or msgspec.UNSET,
+        more_problems=more or msgspec.UNSET,
         request_id=request_id,
         retry_after=msgspec.UNSET if retry_s is None else whole_seconds(retry_s),
     )
 
 
 def response(error: BaseException, request_id: str) -> Response:
-    """Return an error as the response to the caller."""
+    """Return an error as the response to the caller. Its request id is logged, without the content of the request."""
     made = problem(error, request_id)
+    if made.status != 500:  # which is logged with its cause
+        LOG.note(made.status, kind(error)[0], made.field if isinstance(made.field, str) else made.detail, (request_id,))
     headers = [(b"content-type", MEDIA_TYPE.encode()), (b"x-request-id", request_id.encode())]
     if isinstance(made.retry_after, int):
         headers.append((b"retry-after", b"%d" % made.retry_after))
@@ -132,13 +152,17 @@ def response(error: BaseException, request_id: str) -> Response:
     return Response(made.status, headers, _encode(made))
 
 
-def _wrong_fields(error: BaseException) -> list[WrongField]:
-    found: list[FieldProblem] = error.problems if isinstance(error, InvalidRequestError) else []
-    return [WrongField(field=p.field[:MAX_TEXT], detail=p.detail[:MAX_TEXT]) for p in found[:MAX_PROBLEMS]]
+def _wrong_fields(error: BaseException) -> tuple[list[WrongField], int]:
+    """Return the wrong fields of an error that names some, and how many more there are."""
+    if not isinstance(error, InvalidRequestError):
+        return [], 0
+    found: list[FieldProblem] = error.problems
+    return [WrongField(field=p.field[:MAX_TEXT], detail=p.detail[:MAX_TEXT]) for p in found[:MAX_PROBLEMS]], error.more
 
 
-def _detail(error: BaseException, wrong: list[WrongField]) -> str:
+def _detail(error: BaseException, wrong: list[WrongField], number: int) -> str:
+    """Return what is wrong: of `number` wrong fields the first."""
     if not wrong:
         return str(error)
-    more = f" (and {len(wrong) - 1} more, see problems)" if len(wrong) > 1 else ""
-    return f"{wrong[0].field}: {wrong[0].detail}"[: MAX_TEXT - len(more)] + more
+    rest = f" (and {number - 1} more, see problems)" if number > 1 else ""
+    return f"{wrong[0].field}: {wrong[0].detail}"[: MAX_TEXT - len(rest)] + rest

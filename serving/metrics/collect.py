@@ -193,6 +193,7 @@ class Metrics:
     def _watch_registry(self, watcher: "ModelWatcher") -> None:
         self.read("model_switches_total", watcher.task, value=lambda: watcher.switched)
         self.read("model_refusals_total", watcher.task, value=lambda: watcher.failed)
+        self.read("models_refused", watcher.task, value=lambda: watcher.problem is not None)
 
     def _watch_question(self, question: "Question") -> None:
         engine, batcher = question.engine.name, question.batcher
@@ -200,6 +201,7 @@ class Metrics:
         self.read("batched_rows_total", engine, value=lambda: batcher.rows)
         self.read("skipped_total", engine, value=lambda: batcher.skipped)
         self.read("queue_rows", engine, value=lambda: batcher.depth)
+        self.read("demo_models", engine, value=lambda: question.demo)
         served: str | None = None
 
         def version() -> None:

@@ -1,7 +1,9 @@
 """Health and metrics of a replica, for load balancers, orchestrators and Prometheus; they need no credential."""
 
 import asyncio
-from typing import Literal
+from typing import Annotated, Literal
+
+from msgspec import Meta
 
 from serving.engines.types import ApiModel
 from serving.errors import NotReadyError
@@ -15,11 +17,19 @@ class Live(ApiModel, frozen=True, kw_only=True):
 
 
 class Ready(ApiModel, frozen=True, kw_only=True):
-    """The replica answers: the version of every live model, and what each model chose for this machine."""
+    """The replica answers: the version of every live model, what each model chose for this machine, and which models were refused."""
 
     status: Literal["ready"]
     models: dict[str, str]
     choices: dict[str, list[str]]
+    refused: Annotated[
+        dict[str, str],
+        Meta(description="By question, why the model that the registry points to is not live. Another one is, or none; empty as a rule."),
+    ]
+    demo: Annotated[
+        list[str],
+        Meta(description="The questions whose live model was learned from a simulated shop: their answers are for demonstration."),
+    ]
 
 
 async def live(_: ResourceRequest) -> Live:
@@ -32,15 +42,20 @@ async def ready(request: ResourceRequest) -> Ready:
     questions, state, _ = request.replica
     if state.draining:
         raise NotReadyError("the server is draining")
-    missing = [question.engine.name for question in questions if question.lacking]
+    missing = [question for question in questions if question.lacking]
     if missing:
-        raise NotReadyError(f"no model is live yet for {', '.join(missing)}")
+        named = ", ".join(
+            f"{question.engine.name} ({question.problem})" if question.problem else question.engine.name for question in missing
+        )
+        raise NotReadyError(f"no model is live yet for {named}")
     if not state.ready:
         raise NotReadyError("the server is starting")
     return Ready(
         status="ready",
         models={question.engine.name: question.version for question in questions if question.version is not None},
         choices={question.engine.name: list(question.choices) for question in questions},
+        refused={question.engine.name: question.problem for question in questions if question.problem is not None},
+        demo=[question.engine.name for question in questions if question.demo],
     )
 
 

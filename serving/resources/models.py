@@ -15,6 +15,9 @@ class LiveModel(ApiModel, frozen=True, kw_only=True):
     task: Annotated[str, Meta(description="Name of the question, as in `revenue-engine train TASK`.")]
     route: Annotated[str, Meta(description="Path that the question is answered at.")]
     model_version: Annotated[str | None, Meta(description="Version of the live model, as in its answers; null while no model is live.")]
+    simulated: Annotated[
+        bool, Meta(description="Whether the live model was learned from a simulated shop, so that its answers have basis demo.")
+    ]
     required: Annotated[bool, Meta(description="Whether the server is ready only once this model is live.")]
     choices: Annotated[list[str], Meta(description="What the model chose for this machine, and why.")]
 
@@ -31,6 +34,7 @@ def _of(question: QuestionStatus) -> LiveModel:
         task=engine.name,
         route=engine.route,
         model_version=question.version,
+        simulated=question.demo,
         required=not engine.optional,
         choices=list(question.choices),
     )

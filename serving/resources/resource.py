@@ -30,8 +30,16 @@ class QuestionStatus(Protocol):
         """Return the version of the live model."""
 
     @property
+    def demo(self) -> bool:
+        """Return whether the live model is for demonstration: learned from a simulated shop."""
+
+    @property
     def choices(self) -> Sequence[str]:
         """Return what the live model chose for this machine, and why."""
+
+    @property
+    def problem(self) -> str | None:
+        """Return why the model that the registry points to is not live, None where it is."""
 
 
 class ReplicaState(Protocol):

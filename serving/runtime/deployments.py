@@ -1,5 +1,6 @@
 """The Ray Serve deployments. Ray places, scales, checks and replaces replicas; a replica owns the socket it answers on."""
 
+import ctypes
 import gc
 import logging
 import os
@@ -7,13 +8,21 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray import serve
 from ray.serve.api import RunTarget
+
+from serving.metrics import node_folder
+from serving.runtime import processes
+
+if ray.is_initialized() and processes.MARK not in os.environ:  # a replica on a cluster; before prometheus_client is imported
+    node_folder.use(ray.get_runtime_context().get_node_id())
 
 from serving.app import Application
 from serving.engines import named
 from serving.ingress.http.listener import Listener
-from serving.runtime import processes, workers
+from serving.runtime import workers
+from serving.runtime.isolation import folders, remote_access
 from serving.runtime.model_preparer import RemotePreparer
 from serving.runtime.placement import pooled
 from serving.runtime.pool_socket import PoolSocket
@@ -27,6 +36,8 @@ DEPLOYMENT = "scorer"
 
 COLLECT = (50_000, 20, 100)  # new objects between collections, and collections of each generation between those of the next
 SWITCH_S = 0.0002
+LARGE_BYTES = 256 * 1024  # of a buffer that the allocator gives back at once
+_M_MMAP_THRESHOLD = -3  # of mallopt(3); left to itself it grows with the first large buffer that is freed
 
 
 class Replica:
@@ -45,6 +56,8 @@ class Replica:
         _log_to(self._settings.home / "logs" / "replica.log")
         if processes.MARK in os.environ:
             _keep_local()
+        if self._settings.features.redis_url is None:
+            log.warning("features.redis_url is not set: customers by name (value) and sessions by id (journey) are refused")
         self._application: Application | None = None
         self._listener: Listener | None = None
         self._lease: Lease | PoolSocket | None = None
@@ -61,6 +74,7 @@ class Replica:
         application.require_ready()
         self._application = application
         _reduce_pauses()
+        _return_memory()
         if self._settings.server.own_socket:
             self._lease = Lease(_broker(self._settings.server)) if self._only is None else PoolSocket(self._pools[self._only])
             self._listener = Listener(application.api, application.state, application.api.route_table)
@@ -141,7 +155,7 @@ def _lower_priority() -> None:
 
 def _log_to(path: Path) -> None:
     """Write this project's log to `path` too: Ray keeps a process's output in a folder that is removed with the node."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    folders.private(path.parent)
     handler = logging.FileHandler(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"))
     for package in ("serving", "training", "asyncio"):  # asyncio logs what failed in a callback of the loop
@@ -158,6 +172,13 @@ def _reduce_pauses() -> None:
     gc.set_threshold(*COLLECT)
     # A thread waits so long for the interpreter of one that computes: 5 ms by default, longer than an answer takes.
     sys.setswitchinterval(SWITCH_S)
+
+
+def _return_memory() -> None:
+    """Have each large buffer returned to the system once it is freed: a body of megabytes must not enlarge the process for good."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # of glibc
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, LARGE_BYTES)
 
 
 def _keep_local() -> None:
@@ -214,4 +235,7 @@ def build(args: dict[str, Any]) -> serve.Application:
     """
     from serving import settings
 
-    return _bound(settings.load(**args), "1", {})
+    loaded = settings.load(**args)
+    if (exposed := remote_access.warning(loaded.server)) is not None:
+        log.warning(exposed)
+    return _bound(loaded, "1", {})

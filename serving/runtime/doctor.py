@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from kernels import compile_cache
+from kernels.errors import CompileCacheError
 from serving.settings import Settings
 
 if TYPE_CHECKING:
@@ -82,6 +84,17 @@ def _compiler(_: Settings) -> list[Finding]:
     return [Finding("C compiler", path or "none", path is not None, False, "apt install gcc, if a package must be built")]
 
 
+def _compiled_kernels(_: Settings) -> list[Finding]:
+    rejected = compile_cache.rejected()
+    try:
+        folder = compile_cache.choose() or "beside the source files"
+    except CompileCacheError as error:
+        return [Finding("kernel cache", str(error), False, True, f"set {compile_cache.VARIABLE} to a folder that this user can write")]
+    if rejected is None:
+        return [Finding("kernel cache", folder)]
+    return [Finding("kernel cache", f"{folder}, not {rejected}", False, False, f"make it writable, or set {compile_cache.VARIABLE}")]
+
+
 def _embedded(settings: Settings) -> list[Finding]:
     from serving.runtime.embedded import EMBEDDED
 
@@ -105,7 +118,10 @@ def _registry(settings: Settings) -> list[Finding]:
     url = settings.models.registry
     if importlib.util.find_spec("xgboost") is None:
         return [Finding("registry", f"{url}: not read without XGBoost", False, False, "make install")]
-    from serving.engines import ENGINES
+    try:
+        from serving.engines import ENGINES
+    except CompileCacheError:
+        return [Finding("registry", f"{url}: not read without a kernel cache", False, False, f"set {compile_cache.VARIABLE}")]
     from training.errors import TrainingError
     from training.registry.registry import Registry
 
@@ -141,6 +157,7 @@ CHECKS: tuple[Callable[[Settings], list[Finding]], ...] = (
     _gpu,
     _xgboost,
     _compiler,
+    _compiled_kernels,
     _embedded,
     _registry,
     _disk,

@@ -28,12 +28,15 @@ from serving import settings
 from serving.errors import RevenueEngineError, SettingsError
 from serving.runtime import placement, processes
 from serving.runtime.embedded import EMBEDDED
+from serving.runtime.isolation import folders, remote_access
 from serving.runtime.socket_broker import ENVIRONMENT, SocketBroker, bind
 from serving.settings import Settings
 from training import device
 from training.errors import TrainingError
 
 SETTINGS = "REVENUE_ENGINE_SETTINGS"  # where the supervisor puts them: an environment is private to its user, an argument is not
+OWNER = "owner.json"  # in a node's folder: the identity of the process that removes it
+RAY = "ray"  # in a node's folder, Ray's; short, since Ray's own sockets are in it
 OBJECT_STORE_BYTES = 80 * 1024 * 1024  # scoring puts nothing into it; Ray's least is 75 MiB
 
 
@@ -82,10 +85,14 @@ def run_path(node_id: str) -> Path:
 
 @contextmanager
 def run_folder(node_id: str) -> Iterator[Path]:
-    """The node's folder, private to this user, for as long as the node lives."""
-    run = run_path(node_id)
-    run.mkdir(mode=0o700)
-    (run / "metrics").mkdir()
+    """The node's folder, private to this user, for as long as the node lives.
+
+    Ray gets a folder in it, since Ray gives its temporary folder to every user of the machine.
+    """
+    run = folders.private(run_path(node_id))
+    for name in ("metrics", RAY):
+        folders.private(run / name)
+    (run / OWNER).write_bytes(msgspec.json.encode(processes.identity(os.getpid())))
     try:
         yield run
     finally:
@@ -118,7 +125,6 @@ class Node:
         """Bind, start what is embedded, make sure there are models, start Ray and the replicas."""
         settings = self.settings
         self._notify(f"device: {device.resolve(settings.device)}")
-        settings.home.mkdir(parents=True, exist_ok=True)
         run = self._run = self._closing.enter_context(run_folder(self.node_id))
         os.environ.pop("RAY_ADDRESS", None)  # never join a cluster that happens to be there
         os.environ.update(environment(run, settings.home))
@@ -165,11 +171,22 @@ class Node:
             self.settings = engine.at(self.settings, running.url)
 
     def _require_models(self) -> None:
+        from serving.engines import demo
+        from serving.runtime.model_trials import ModelTrials
+        from training.models import MODELS
         from training.registry import defaults
         from training.registry.registry import Registry
 
-        registry = Registry(self.settings.models.registry, self.settings.home / "fetched")
-        defaults.ensure(registry, self.settings.models.alias, self._notify)
+        registry, alias = Registry(self.settings.models.registry, self.settings.home / "fetched"), self.settings.models.alias
+        missing = [task for task in MODELS if registry.pointer(task, alias) is None]
+        allowed = self.settings.models.allow_demo
+        defaults.ensure(registry, alias, self._notify, demo=allowed)
+        if simulated := defaults.simulated(registry, alias):
+            self._notify(demo.notice(simulated, allowed))
+        trials = ModelTrials(self._run, self.settings.home / "run")
+        for task in missing:
+            if (name := registry.pointer(task, alias)) is not None:
+                trials.trust(registry.fetch(task, name))  # this installation has made it, or came with it
 
     def _start_ray(self, run: Path) -> None:
         import ray
@@ -183,7 +200,7 @@ class Node:
             object_store_memory=OBJECT_STORE_BYTES,
             log_to_driver=False,
             logging_level="warning",
-            _temp_dir=str(run),
+            _temp_dir=str(run / RAY),
             _node_ip_address="127.0.0.1",
         )
         _raise_on(signal.SIGTERM, TerminationSignal)  # Ray has put its own handler there, which aborts
@@ -233,7 +250,7 @@ def main() -> None:
 
 def _log_to(path: Path) -> TextIO:
     """Send standard error, Ray's and every library's, to the log file; return what standard error was."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    folders.private(path.parent)
     terminal = os.fdopen(os.dup(2), "w", buffering=1)
     with path.open("ab") as log:
         os.dup2(log.fileno(), 2)
@@ -246,7 +263,7 @@ def ready_message(node: Node, seconds: float) -> str:
     """Return the lines that the server prints when it is ready: its address, and a curl to try."""
     from serving.engines import ENGINES
 
-    address = f"http://{node.settings.server.host}:{node.port}"
+    address = remote_access.url(node.settings.server.host, node.port)
     logs = node.settings.home / "logs"
     example = msgspec.json.encode(ENGINES[0].example).decode()
     return (

@@ -5,6 +5,7 @@ import os
 import socket
 from pathlib import Path
 
+from serving.runtime.isolation.peers import OwnUserSocket
 from serving.runtime.socket_broker import READY
 
 
@@ -14,7 +15,7 @@ class PoolSocket:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._private = path.with_suffix(f".{os.getpid()}")
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock = OwnUserSocket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._private.unlink(missing_ok=True)
         self.sock.bind(str(self._private))
         os.chmod(self._private, 0o600)

@@ -11,16 +11,18 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import IO
 
+import msgspec
 import psutil
 
 MARK = "REVENUE_ENGINE_NODE"
 _KILL_S = 5.0
 _POLL_S = 0.05
 _ROUNDS = 5
-_SAME_START_S = 1.5  # /proc/stat's boot time, which create_time is counted from, moves by a second when the clock is set
+_START_FIELD = 22  # of /proc/PID/stat, counted from 1
 
 # A program of its own between fork and exec: preexec_fn would run Python in a fork of a threaded process, which can deadlock.
 _DIE_WITH_PARENT = """
@@ -55,6 +57,50 @@ def spawn(
     return subprocess.Popen(
         command, env=marked_env, cwd=cwd, stdin=subprocess.DEVNULL, stdout=output, stderr=stderr, start_new_session=True
     )
+
+
+class ProcessIdentity(msgspec.Struct, frozen=True):
+    """One process of this machine, distinct from every later one with the same pid, whatever the clock is set to meanwhile.
+
+    ticks: clock ticks between the boot and its start. boot: the id of that boot.
+    """
+
+    pid: int
+    ticks: int
+    boot: str
+
+
+def identity(pid: int) -> ProcessIdentity | None:
+    """Return the identity of the running process `pid`, None when there is none; a zombie has ended."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return None
+    # The name of the program, field 2, is in parentheses and may contain anything, so fields are counted from its end.
+    state, *fields = stat[stat.rindex(b")") + 2 :].split()
+    return None if state in b"ZX" else ProcessIdentity(pid, int(fields[_START_FIELD - 4]), boot_id())
+
+
+@cache
+def boot_id() -> str:
+    """Return the id that the kernel has drawn for this boot."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def alive(process: ProcessIdentity) -> bool:
+    """Return whether this very process still runs."""
+    return identity(process.pid) == process
+
+
+def session_of(leader: ProcessIdentity) -> int | None:
+    """Return the session that this process leads or has led, None where another has its number by now.
+
+    The kernel gives the number of a session with members to no new process; so without a process of that number they are this leader's.
+    """
+    if leader.boot != boot_id():
+        return None
+    now = identity(leader.pid)
+    return leader.pid if now is None or now == leader else None
 
 
 def marked(node_id: str, session: int | None = None) -> list[int]:
@@ -94,12 +140,6 @@ def clear(node_id: str, term_s: float, session: int | None = None) -> list[int]:
             break
         ended.update(set(pids) - set(end(pids, term_s)))
     return sorted(ended)
-
-
-def alive(pid: int, create_time: float) -> bool:
-    """Return whether the process `pid` that started at `create_time` (psutil's, seconds since the epoch) still runs."""
-    process = _process(pid)
-    return process is not None and not _dead(process) and abs(process.create_time() - create_time) < _SAME_START_S
 
 
 def _wait(running: list[psutil.Process], wait_s: float) -> list[psutil.Process]:

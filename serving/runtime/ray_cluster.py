@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import psutil
 
 from serving.errors import RayError
@@ -35,7 +36,7 @@ def connected(home: Path, address: str | None = None) -> Iterator[int]:
         with _environment({"RAY_USAGE_STATS_ENABLED": "0", **_QUIET}):
             yield from _init(address=address)
         return
-    from serving.runtime.node import disable_unused_daemons, environment, run_folder
+    from serving.runtime.node import RAY, disable_unused_daemons, environment, run_folder
 
     clear()
     with run_folder(f"{_JOB}{os.getpid()}-{secrets.token_hex(2)}") as run, _environment({**environment(run, home), **_QUIET}):
@@ -46,7 +47,7 @@ def connected(home: Path, address: str | None = None) -> Iterator[int]:
                 include_dashboard=False,
                 num_cpus=cores(),
                 object_store_memory=store_bytes(),
-                _temp_dir=str(run),
+                _temp_dir=str(run / RAY),
                 _node_ip_address="127.0.0.1",
             )
         finally:
@@ -59,10 +60,20 @@ def clear() -> None:
 
     pattern = run_path(f"{_JOB}*")
     for run in pattern.parent.glob(pattern.name):
-        owner = run.name.split("-")[-2]
-        if run.stat().st_uid == os.geteuid() and not (owner.isdecimal() and psutil.pid_exists(int(owner))):
+        if run.lstat().st_uid == os.geteuid() and not _in_use(run):
             processes.end(_users(run), _END_S)
             shutil.rmtree(run, ignore_errors=True)
+
+
+def _in_use(run: Path) -> bool:
+    """Return whether the job that a folder belongs to runs. One that is being made has no owner yet, but the pid in its name."""
+    from serving.runtime.node import OWNER
+
+    try:
+        return processes.alive(msgspec.json.decode((run / OWNER).read_bytes(), type=processes.ProcessIdentity))
+    except (OSError, msgspec.DecodeError):
+        owner = run.name.split("-")[-2]
+        return owner.isdecimal() and psutil.pid_exists(int(owner))
 
 
 def cores() -> int:

@@ -2,7 +2,8 @@
 
 The socket outlives the replicas, so it is never closed when a replica starts or stops; connections that are not accepted yet wait in the
 kernel's queue for the next replica. Protocol on the unix socket: the broker sends one byte with the descriptor; the replica sends READY
-when it accepts and LEAVING before it stops; the end of the connection means that the replica has ended.
+when it accepts and LEAVING before it stops; the end of the connection means that the replica has ended. The unix socket is in a folder that
+only this user may open, and both ends check that the other one is a process of this user.
 """
 
 import contextlib
@@ -15,12 +16,13 @@ import socket
 import struct
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from pathlib import Path
 
 from serving.errors import SettingsError
+from serving.runtime.isolation import folders
+from serving.runtime.isolation.peers import OwnUserSocket, require_own_user
 
 ENVIRONMENT = "REVENUE_ENGINE_SOCKET_BROKER"  # the path of the unix socket, for the replicas
 READY, LEAVING = b"R", b"L"
@@ -60,7 +62,7 @@ class SocketBroker:
     def __init__(self, sock: socket.socket, path: Path) -> None:
         self._sock = sock
         self._path = path
-        self._unix_socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._unix_socket = OwnUserSocket(socket.AF_UNIX, socket.SOCK_STREAM)
         path.unlink(missing_ok=True)
         self._unix_socket.bind(str(path))
         os.chmod(path, 0o600)
@@ -222,8 +224,14 @@ class Lease:
     """A replica's share of the node's socket: `sock` to accept on, and the connection to the broker."""
 
     def __init__(self, path: Path) -> None:
+        """Raise OSError where no broker of this user is at `path`."""
         self._broker = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._broker.connect(str(path))
+        try:
+            self._broker.connect(str(path))
+            require_own_user(self._broker)  # whoever passes the socket could read and answer every request
+        except OSError:
+            self._broker.close()
+            raise
         _, descriptors, _, _ = socket.recv_fds(self._broker, 1, 1)
         if not descriptors:
             raise OSError(f"the socket broker at {path} sent no socket; this is a bug")
@@ -245,7 +253,7 @@ def ensure(host: str, port: int) -> Path:
 
     For replicas that a Ray cluster placed here: under `revenue-engine serve` the node itself runs the broker.
     """
-    path = Path(tempfile.gettempdir()) / f"revenue-engine-broker-{os.geteuid()}-{port}.sock"
+    path = folders.temporary() / f"broker-{port}.sock"
     with path.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two replicas that start together start one broker
         if not _reachable(path):
@@ -268,6 +276,7 @@ def _reachable(path: Path) -> bool:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         try:
             probe.connect(str(path))
+            require_own_user(probe)
         except OSError:
             return False
         return True

@@ -1,7 +1,7 @@
 """`revenue-engine serve` itself: starts a node in a session of its own, passes signals on, and leaves no process behind."""
 
 import contextlib
-import json
+import http.client
 import os
 import secrets
 import shutil
@@ -15,15 +15,25 @@ from types import FrameType
 from typing import Any
 
 import msgspec
-import psutil
 
 from serving.errors import SettingsError
 from serving.runtime import processes
+from serving.runtime.isolation import folders, remote_access
 from serving.runtime.node import SETTINGS, Launch, run_path
 from serving.settings import Settings
 
 TERM_S = 0.5
 STOP_S = 28.0  # drain, Ray's own shutdown and the embedded engines; then whatever is left is killed, within 30 s in all
+ANSWER_S = 5.0  # for an earlier run to answer: one that does not is not a server any more
+_PROBE_PAUSE_S = 0.1
+
+
+class Record(msgspec.Struct, frozen=True):
+    """What a run leaves under home for the next one on its address: its supervisor, its node, and the mark of all its processes."""
+
+    supervisor: processes.ProcessIdentity
+    node: processes.ProcessIdentity
+    node_id: str
 
 
 class Supervisor:
@@ -38,17 +48,21 @@ class Supervisor:
             registry = str(Path(registry).resolve())
         self.settings = settings.model_copy(update={"home": home, "models": settings.models.model_copy(update={"registry": registry})})
         self._launch = Launch(self.settings.model_dump(mode="json"), str(config.resolve()) if config else None, dict(overrides or {}))
-        self.node_id = secrets.token_hex(8)
+        self.node_id = secrets.token_hex(4)  # short: it is part of the paths of unix sockets
         self._record = home / "run" / f"{settings.server.host}-{settings.server.port or self.node_id}.json"
         self._signals = 0
         self._node: subprocess.Popen[bytes] | None = None
 
     def run(self) -> int:
         """Clear what an earlier run left, start the node, wait for it, and end whatever is left of it."""
+        if (exposed := remote_access.warning(self.settings.server)) is not None:
+            print(exposed, file=sys.stderr, flush=True)  # with --quiet and --json, too
         try:
-            self._record.parent.mkdir(parents=True, exist_ok=True)
+            self.settings.home.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise SettingsError(f"cannot write into home {self.settings.home}: {error.strerror}; set REVENUE_ENGINE_HOME") from error
+        folders.private(self._record.parent)
+        folders.private(self.settings.home / "logs")
         self._clear()
         previous = {number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
         try:
@@ -97,27 +111,56 @@ class Supervisor:
                 self._node.send_signal(number)
 
     def _clear(self) -> None:
-        """End what a killed run on this address left behind. Raises SettingsError when that run is alive."""
+        """End what a killed run on this address left behind. Raises SettingsError when that run is alive, or its address still answers."""
         record = self._read_record()
         if record is None:
             return
-        if processes.alive(record["pid"], record["started"]):
+        server = self.settings.server
+        if processes.alive(record.supervisor):
             raise SettingsError(
-                f"{self.settings.server.host}:{self.settings.server.port} is served from here already by process {record['pid']}; "
+                f"{server.host}:{server.port} is served from here already by process {record.supervisor.pid}; "
                 "stop it, or choose another port with PORT=... or server.port"
             )
-        left = _end(record["node"], record["session"])
+        if record.node.boot != processes.boot_id():
+            return  # the machine has started anew: nothing of that run is left, and its numbers may be others' by now
+        session = processes.session_of(record.node)
+        # Its node drains when its supervisor has been killed. What answers even after that is a server, and no server is ended here.
+        give_up = time.monotonic() + STOP_S
+        while server.port and (pids := processes.marked(record.node_id, session)) and answers(server.host, server.port):
+            if time.monotonic() > give_up:
+                raise SettingsError(
+                    f"{server.host}:{server.port} still answers, though process {record.supervisor.pid} that started it has ended: end it "
+                    f"(kill {' '.join(map(str, pids))}), or choose another port with PORT=... or server.port"
+                )
+            time.sleep(_PROBE_PAUSE_S)
+        left = _end(record.node_id, session)
         if left:
             print(f"ended {left} processes that an earlier run left behind", flush=True)
 
-    def _read_record(self) -> Any:
-        with contextlib.suppress(OSError, ValueError):
-            return json.loads(self._record.read_text())
+    def _read_record(self) -> Record | None:
+        with contextlib.suppress(OSError, msgspec.DecodeError):
+            return msgspec.json.decode(self._record.read_bytes(), type=Record)
         return None
 
-    def _write_record(self, session: int) -> None:
-        record = {"pid": os.getpid(), "started": psutil.Process().create_time(), "node": self.node_id, "session": session}
-        self._record.write_text(json.dumps(record))
+    def _write_record(self, node: int) -> None:
+        supervisor, started = processes.identity(os.getpid()), processes.identity(node)
+        if supervisor is not None and started is not None:  # a node that has ended already leaves nothing to record
+            self._record.write_bytes(msgspec.json.encode(Record(supervisor, started, self.node_id)))
+
+
+def answers(host: str, port: int, timeout_s: float | None = None) -> bool:
+    """Return whether anything answers a request to host:port within `timeout_s`, by default ANSWER_S, whatever the answer."""
+    connection = http.client.HTTPConnection(remote_access.reached_at(host), port, timeout=ANSWER_S if timeout_s is None else timeout_s)
+    try:
+        connection.request("GET", "/health/live", headers={"connection": "close"})
+        connection.getresponse()
+    except http.client.HTTPException as error:
+        return not isinstance(error, http.client.RemoteDisconnected)  # no HTTP, but something
+    except OSError:
+        return False
+    finally:
+        connection.close()
+    return True
 
 
 def _end(node_id: str, session: int | None) -> int:

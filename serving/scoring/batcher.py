@@ -29,6 +29,9 @@ REPLY_BATCHES = 2.0  # batches until an answer has reached its caller: its own, 
 RECOVERED = 0.5  # share of the time left that the queue must fit into, with explanations, before explanations are computed again
 NEARLY_S = 0.0005  # a request with hardly more time than a refused one is refused too: to read it takes about so long
 CALM_S = 0.1  # after the last refusal, until the batcher is no longer pressed
+BESIDE_S = 0.001  # the same for requests of low priority alone, while others arrive: those would wait for the whole batch,
+BESIDE_ROWS = 4  # unless so few rows take longer: a slow model needs its large batches
+RECENT_S = 0.1  # since the last request of another priority, for as long as they count as arriving
 PRIORITIES = 8  # urgencies of RFC 9218: 0 first, 7 last
 NORMAL = 3
 
@@ -109,6 +112,7 @@ class Batcher:
         self._pause_s = 0.0  # mean seconds from then to the next batch: reading, refusing and replying take time too
         self.pressed = False  # a request was refused recently
         self._refused_at = 0.0  # time of the last refusal
+        self._urgent_at = -math.inf  # time of the last request that was not of low priority
         self._refused_s = -1.0  # the most time left of a request refused since the queue last became shorter,
         self._refusal: OverloadedError | None = None  # and its error
         self._fitting = math.inf  # the earliest deadline accepted since the queue last changed
@@ -138,6 +142,8 @@ class Batcher:
         heapq.heappush(self._waiting, (priority, deadline, next(self._numbers), job))
         self._fitting = math.inf
         self._queued[priority] += 1
+        if priority <= NORMAL:
+            self._urgent_at = now
         if deadline > self._latest:
             self._latest = deadline
         if not self._busy:
@@ -240,6 +246,14 @@ class Batcher:
         fitting = cost.fitting(PRESSED_S if self.pressed else INLINE_S)
         return (min(fitting, self._max_batch), True) if fitting else (self._max_batch, False)
 
+    def _largest_beside(self, largest: int) -> int:
+        """Return how many of at most `largest` rows the next batch has, where some are of low priority and others are not to wait long."""
+        low = sum(self._queued[NORMAL + 1 :])
+        if not low or time.monotonic() - self._urgent_at > RECENT_S:
+            return largest
+        fitting = self._cost().fitting(BESIDE_S)
+        return min(largest, max(fitting, len(self._waiting) - low)) if fitting >= BESIDE_ROWS else largest
+
     def _cost(self) -> Cost:
         return self._cost_without_explanations() if self._skipping_explanations else self.full
 
@@ -283,7 +297,7 @@ class Batcher:
         without_explanations = self._skipping_explanations
         largest, inline = self._largest(self._cost())
         self._usual, self._may_recover = largest, True
-        batch = self._take(largest)
+        batch = self._take(self._largest_beside(largest))
         if not batch:
             self._idle()
             return

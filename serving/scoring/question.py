@@ -11,8 +11,9 @@ import msgspec
 
 from serving.auth.principals import Principal
 from serving.engines import Engine, Scorer
+from serving.engines.demo import is_demo
 from serving.engines.session_memory import SessionMemory
-from serving.errors import NotReadyError, OverloadedError
+from serving.errors import NoModelError, NotReadyError, OverloadedError, RevenueEngineError
 from serving.scoring.answer import Answer, Cancel, Done
 from serving.scoring.batcher import NORMAL, Batcher, Scored, Stages
 from serving.scoring.cache.cache import Cache
@@ -42,6 +43,11 @@ class Question:
     ) -> None:
         self.engine = engine
         self.choices: Sequence[str] = ()
+        self.problem: str | None = None  # why the model that the registry points to is not live
+        self.loading = True  # without a live model: whether one may become live without anybody's doing
+        self._alias = settings.models.alias
+        # Where demonstration models are refused, nobody has promised a model for any question.
+        self._required = not engine.optional and settings.models.allow_demo
         self._features, self._sessions = features, sessions
         self._live: Scorer | None = None
         limits = settings.batcher
@@ -64,12 +70,17 @@ class Question:
     @property
     def lacking(self) -> bool:
         """Whether a model that the server needs to be ready is not live yet."""
-        return self._live is None and not self.engine.optional
+        return self._live is None and self._required
 
     @property
     def live(self) -> Scorer | None:
         """The live model, None while there is none."""
         return self._live
+
+    @property
+    def demo(self) -> bool:
+        """Whether the live model is for demonstration."""
+        return is_demo(self._live)
 
     @property
     def version(self) -> str | None:
@@ -115,6 +126,9 @@ class Question:
 
         Call the function that it returns, if any, when the caller has disconnected. `fresh` does not read the cache.
         """
+        if self._live is None:  # before any store is read: what is stored is of no use without a model
+            done(self._without_model())
+            return None
         call = Call(request, done, principal.tenant, deadline, fresh, priority)
         memory = self.engine.memory
         if memory is not None and (entity := memory.key(request)) is not None:
@@ -135,7 +149,7 @@ class Question:
     def ask(
         self, request: msgspec.Struct, *, principal: Principal, deadline: float, fresh: bool = False, priority: int = NORMAL
     ) -> "asyncio.Future[Answer]":
-        """Return the answer to come, as `begin` gives it; it raises NotReadyError, OverloadedError, DeadlineExceededError."""
+        """Return the answer to come, as `begin` gives it; it raises NoModelError, NotReadyError, OverloadedError, DeadlineExceededError."""
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         try:
             cancel = self.begin(request, partial(resolve, answer), principal=principal, deadline=deadline, fresh=fresh, priority=priority)
@@ -170,7 +184,7 @@ class Question:
         """Begin to answer a complete request."""
         live = self._live
         if live is None:
-            call.done(self._not_ready())
+            call.done(self._without_model())
             return None
         refusal = live.refusal(call.request)
         if refusal is not None:
@@ -197,7 +211,7 @@ class Question:
         sessions = self._sessions
         assert sessions is not None, "a request to be remembered without a store; this is a bug"
         if self._live is None:
-            call.done(self._not_ready())
+            call.done(self._without_model())
             return None
 
         def deliver(scored: Scored | Exception) -> None:
@@ -217,8 +231,11 @@ class Question:
             return None
         return job.cancel
 
-    def _not_ready(self) -> NotReadyError:
-        return NotReadyError(f"no model for {self.engine.name} is loaded yet")
+    def _without_model(self) -> RevenueEngineError:
+        """Return why there is no answer while no model is live."""
+        if self.loading:
+            return NotReadyError(f"no model for {self.engine.name} is loaded yet{'' if self.problem is None else f': {self.problem}'}")
+        return NoModelError(self.engine.name, self._alias, self.problem)
 
     def _score(self, requests: list[Any], without_explanations: bool) -> Stages:
         live = self._live

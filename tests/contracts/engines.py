@@ -11,6 +11,7 @@ import pytest
 from msgspec import inspect
 
 from serving.engines import ENGINES, Engine, Scorer
+from serving.engines.demo import DemoScorer
 
 Body = dict[str, Any]
 Path = tuple[str, ...]
@@ -193,6 +194,23 @@ class EngineContract:
         assert scorer.version
         answers = [msgspec.json.decode(one) for one in score(scorer, requests(engine))]
         assert {answer["modelVersion"] for answer in answers} == {scorer.version}
+
+    def test_every_answer_of_a_demonstration_model_states_it_and_is_otherwise_the_same(self, engine: Engine, scorer: Scorer) -> None:
+        asked = requests(engine)
+        demonstrated = DemoScorer(scorer)
+        rows = demonstrated.rows(asked, demonstrated.run(demonstrated.columns(asked)))
+        assert rows
+        assert {row.basis for row in rows} == {"demo"}
+        plain = scorer.rows(asked, scorer.run(scorer.columns(asked)))
+        assert "demo" not in {row.basis for row in plain}
+        again = [msgspec.structs.replace(row, basis=other.basis) for row, other in zip(rows, plain, strict=True)]
+        assert list(map(type(self)._lasting, again)) == list(map(type(self)._lasting, plain))
+        assert set(demonstrated.output_columns(demonstrated.run(demonstrated.columns(asked)))["basis"]) == {"demo"}
+
+    @staticmethod
+    def _lasting(row: Any) -> bytes:
+        """Return an answer without what it takes from the clock."""
+        return re.sub(_NOW, b"", msgspec.json.encode(row))
 
     def test_a_batch_job_gets_a_value_for_each_row_in_every_column(self, engine: Engine, scorer: Scorer) -> None:
         asked = requests(engine)

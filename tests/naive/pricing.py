@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from decimal import Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import NamedTuple
 
 
@@ -60,6 +60,20 @@ def ladders(ratios: Sequence[float], price: float, tick: float) -> list[float]:
     return [max(float(round(Decimal(ratio * price) / Decimal(str(tick))) * Decimal(str(tick))), tick) for ratio in ratios]
 
 
+def add_edges(ladder: Sequence[float], low: float, high: float, tick: float | None) -> list[float]:
+    """Return the prices next to the bounds, up from the lower and down from the higher one, where no price of the ladder is within them.
+
+    Elsewhere the first price twice; tick: None where there are no other prices than those of the ladder.
+    """
+    if tick is None or any(low <= price <= high for price in ladder):
+        return [ladder[0], ladder[0]]
+    step, slack = Decimal(str(tick)), Decimal("1e-9")
+    up = max(((Decimal(low) / step) - slack).to_integral_value(ROUND_CEILING), Decimal(1)) * step
+    if math.isinf(high):
+        return [float(up), ladder[0]]
+    return [float(up), float(max(((Decimal(high) / step) + slack).to_integral_value(ROUND_FLOOR), Decimal(1)) * step)]
+
+
 def impacts(
     price: float, base: float, quantity: float, draws: Sequence[float], cost: float, stock: float, weights: tuple[float, float]
 ) -> tuple[float, float, float, float]:
@@ -72,3 +86,49 @@ def impacts(
         sure += weights[0] * profit + weights[1] * revenue >= 0 and elasticity < -1
     demand, revenue, profit = (math.fsum(column) / len(draws) for column in zip(*changes, strict=True))
     return demand, revenue, profit, sure / len(draws)
+
+
+class Step(NamedTuple):
+    """A rule that moved a price: "inventory" or the number of a guard rail, the prices before and after, and the rail's bound between."""
+
+    rule: str | int
+    before: float
+    bound: float
+    after: float
+
+
+def beyond(price: float, band: tuple[float, float]) -> float:
+    """Return how far a price is outside a band."""
+    return max(band[0] - price, price - band[1], 0.0)
+
+
+def trails(
+    ladder: Sequence[float], free: Sequence[float], stocked: Sequence[float], rails: Sequence[tuple[float, float]], common: int
+) -> tuple[float, list[Step]]:
+    """Return the price by demand alone, and the steps from it to the final one: each rule is applied to all prices of the ladder anew.
+
+    free, stocked: the value of each price without and with the stock. A rail that the price is outside of moves it: with the first k rails
+    the price is the one that is nearest to the band of the k-th, of those nearest to the one before it, and so on; of those left the most
+    valuable, of equals the first. common: how many prices, the first ones, are possible before that.
+    """
+    rungs, steps = range(len(ladder)), list[Step]()
+    start = at = min(range(common), key=lambda rung: (-free[rung], rung))
+    then = min(range(common), key=lambda rung: (-stocked[rung], rung))
+    if ladder[then] != ladder[at]:
+        steps.append(Step("inventory", ladder[at], ladder[then], ladder[then]))
+    at = then
+    for number, (low, high) in enumerate(rails):
+        if low <= ladder[at] <= high:
+            continue
+
+        def rank(rung: int, first: int = number) -> tuple[float, ...]:
+            return (*(beyond(ladder[rung], rails[rail]) for rail in range(first, -1, -1)), -stocked[rung], rung)
+
+        then = min(rungs, key=rank)
+        if ladder[then] != ladder[at]:
+            bound = min(max(ladder[at], low), high)
+            ends = sorted((bound, ladder[then]))
+            skipped = any(ends[0] < price < ends[1] for price in ladder)
+            steps.append(Step(number, ladder[at], ladder[then] if skipped else bound, ladder[then]))
+            at = then
+    return ladder[start], steps

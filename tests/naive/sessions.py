@@ -25,8 +25,16 @@ COUNTED_ACTIONS = {
 }
 
 
+RAGE = {"rageClicks": 3, "ragePixels": 30, "rageMs": 1000, "deadMs": 2500, "deadScrollMs": 100}
+IN_FRICTION = {
+    **dict.fromkeys(("page_view", "product_view"), "page"),
+    **dict.fromkeys(("search", "add_to_cart", "remove_from_cart", "checkout", "change"), "change"),
+    **{kind: kind for kind in ("click", "scroll", "input")},
+}
+
+
 class Event(NamedTuple):
-    """One interaction: its type, kind of page, epoch milliseconds, pixels and milliseconds waited; NaN is unknown."""
+    """One interaction: type, kind of page, epoch milliseconds, pixels, milliseconds waited; NaN is unknown; and its element, 0 unknown."""
 
     kind: str
     page: str
@@ -34,6 +42,7 @@ class Event(NamedTuple):
     x: float
     y: float
     wait_ms: float
+    target: int = 0
 
 
 def session_features(events: Sequence[Event], given: Mapping[str, float]) -> dict[str, float]:
@@ -42,19 +51,10 @@ def session_features(events: Sequence[Event], given: Mapping[str, float]) -> dic
 
 
 def rage_clicks(events: Sequence[Event]) -> int:
-    """Return the number of runs of three or more clicks, each near the one before in place and time."""
-    clicks = [event for event in events if event.kind == "click"]
-    runs: list[list[Event]] = []
-    for click in clicks:
-        if runs and _near(runs[-1][-1], click):
-            runs[-1].append(click)
-        else:
-            runs.append([click])
-    return sum(len(run) >= 3 for run in runs)
-
-
-def _near(one: Event, two: Event) -> bool:
-    return abs(one.x - two.x) + abs(one.y - two.y) < 30 and two.time_ms - one.time_ms < 1000
+    """Return the number of rage clicks by the rule of friction."""
+    kinds = ["outbound" if event.kind == "click" and event.target == -1 else IN_FRICTION.get(event.kind, "unknown") for event in events]
+    clicks = [FrictionEvent(kind, event.time_ms, event.x, event.y, event.target) for kind, event in zip(kinds, events, strict=True)]
+    return len(rage_click_runs(clicks, [event.time_ms for event in events], RAGE))
 
 
 def _counted(events: Sequence[Event]) -> dict[str, float]:
@@ -112,7 +112,16 @@ class FrictionEvent(NamedTuple):
 
 
 RESPONSES = ("page", "change", "input", "back")
-ACTS = ("page", "click", "scroll", "back", "focus", "input", "hover")  # acts of the shopper; the pointer also moves when the page scrolls
+ACTS = (
+    "page",
+    "click",
+    "outbound",
+    "scroll",
+    "back",
+    "focus",
+    "input",
+    "hover",
+)  # acts of the shopper; the pointer also moves when the page scrolls
 
 
 def friction(events: Sequence[FrictionEvent], limits: Mapping[str, float]) -> dict[str, list[int]]:
@@ -154,15 +163,48 @@ def friction_scores(counts: Mapping[str, int]) -> float:
 
 
 def rage_click_runs(events: Sequence[FrictionEvent], now: Sequence[int], limits: Mapping[str, float]) -> list[int]:
-    """Return the clicks that are the third of a run of near ones."""
-    clicks = [place for place, event in enumerate(events) if event.kind == "click"]
-    found, run = [], 0
-    for number, place in enumerate(clicks):
-        one, before = events[place], events[clicks[number - 1]]
-        near = number > 0 and abs(one.x - before.x) + abs(one.y - before.y) < limits["ragePixels"]
-        run = run + 1 if near and now[place] - now[clicks[number - 1]] < limits["rageMs"] else 1
-        found += [place] if run == limits["rageClicks"] else []
+    """Return the clicks that are the third of a run of near ones without a response between them, unless each of the run is answered."""
+    found = []
+    for run, responses in _runs(events, now, limits):
+        if len(run) >= limits["rageClicks"] and not _all_answered(run, responses, limits):
+            found.append(run[int(limits["rageClicks"]) - 1])
     return found
+
+
+def _runs(events: Sequence[FrictionEvent], now: Sequence[int], limits: Mapping[str, float]) -> list[tuple[list[int], list[int]]]:
+    """Return the runs of near clicks, each with the responses to it, before the next run begins."""
+    runs = list[tuple[list[int], list[int]]]()
+    open_run = False
+    for place, event in enumerate(events):
+        if event.kind in ("click", "outbound"):
+            last = next((other for other in reversed(range(place)) if events[other].kind in ("click", "outbound")), None)
+            if event.kind == "outbound":
+                open_run = False
+            elif open_run and last is not None and _is_near(events[last], event, now[place] - now[last], limits):
+                runs[-1][0].append(place)
+            else:
+                runs.append(([place], []))
+                open_run = True
+        elif open_run:
+            run, responses = runs[-1]
+            within = limits["deadMs"] if event.kind in RESPONSES else limits["deadScrollMs"] if event.kind == "scroll" else 0
+            if now[place] - now[run[-1]] < within:
+                responses.append(place)
+                open_run = len(run) >= limits["rageClicks"] and not _all_answered(run, responses, limits)
+    return runs
+
+
+def _all_answered(run: Sequence[int], responses: Sequence[int], limits: Mapping[str, float]) -> bool:
+    """Return whether, at some response after the run had become rage, there were as many responses as clicks until then."""
+    became = run[int(limits["rageClicks"]) - 1]
+    late = [place for place in responses if place > became]
+    return any(number >= sum(click < place for click in run) for number, place in enumerate(late, 1))
+
+
+def _is_near(before: FrictionEvent, click: FrictionEvent, since_ms: int, limits: Mapping[str, float]) -> bool:
+    apart = abs(click.x - before.x) + abs(click.y - before.y)
+    near = before.target == click.target != 0 if math.isnan(apart) else apart < limits["ragePixels"]
+    return near and since_ms < limits["rageMs"]
 
 
 def dead_clicks(events: Sequence[FrictionEvent], now: Sequence[int], limits: Mapping[str, float]) -> list[int]:
@@ -177,6 +219,8 @@ def dead_clicks(events: Sequence[FrictionEvent], now: Sequence[int], limits: Map
             waiting = [since for since in waiting if now[place] - since >= limits["deadScrollMs"]]
         if event.kind == "focus":
             waiting = [since for since in waiting if now[place] - since >= limits["deadFocusMs"]]
+        if event.kind == "outbound":
+            before = place
         if event.kind == "click":
             focused = any(events[other].kind == "focus" and now[place] - now[other] < limits["deadFocusMs"] for other in range(place))
             same = before is not None and event.target == events[before].target != 0
@@ -191,9 +235,9 @@ def error_clicks(events: Sequence[FrictionEvent], now: Sequence[int], limits: Ma
     """Return the errors that come right after a click, one for each click."""
     found = []
     for place, event in enumerate(events):
-        if event.kind == "click":
+        if event.kind in ("click", "outbound"):
             for later in range(place + 1, len(events)):
-                if events[later].kind == "click":
+                if events[later].kind in ("click", "outbound"):
                     break
                 if events[later].kind == "error" and now[later] - now[place] <= limits["errorMs"]:
                     found.append(later)
@@ -207,7 +251,7 @@ def u_turns(events: Sequence[FrictionEvent], now: Sequence[int], limits: Mapping
     found = []
     for before, last, place in zip(visits, visits[1:], visits[2:], strict=False):
         back = events[place].page == events[before].page != events[last].page
-        touched = any(event.kind in ("click", "input") for event in events[last:place])
+        touched = any(event.kind in ("click", "outbound", "input") for event in events[last:place])
         found += [place] if back and not touched and now[place] - now[last] <= limits["turnMs"] else []
     return found
 
@@ -310,3 +354,20 @@ def journey_features(page: Sequence[int], seconds: Sequence[float], ended: float
         share, last, latest, summary = [0] * pages, [0] * 4, [0] * 3, [0] * 8
     between = [sum(pair == (one, other) for pair in pairwise(page)) for one in range(pages) for other in range(pages)]
     return [*count, *share, *dwell, *ago, *last, *latest, *summary, *attributes, ended, *between]
+
+
+def element_number(name: bytes) -> int:
+    """Return the number of the element with this name: a multiplicative hash of its words of eight bytes, 52 bits, odd."""
+    if not name:
+        return 0
+    number = len(name)
+    for start in range(0, len(name), 8):
+        word = int.from_bytes(name[start : start + 8], "little")
+        number = (number ^ word) * 0x9E3779B97F4A7C15 % 2**64
+        number ^= number >> 32
+    return number >> 12 | 1
+
+
+def name_unknown(types: Sequence[str], known: Sequence[str]) -> list[str]:
+    """Return the types that are not known, each once, in the order of the events."""
+    return [name for name in dict.fromkeys(types) if name not in known]

@@ -16,8 +16,10 @@ from serving.auth.principals import Principal
 from serving.engines import Engine
 from serving.errors import FieldProblem, InvalidRequestError, TooLargeError
 from serving.ingress.api import App, build
+from serving.ingress.decoding.reading_process import ReadingProcess
 from serving.ingress.endpoint import Endpoint
 from serving.ingress.http.lifecycle import State
+from serving.ingress.request_log import AccessLog
 from serving.metrics.collect import Metrics
 from serving.scoring.answer import Answer, Cancel, Done
 from serving.scoring.cache.cache import Cache
@@ -141,6 +143,8 @@ class Scripted:
     ready = True
     lacking = False
     version = "greeting-0"
+    demo = False
+    problem = None
     choices = ()
 
     def __init__(self, *outcomes: Answer | Exception) -> None:
@@ -186,11 +190,11 @@ def question(settings: Settings, scorer: CountingScorer | None = None) -> Iterat
 
 
 def endpoint(scored: Any, settings: Settings, metrics: Metrics | None = None) -> Endpoint:
-    return Endpoint(scored, settings.server, metrics or Metrics())
+    return Endpoint(scored, settings.server, metrics or Metrics(), ReadingProcess())
 
 
-def app(scored: Any, settings: Settings, state: State | None = None) -> App:
-    return build([scored], state or State(ready=True), settings, Metrics())
+def app(scored: Any, settings: Settings, state: State | None = None, access_log: AccessLog | None = None) -> App:
+    return build([scored], state or State(ready=True), settings, Metrics(), ReadingProcess(), access_log)
 
 
 def client(application: App) -> httpx.AsyncClient:

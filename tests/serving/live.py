@@ -17,6 +17,7 @@ import msgspec
 import psutil
 
 from serving.engines import ENGINES
+from serving.runtime.node import run_path
 
 _runs = itertools.count()
 START_S = 120
@@ -36,7 +37,7 @@ class Live:
     def __init__(self, home, registry, *arguments, port=None):
         self.port = port or free_port()
         self.log = Path(home) / f"serve-{next(_runs)}.log"
-        self.home = home
+        self.home, self.registry = home, registry
         environment = {
             **os.environ,
             "REVENUE_ENGINE_HOME": str(home),
@@ -95,6 +96,24 @@ class Live:
 
     def preparers(self):
         return [p for p in self.family() if "ModelPreparer" in _words(p)]
+
+    def run_folder(self):
+        """Return the node's folder of sockets."""
+        record = json.loads((Path(self.home) / "run" / f"127.0.0.1-{self.port}.json").read_text())
+        return run_path(record["node_id"])
+
+    def kill_loader(self):
+        """Wait until a process loads a model for a trial, and kill it meanwhile."""
+        trial = self.run_folder() / "trial.json"
+        end = time.monotonic() + START_S
+        while time.monotonic() < end:
+            try:
+                pid = json.loads(trial.read_bytes())["process"]["pid"]
+            except OSError:
+                continue
+            os.kill(pid, signal.SIGKILL)
+            return
+        raise AssertionError(f"no model was loaded:\n{self.replica_log()}")
 
     def replica_log(self):
         """Return the log of the replicas."""

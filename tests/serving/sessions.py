@@ -47,6 +47,7 @@ class LinearModel:
     order_value = 80.0
     currency = "EUR"
     bias = -1.25
+    used = frozenset(NAMES)
 
     def __init__(self, weights: F64 | None = None) -> None:
         self.weights = np.sin(np.arange(len(NAMES)) + 1.0) * 0.01 if weights is None else weights

@@ -50,8 +50,8 @@ def process(*words, code="", **options):
 
 
 def test_the_commands_of_the_design_are_there():
-    models = [f"models {verb}" for verb in ("list", "show", "add", "promote", "rollback")]
-    assert set(COMMANDS) == {"serve", "train", "batch", "simulate", "doctor", *models}
+    models = [f"models {verb}" for verb in ("list", "show", "card", "compare", "add", "promote", "rollback", "delete")]
+    assert set(COMMANDS) == {"serve", "train", "batch", "simulate", "doctor", "evaluate", "explain", *models}
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -59,6 +59,37 @@ def test_every_command_takes_seed_json_and_quiet(asked, command):
     code, out, _ = asked(*command.split(), "--help")
     assert code == 0
     assert all(option in out for option in ("--seed", "--json", "--quiet"))
+
+
+@pytest.mark.parametrize("verb", [verb for verb, _ in cli.TASK_VERBS])
+def test_the_help_of_a_verb_lists_every_task_and_where_its_options_are(asked, verb):
+    code, out, _ = asked(verb, "--help")
+    assert code == 0
+    assert [line.split()[0] for line in out.partition("Tasks:")[2].splitlines() if line.startswith("  ")][: len(MODELS)] == list(MODELS)
+    assert f"revenue-engine {verb} TASK --help" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [
+        ("mod", {"models"}),
+        ("ex", {"explain"}),
+        ("models de", {"delete"}),
+        ("train pu", {"purchase"}),
+        ("batch churn --fac", {"--factors"}),
+        ("train value --sp", {"--split"}),
+    ],
+)
+def test_a_shell_completes_commands_tasks_and_options(words, completed):
+    environment = {**os.environ, "_REVENUE_ENGINE_COMPLETE": "complete_bash", "COMP_WORDS": f"revenue-engine {words}"}
+    done = process(env={**environment, "COMP_CWORD": str(len(words.split()))})
+    assert set(done.stdout.split()) == completed
+
+
+def test_completion_is_installed_for_the_shell_by_an_option(asked):
+    out = asked("--help")[1]
+    assert "--install-completion" in out
+    assert "--show-completion" in out
 
 
 @pytest.mark.parametrize("task", MODELS)
@@ -82,6 +113,11 @@ def test_help_loads_nothing_heavy():
     ("words", "said"),
     [
         ("nosuch", "No such command"),
+        ("serv", "No such command 'serv'. Did you mean 'serve'?"),
+        ("models lst", "No such command 'lst'. Did you mean 'list'?"),
+        ("train purchase --dta x", "No such option: --dta (Possible options: --data"),
+        ("batch purchase --model m --input i --ouput o", "No such option: --ouput (Possible options: --input, --output)"),
+        ("models rollback purchse", "unknown task 'purchse' (did you mean 'purchase'?)"),
         ("train", "Missing argument 'TASK'"),
         ("train purchases", "unknown task 'purchases' (did you mean 'purchase'?); known: purchase"),
         ("train purchase --data x.csv", "missing option --out"),
@@ -201,6 +237,7 @@ def test_column_help_names_every_field_with_its_unit_and_published_column(asked,
         for field in fields:
             (line,) = (line for line in out.splitlines() if line.split()[0] == field.name)
             assert field.unit in line
+            assert field.need(command) in line
             assert line.endswith(field.published or "-")
         assert [field["name"] for field in answer(command, "purchase", "--column-help")[1]["fields"]] == [f.name for f in fields]
 
@@ -210,7 +247,7 @@ def test_a_model_goes_through_the_registry(asked, answer, bundle, second_bundle,
     assert asked("models", "list", *here)[0] == 0
     assert "to serve it: revenue-engine models promote purchase/first" in asked("models", "add", bundle.path, "--name", "first", *here)[1]
     assert answer("models", "add", second_bundle.path, "--alias", "champion", *here)[1]["aliases"] == ["champion"]
-    assert answer("models", "promote", "purchase/first", *here)[1]["name"] == "first"
+    assert answer("models", "promote", "purchase/first", "--force", *here)[1]["name"] == "first"
     assert answer("models", "show", "purchase@champion", *here)[1]["version"] == bundle.version
     assert answer("models", "rollback", "purchase", *here)[1]["name"] == second_bundle.version
     listed = answer("models", "list", *here)[1]["models"]
@@ -256,7 +293,7 @@ def test_train_passes_the_options_of_a_task_that_were_given(asked, monkeypatch, 
     passed = {}
     monkeypatch.setattr(type(MODELS["purchase"]), "train", lambda *_, **options: passed.update(options) or bundle)
     assert asked("train", *words.split(), "--data", "in.csv", "--out", tmp_path / "m")[0] == 0
-    assert {name: value for name, value in passed.items() if name not in ("mapping", "seed", "progress")} == given
+    assert {name: value for name, value in passed.items() if name not in ("mapping", "cells", "seed", "progress")} == given
 
 
 def test_train_requires_the_positive_label_and_warns_of_a_column_that_leaks_it(asked, customers_csv, tmp_path):

@@ -77,8 +77,8 @@ async def cold(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-def table(route: Any, state: State | None = None, max_requests: int = 100, max_body_bytes: int = 100_000) -> RouteTable:
-    return RouteTable({PATH: Route(route.begin)}, state or State(ready=True), max_requests, max_body_bytes)
+def table(route: Any, state: State | None = None, max_requests: int = 100, max_body_bytes: int = 100_000, **more: Any) -> RouteTable:
+    return RouteTable({PATH: Route(route.begin)}, state or State(ready=True), max_requests, max_body_bytes, **more)
 
 
 class Serving:
@@ -130,6 +130,8 @@ class Serving:
     def close(self) -> None:
         cut = self.drain(0)
         cut.result(PATIENCE_S)
+        self.call(lambda: [connection.transport.abort() for connection in list(self.listener._server_state.connections)])
+        self.until(lambda: not self.listener._server_state.connections)
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(PATIENCE_S)
         assert not self._thread.is_alive()

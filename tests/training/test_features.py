@@ -28,11 +28,12 @@ def million() -> tuple[F64, Events]:
         known,
         Events(
             offsets=offsets,
-            kind=rng.integers(0, 11, size, np.int8),
+            kind=rng.integers(0, 12, size, np.int8),
             page=rng.integers(0, 11, size, np.int8),
             time_ms=1_700_000_000_000 + np.cumsum(rng.integers(0, 900, size)),
             x=rng.uniform(0, 20, size).astype(np.float32),
             y=rng.uniform(0, 20, size).astype(np.float32),
+            target=rng.integers(-1, 3, size),
             wait_ms=np.where(rng.random(size) < 0.5, np.nan, rng.uniform(0, 1e4, size)).astype(np.float32),
         ),
     )
@@ -46,7 +47,7 @@ def test_a_session_alone_gives_the_same_bits_as_among_a_million(million: tuple[F
         first, last = events.offsets[row : row + 2]
         own = Events(
             np.array([0, last - first]),
-            *(getattr(events, name)[first:last].copy() for name in ("kind", "page", "time_ms", "x", "y", "wait_ms")),
+            *(getattr(events, name)[first:last].copy() for name in ("kind", "page", "time_ms", "x", "y", "target", "wait_ms")),
         )
         alone = features.matrix(known[row : row + 1].copy(), own)
         assert alone.tobytes() == together[row].tobytes(), f"session {row}"

@@ -1,10 +1,15 @@
-"""Metrics of predicted probabilities: discrimination (AUC), calibration (ECE), and both (log loss, Brier)."""
+"""Metrics of predicted probabilities: discrimination (AUC), calibration (ECE), and both (log loss, Brier).
 
+Each has the same value, to the bit, for any order of the rows: rows of equal probability count together.
+"""
+
+import math
 from typing import Any
 
 import numpy as np
 
 from kernels.types import F64
+from training.evaluation.ranking import slices
 
 BINS = 10
 
@@ -17,8 +22,8 @@ def figures(y: F64, p: F64) -> dict[str, float]:
     return {
         "auc": auc(y, p),
         "average_precision": float(average_precision_score(y, p)),
-        "log_loss": float(-np.mean(y * np.log(clipped) + (1 - y) * np.log1p(-clipped))),
-        "brier": float(np.mean((p - y) ** 2)),
+        "log_loss": -_mean(y * np.log(clipped) + (1 - y) * np.log1p(-clipped)),
+        "brier": _mean((p - y) ** 2),
         "ece": ece(y, p),
     }
 
@@ -31,12 +36,24 @@ def auc(y: F64, p: F64) -> float:
 
 
 def reliability(y: F64, p: F64, bins: int = BINS) -> list[dict[str, Any]]:
-    """Return rows, mean predicted probability and observed share of each of `bins` bins of (nearly) equal size, by p."""
-    parts = np.array_split(np.argsort(p, kind="stable"), bins)
-    return [{"rows": len(part), "stated": float(p[part].mean()), "observed": float(y[part].mean())} for part in parts if len(part)]
+    """Return rows, mean predicted probability and observed share of at most `bins` bins of (nearly) equal size, by p.
+
+    Rows of equal p are in one bin, so that many of them make bins of unequal size, and fewer bins.
+    """
+    order = np.lexsort((y, p))
+    stated, observed = p[order], y[order]
+    return [
+        {"rows": part.stop - part.start, "stated": float(stated[part].mean()), "observed": float(observed[part].mean())}
+        for part in slices(-stated, bins)
+    ]
 
 
 def ece(y: F64, p: F64, bins: int = BINS) -> float:
     """Return the expected calibration error: the mean of |observed share - mean prediction| over equal-mass bins."""
     table = reliability(y, p, bins)
     return float(sum(row["rows"] * abs(row["observed"] - row["stated"]) for row in table) / len(y))
+
+
+def _mean(column: F64) -> float:
+    """Return the mean of a column, whose sum is rounded once."""
+    return math.fsum(column) / len(column)

@@ -9,7 +9,7 @@ from typing import Any
 class Option:
     """An option of a task: passed as the argument `name` of its `train` or of its table's `join`, unless it was not given.
 
-    kind: str, int, Path, or bool for a flag; several: the value is a list with commas, passed as a tuple; minimum: of an int.
+    kind: str, int, Path, or bool for a flag; several: the value is a list with commas, passed as a tuple; minimum, maximum: of an int.
     """
 
     name: str
@@ -18,6 +18,7 @@ class Option:
     metavar: str | None = None
     default: Any = None
     minimum: int | None = None
+    maximum: int | None = None
     several: bool = False
 
     @property

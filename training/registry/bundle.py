@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from training.errors import BundleError
-from training.registry import disk
+from training.registry import disk, simulated
 
 FORMAT = 1
+CARD = "card.md"
 MANIFEST = "manifest.json"
 MANIFEST_BYTES = 4 << 20
 NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")  # no folder, no hidden file, no `..`
@@ -48,6 +49,11 @@ class Bundle:
         """Return the version: task, time and first 8 digits of the content hash."""
         return str(self.manifest["version"])
 
+    @property
+    def simulated(self) -> bool:
+        """Return whether the model was learned from a simulated table, so that it is for demonstration alone."""
+        return simulated.is_simulated(self.manifest)
+
     def require(self, task: str) -> None:
         """Raise BundleError for a bundle of another task."""
         if self.task != task:
@@ -67,9 +73,12 @@ class Bundle:
 def write(out: Path, *, task: str, files: Mapping[str, bytes], meta: Mapping[str, Any]) -> Bundle:
     """Write a bundle atomically into the folder `out`, which must be absent or empty, and return it.
 
-    meta: further fields of the manifest, beside format, task, version, createdAt and files; plain JSON without NaN. Raises BundleError, and
-    leaves no file, when a name or meta is invalid, `out` is not empty, or writing fails.
+    meta: further fields of the manifest, beside format, task, version, createdAt and files; plain JSON without NaN. The card of a model
+    that was learned from a simulated table gets a remark. Raises BundleError, and leaves no file, when a name or meta is invalid, `out` is
+    not empty, or writing fails.
     """
+    if CARD in files and simulated.is_simulated(meta):
+        files = {**files, CARD: simulated.with_remark(files[CARD].decode()).encode()}
     for name in (task, *files):
         check_name(name, f"bundle {out}")
     if clash := [name for name in _RESERVED if name in meta]:

@@ -1,10 +1,13 @@
-"""Provenance of a model: the hash of its training table, and the versions of the software that made it."""
+"""Provenance of a model: the hash of its training table, whether that was simulated, and the versions of the software that made it."""
 
 import hashlib
 import platform
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
+from training.datasets.shop.mark import is_simulated
+from training.registry.simulated import SHA256, SIMULATED
 from training.tables import frames
 
 
@@ -16,6 +19,11 @@ def fingerprint(path: Path) -> str:
             while block := content.read(1 << 20):
                 digest.update(block)
     return digest.hexdigest()
+
+
+def origin(path: Path) -> dict[str, Any]:
+    """Return the fields of a manifest's `trainingData` that state where a table is from: its SHA-256, and whether it was simulated."""
+    return {SHA256: fingerprint(path), SIMULATED: is_simulated(path)}
 
 
 def software(*names: str) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import secrets
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -18,7 +19,12 @@ LOCK_SECONDS = 10.0
 
 
 class Storage(Protocol):
-    """The operations that a registry needs of its storage."""
+    """The operations that a registry needs of its storage. where: its absolute path, or its URL."""
+
+    where: str
+
+    def exists(self) -> bool:
+        """Return whether there is a registry."""
 
     def read(self, *parts: str) -> bytes | None:
         """Return the content of a file, None when there is none."""
@@ -32,6 +38,9 @@ class Storage(Protocol):
     def replace(self, content: bytes, *parts: str) -> None:
         """Write a file atomically, replacing an existing one."""
 
+    def remove(self, task: str, name: str) -> None:
+        """Remove a bundle: readers see all of it or nothing."""
+
     def locked(self, task: str) -> AbstractContextManager[None]:
         """Return a context that excludes other changes to the folder of `task`."""
 
@@ -40,6 +49,9 @@ class Storage(Protocol):
 
     def verify(self, task: str, name: str) -> Mapping[str, Any] | None:
         """Return the manifest of a bundle, with every stored byte verified; None when there is none."""
+
+    def fingerprint(self, task: str, name: str) -> str:
+        """Return a text that changes with the files of a bundle, without reading them; "" when there is none."""
 
 
 def at(url: str) -> Storage:
@@ -52,7 +64,12 @@ class LocalStorage:
     """A folder on this machine or on a shared file system."""
 
     def __init__(self, root: Path) -> None:
-        self._root = root.absolute()
+        self._root = Path(os.path.abspath(root))
+        self.where = str(self._root)
+
+    def exists(self) -> bool:
+        """Return whether there is such a folder."""
+        return self._root.is_dir()
 
     def read(self, *parts: str) -> bytes | None:
         """Return the content of a file, None when there is none."""
@@ -87,6 +104,16 @@ class LocalStorage:
         except OSError as error:
             raise RegistryError(f"cannot write {path}, it is as it was: {disk.reason(error)}") from error
 
+    def remove(self, task: str, name: str) -> None:
+        """Remove a bundle: it is renamed to a hidden folder first, which no reader sees."""
+        path = self._root / task / name
+        hidden = path.with_name(f".{name}.{secrets.token_hex(4)}.deleted")
+        try:
+            path.rename(hidden)
+        except OSError as error:
+            raise RegistryError(f"cannot remove {path}, it is as it was: {disk.reason(error)}") from error
+        shutil.rmtree(hidden, ignore_errors=True)
+
     @contextmanager
     def locked(self, task: str) -> Iterator[None]:
         """Exclude other processes and threads from changing the folder of `task`; wait for them up to LOCK_SECONDS."""
@@ -111,6 +138,15 @@ class LocalStorage:
         """Return the manifest of a bundle, with every byte verified; None when there is none."""
         found = self.fetch(task, name, self._root)
         return found.manifest if found else None
+
+    def fingerprint(self, task: str, name: str) -> str:
+        """Return the names, inodes, sizes and times of the files of a bundle, as text."""
+        try:
+            with os.scandir(self._root / task / name) as entries:
+                found = [(entry.name, entry.stat(follow_symlinks=False)) for entry in entries]
+        except OSError:
+            return ""
+        return " ".join(sorted(f"{file}:{seen.st_ino}:{seen.st_size}:{seen.st_mtime_ns}:{seen.st_ctime_ns}" for file, seen in found))
 
 
 def _lock(handle: int, path: Path) -> None:
@@ -141,7 +177,11 @@ class RemoteStorage:
             self._files, self._root = fsspec.core.url_to_fs(url)
         except (ValueError, ImportError) as error:
             raise RegistryError(f"registry {url!r} cannot be opened ({error}): correct the URL or install its package") from error
-        self._url = url.rstrip("/")
+        self._url = self.where = url.rstrip("/")
+
+    def exists(self) -> bool:
+        """Return True: a bucket or a folder is not created by adding a model to it."""
+        return True
 
     def read(self, *parts: str) -> bytes | None:
         """Return the content of a file, None when there is none."""
@@ -178,6 +218,14 @@ class RemoteStorage:
         except FileNotFoundError as error:
             raise RegistryError(f"cannot write {self._named(parts)}: no such bucket or folder: create it first") from error
 
+    def remove(self, task: str, name: str) -> None:
+        """Remove a bundle, its manifest first."""
+        content = self.read(task, name, bundle.MANIFEST)
+        with self._converting_errors("remove", (task, name)):
+            if content is not None:
+                self._files.rm_file(self._path(task, name, bundle.MANIFEST))
+            self._files.rm(self._path(task, name), recursive=True)
+
     def locked(self, task: str) -> AbstractContextManager[None]:
         """Return an empty context: remote storage has no locks."""
         return nullcontext()
@@ -207,6 +255,16 @@ class RemoteStorage:
             return None
         self._download(task, name, content)
         return bundle.parse_manifest(content, self._named((task, name)))
+
+    def fingerprint(self, task: str, name: str) -> str:
+        """Return what the store lists of the files of a bundle (names, sizes, times, ETags), as text."""
+        try:
+            with self._converting_errors("list", (task, name)):
+                self._files.invalidate_cache()
+                entries: list[dict[str, Any]] = self._files.ls(self._path(task, name), detail=True)
+        except FileNotFoundError:
+            return ""
+        return " ".join(sorted(repr(sorted((key, str(value)) for key, value in entry.items())) for entry in entries))
 
     def _download(self, task: str, name: str, content: bytes) -> dict[str, bytes]:
         """Return every file of a bundle, verified, and the manifest `content` itself."""

@@ -1,24 +1,30 @@
 """CSV: read fast by Polars; record by record only when that fails or is ambiguous, to locate the error.
 
+A file is checked against RFC 4180 before Polars reads it, and as many records must come out as are in it: what a parser makes of a stray
+quotation mark is never taken. A quotation mark inside a cell that does not begin with one, such as `5" pipe`, is text.
+
 Cells are text unless their column is passed as numbers; types are never inferred, so that a chunk of a file reads as the whole file does.
 """
 
 import csv
-import gzip
 import io
 import zlib
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, TextIO, cast
+from typing import BinaryIO, NamedTuple
 
+import numpy as np
 import polars as pl
 
-from training.errors import CellError, TableError
+from kernels.types import I64
+from training.errors import TableError
 
 GZIP = ".gz"
-BLANK = ("", "na", "n/a", "nan", "null", "none")  # cells that are missing, in small letters and without spaces around
 MAX_CELL = 1 << 20  # characters; a longer cell is a quotation mark left open
+_PACKED = 1 << 18  # bytes of gzip data that are unzipped at once
+_GZIP_HEADER = 16 + zlib.MAX_WBITS  # for zlib: the data have one
+_MARK = b"\xef\xbb\xbf"  # of UTF-8, at the beginning of a file
+_COMMA, _QUOTE, _RETURN, _NEWLINE = b',"\r\n'
 
 Source = Path | bytes  # a file, or text with its header
 
@@ -31,20 +37,31 @@ class Record(NamedTuple):
     cells: list[str]
 
 
-def read(source: Source, file: str, numbers: Collection[str], line: int = 0) -> pl.DataFrame:
+class EndOfBlocksError(Exception):
+    """A compressed file ends early, or is damaged, after the blocks that were read. reason: which of them."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def read(source: Source, file: str, numbers: Collection[str] = (), line: int = 0) -> pl.DataFrame:
     """Return the table in a CSV: the columns in `numbers` as float64, the others as text, blank cells null, empty lines left out.
 
-    file: its name in errors; line: the line of the file on which the first record begins, 0 when `source` is the whole file.
+    file: its name in errors; line: the line of the file on which the first record begins, 0 when `source` is the whole file. A column of
+    `numbers` that holds other text than plain numbers stays text. Raises TableError naming the file and the line.
     """
-    header = _header(source, file)
+    content = _content(source, file)
+    header = _header(content, file)
     shift = line - header.after if line else 0
+    checked = _well_formed(content, file, shift)
     floats = {name: pl.Float64 for name in header.cells if name in numbers}
-    try:
-        frame = pl.read_csv(source, infer_schema=False, schema_overrides=floats)
-    except (pl.exceptions.PolarsError, OSError):
-        frame = _slowly(source, file, header.cells, floats, shift)
+    frame = _parsed(checked.text, floats) if floats else None
+    frame = _parsed(checked.text, {}) if frame is None else frame
+    if frame is None or frame.height != checked.records:
+        frame = _by_record(content, file, header.cells, shift)
     if frame.height and frame[header.cells[-1]].has_nulls():  # a short line reads as one with blank cells, and so does an empty one
-        kept = _checked(source, file, header.cells, shift)
+        kept = _checked(content, file, header.cells, shift)
         frame = frame if len(kept) == frame.height else frame[kept]
     return frame
 
@@ -56,7 +73,7 @@ def columns(source: Source, file: str) -> tuple[str, ...]:
 
 def lines(source: Source, line: int = 0) -> Iterator[int]:
     """Yield the line on which each row begins; `line` as for `read`."""
-    records = _records(source, "the text")
+    records = _records(_content(source, "the text"), "the text")
     header = next(records)
     shift = line - header.after if line else 0
     return (record.line + shift for record in records if record.cells)
@@ -67,13 +84,64 @@ def first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
+def unzipped(raw: BinaryIO) -> Iterator[bytes]:
+    """Yield the content of a gzip file in blocks, to the last byte that can be read. Raises EndOfBlocksError where it is not whole."""
+    member, begun = zlib.decompressobj(_GZIP_HEADER), False
+    try:
+        while packed := raw.read(_PACKED):
+            while packed:
+                if member.eof:  # another file follows, or bytes that fill up the last block
+                    packed = packed.lstrip(b"\0")
+                    member, begun = zlib.decompressobj(_GZIP_HEADER), False
+                    continue
+                begun = True
+                if block := member.decompress(packed):
+                    yield block
+                packed = member.unused_data
+    except zlib.error as error:
+        raise EndOfBlocksError(f"is damaged ({first_line(error)})") from error
+    if begun and not member.eof:
+        raise EndOfBlocksError("ends early")
+
+
+def not_whole(file: str, reason: str, rows: int) -> TableError:
+    """Return the error for a file of which only `rows` whole rows can be read."""
+    return TableError(f"{reason}: {file}, after row {rows}; is it whole? Copy it again, or write it again")
+
+
+def whole_rows(text: bytes) -> int:
+    """Return the number of whole records after the header."""
+    return max(len(_ends(text)[0]) - 1, 0)
+
+
+def _content(source: Source, file: str) -> bytes:
+    """Return the text of a source without the mark of UTF-8. Raises TableError for a file that cannot be read."""
+    return (source if isinstance(source, bytes) else _file(source, file)).removeprefix(_MARK)
+
+
+def _file(path: Path, file: str) -> bytes:
+    blocks = list[bytes]()
+    try:
+        if not path.name.lower().endswith(GZIP):
+            return path.read_bytes()
+        with path.open("rb") as raw:
+            for block in unzipped(raw):
+                blocks.append(block)
+    except EndOfBlocksError as error:
+        raise not_whole(file, error.reason, whole_rows(b"".join(blocks))) from error
+    except OSError as error:
+        raise TableError(f"{file}: cannot be read: {first_line(error)}; is it whole?") from error
+    return b"".join(blocks)
+
+
 def _header(source: Source, file: str) -> Record:
-    first = next(_records(source, file), None)
+    head = source[:MAX_CELL] if isinstance(source, bytes) else _head(source, file)
+    if b"\r" in head and b"\n" not in head:
+        raise TableError(f"{file}: its lines end in a carriage return alone; write it again with line feeds (\\n, or \\r\\n)")
+    first = next(_records(head.removeprefix(_MARK), file), None)
     if first is None:
         raise TableError(f"{file}: is empty; its first line must name the columns")
     names = first.cells
-    if _ends_in_carriage_returns(source):
-        raise TableError(f"{file}: its lines end in a carriage return alone; write it again with line feeds (\\n, or \\r\\n)")
     if len(names) == 1 and (other := next((mark for mark in ";\t|" if mark in names[0]), "")):
         raise TableError(f"{file}, line 1: the columns are separated by {other!r}; separate them by commas")
     if all(_is_number(name) for name in names):
@@ -84,38 +152,86 @@ def _header(source: Source, file: str) -> Record:
     return first
 
 
-def _ends_in_carriage_returns(source: Source) -> bool:
-    with _opened(source) as text:
-        head = text.read(MAX_CELL)
-    return "\r" in head and "\n" not in head
-
-
-def _slowly(source: Source, file: str, names: list[str], floats: Collection[str], shift: int) -> pl.DataFrame:
-    """Return the table of a CSV that Polars rejected: spaces around numbers and words for blank are accepted, other text is an error."""
-    kept = _checked(source, file, names, shift)
+def _head(path: Path, file: str) -> bytes:
+    """Return the beginning of a file, as much as a header may be long."""
     try:
-        frame = pl.read_csv(source, infer_schema=False)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise TableError(f"{file}: cannot be read as CSV: {first_line(error)}; write it again with a CSV writer") from error
-    for name in floats:
-        text = frame[name].str.strip_chars()
-        text = text.set(text.str.to_lowercase().is_in(BLANK), None)
-        number = text.cast(pl.Float64, strict=False)
-        wrong = (number.is_null() & text.is_not_null()).arg_true()
-        if len(wrong):
-            row = wrong[0]
-            at = next(record.line for number, record in enumerate(_records(source, file)) if number == row + 1) + shift
-            raise CellError(
-                kept.index(row), name, text[row], "is not a number; write one such as 12.5, or leave it empty", f"{file}, line {at}"
-            )
-        frame = frame.with_columns(number.alias(name))
-    return frame
+        with path.open("rb") as raw:
+            if not path.name.lower().endswith(GZIP):
+                return raw.read(MAX_CELL)
+            return next(unzipped(raw), b"")
+    except EndOfBlocksError as error:
+        raise not_whole(file, error.reason, 0) from error
+    except OSError as error:
+        raise TableError(f"{file}: cannot be read: {first_line(error)}; is it whole?") from error
 
 
-def _checked(source: Source, file: str, names: Sequence[str], shift: int) -> list[int]:
+class _Checked(NamedTuple):
+    """Text that is well-formed by RFC 4180. records: how many follow the header, empty lines included."""
+
+    text: bytes
+    records: int
+
+
+def _well_formed(content: bytes, file: str, shift: int) -> _Checked:
+    """Return the text of a CSV, cells with quotation marks inside quoted. Raises TableError for text that is malformed, with the line."""
+    if b'"' not in content:
+        number, paired = content.count(b"\n"), True
+    else:
+        ends, paired = _ends(content)
+        number = len(ends)
+    if paired and (b"\r" not in content or content.count(b"\r") == content.count(b"\r\n")):
+        return _Checked(content, number - 1 + (not content.endswith(b"\n")))
+    records = [record.cells for record in _records(content, file, shift, strict=True)]
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(records)
+    return _Checked(text.getvalue().encode(), len(records) - 1)
+
+
+def _ends(content: bytes) -> tuple[I64, bool]:
+    """Return the places after the line feeds that end a record, and whether every quotation mark belongs to a quoted cell.
+
+    Only if all do, a place is in a quoted cell where an odd number of them is before it.
+    """
+    letters = np.frombuffer(content, np.uint8)
+    newlines = np.flatnonzero(letters == _NEWLINE).astype(np.int64)
+    if b'"' not in content:
+        return newlines + 1, True
+    quotes = np.flatnonzero(letters == _QUOTE)
+    opening, closing = quotes[::2], quotes[1::2]
+    before = np.where(opening > 0, letters[opening - 1], _NEWLINE)
+    after = np.where(closing + 1 < len(letters), letters[np.minimum(closing + 1, len(letters) - 1)], _NEWLINE)
+    paired = len(quotes) % 2 == 0 and _all_of(before, _COMMA, _NEWLINE, _QUOTE) and _all_of(after, _COMMA, _RETURN, _NEWLINE, _QUOTE)
+    return newlines[np.searchsorted(quotes, newlines) % 2 == 0] + 1, paired
+
+
+def _all_of(letters: np.ndarray[tuple[int], np.dtype[np.uint8]], *allowed: int) -> bool:
+    return bool(np.isin(letters, allowed).all())
+
+
+def _parsed(text: bytes, floats: dict[str, type[pl.Float64]]) -> pl.DataFrame | None:
+    """Return the table that Polars reads, None where it cannot."""
+    try:
+        return pl.read_csv(text, infer_schema=False, schema_overrides=floats)
+    except pl.exceptions.PolarsError:
+        return None
+
+
+def _by_record(content: bytes, file: str, names: Sequence[str], shift: int) -> pl.DataFrame:
+    """Return the table read record by record, empty lines included. Raises TableError for text that is not CSV."""
+    _checked(content, file, names, shift)
+    records = _records(content, file, shift)
+    next(records)
+    empty = [None] * len(names)
+    rows = [[cell or None for cell in record.cells] or empty for record in records]
+    return pl.DataFrame(rows, dict.fromkeys(names, pl.String), orient="row")
+
+
+def _checked(content: bytes, file: str, names: Sequence[str], shift: int) -> I64:
     """Return the numbers of the records that are not empty lines. Raises TableError at the first with too few or too many cells."""
-    kept = []
-    records = _records(source, file, shift)
+    if b'"' not in content and (kept := _rows_of(content, len(names))) is not None:
+        return kept
+    found = []
+    records = _records(content, file, shift)
     next(records)
     for number, record in enumerate(records):
         if len(record.cells) not in (0, len(names)):
@@ -124,47 +240,55 @@ def _checked(source: Source, file: str, names: Sequence[str], shift: int) -> lis
                 f"({names[0]} ... {names[-1]}); quote cells that contain commas, fill in missing ones"
             )
         if record.cells:
-            kept.append(number)
-    return kept
+            found.append(number)
+    return np.array(found, np.int64)
 
 
-def _records(source: Source, file: str, shift: int = 0) -> Iterator[Record]:
-    """Yield every record with its line in the source, the header first. Raises TableError for text that is not CSV."""
+def _rows_of(content: bytes, width: int) -> I64 | None:
+    """Return what `_checked` does, of text without quotation marks; None where a record has another number of cells than the header."""
+    letters = np.frombuffer(content, np.uint8)
+    ends = np.flatnonzero(letters == _NEWLINE)
+    if not content.endswith(b"\n"):
+        ends = np.append(ends, len(content))
+    begins = np.concatenate(([0], ends[:-1] + 1))
+    commas = np.flatnonzero(letters == _COMMA)
+    cells = np.diff(np.searchsorted(commas, np.append(begins, len(content))))[1:] + 1
+    length = (ends - begins)[1:]
+    empty = (length == 0) | ((length == 1) & (letters[np.minimum(begins[1:], len(letters) - 1)] == _RETURN))
+    if ((cells != width) & ~empty).any():
+        return None
+    return np.flatnonzero(~empty).astype(np.int64)
+
+
+def _records(content: bytes, file: str, shift: int = 0, *, strict: bool = False) -> Iterator[Record]:
+    """Yield every record with its line in the source, the header first. Raises TableError for text that is not CSV.
+
+    strict: raises it for a quotation mark after blanks at the beginning of a cell too, which opens none.
+    """
     limit = csv.field_size_limit(MAX_CELL)
     begins = 1
     try:
-        with _opened(source) as text:
+        with io.TextIOWrapper(io.BytesIO(content), "utf-8", newline="\n") as text:
             reader = csv.reader(text, strict=True)
             for cells in reader:
                 after = reader.line_num + 1
+                if strict and any(cell[:1] in (" ", "\t") and cell.lstrip().startswith('"') for cell in cells):
+                    raise csv.Error("a quotation mark follows blanks at the beginning of a cell, and opens none")
                 yield Record(begins, after, cells)
                 begins = after
     except UnicodeDecodeError as error:
-        raise TableError(f"{file}, line {_undecoded(source) + shift}: is not UTF-8 ({error.reason}); save it as UTF-8") from error
+        raise TableError(f"{file}, line {_undecoded(content) + shift}: is not UTF-8 ({error.reason}); save it as UTF-8") from error
     except csv.Error as error:
-        raise TableError(f"{file}, line {begins + shift}: {error}; is a quotation mark left open?") from error
-    except (OSError, EOFError, zlib.error) as error:
-        raise TableError(f"{file}: cannot be read: {error}; is it whole?") from error
+        reason = str(error).removesuffix(" - do you need to open the file with newline=''?")
+        fix = "is a quotation mark left open, or not doubled inside a quoted cell?"
+        raise TableError(f"{file}, line {begins + shift}: is not CSV as of RFC 4180 ({reason}); {fix}") from error
     finally:
         csv.field_size_limit(limit)
 
 
-@contextmanager
-def _opened(source: Source) -> Iterator[TextIO]:
-    with _bytes_of(source) as content, io.TextIOWrapper(content, "utf-8-sig", newline="") as text:
-        yield text
-
-
-def _bytes_of(source: Source) -> BinaryIO:
-    if isinstance(source, bytes):
-        return io.BytesIO(source)
-    return cast(BinaryIO, gzip.open(source)) if source.name.lower().endswith(GZIP) else source.open("rb")
-
-
-def _undecoded(source: Source) -> int:
+def _undecoded(content: bytes) -> int:
     """Return the first line that is not UTF-8."""
-    with _bytes_of(source) as content:
-        return next(number for number, text in enumerate(content, 1) if not _decodes(text))
+    return next(number for number, text in enumerate(io.BytesIO(content), 1) if not _decodes(text))
 
 
 def _decodes(text: bytes) -> bool:

@@ -13,20 +13,24 @@ from typing import Any, Literal
 
 import narwhals as nw
 import numpy as np
+import polars as pl
 
 from kernels.types import F32, F64, I64
 from training.errors import CellError, TableError
-from training.tables import frames
-from training.tables.csv_text import BLANK
-from training.tables.table import WHOLE, Field, Mapped, ReadPlan, TableKind, check, listed
+from training.tables import cells, frames
+from training.tables.cells import DEFAULT, EMPTY_ONLY, CellOptions
+from training.tables.cells.ids import WHOLE
+from training.tables.table import Field, Mapped, ReadPlan, TableKind, check, listed
 
 CUSTOMER, LABEL, TREATMENT, LEFT_OUT = "customer", "label", "treatment", "leftOut"
 
 FIELDS: tuple[Field, ...] = (
-    Field(CUSTOMER, "text", "no: passed through; rows of one customer are in one fold", "customerID"),
-    Field(LABEL, "Yes or No, TRUE or FALSE, 1 or 0; others with --positive", "to train; ignored when scoring", "Churn"),
-    Field(TREATMENT, "text: the treatment of the customer, assigned at random", "no: to learn its effect; ignored when scoring"),
-    Field(LEFT_OUT, "anything", "no: columns to leave out; every other column without a field is a feature", several=True),
+    Field(CUSTOMER, "text", "no: rows of one customer are in one fold", "customerID", scoring="no: passed through"),
+    Field(LABEL, "Yes or No, TRUE or FALSE, 1 or 0; others with --positive", "yes", "Churn", scoring="ignored"),
+    Field(TREATMENT, "text: the treatment of the customer, assigned at random", "no: to learn its effect", scoring="ignored"),
+    Field(
+        LEFT_OUT, "anything", "no: columns to leave out; every other column without a field is a feature", several=True, scoring="ignored"
+    ),
 )
 FIELD_NAMES: tuple[str, ...] = tuple(field.name for field in FIELDS)
 _KNOWN_AS = {CUSTOMER: (CUSTOMER, "customerID", "customerId"), LABEL: (LABEL, "Churn", "churn"), TREATMENT: (TREATMENT,)}
@@ -53,8 +57,9 @@ class CustomerFeature:
         """Return the parser of a value: NaN where it is missing or unseen; it raises ValueError for a text that is not a number."""
         if self.kind == "number":
             return number
-        codes = {key(value): float(place) for place, value in enumerate(self.values)}
-        return lambda value: codes.get(key(value), math.nan)
+        # No word is blank here: one that was so in training is none of the values.
+        codes = {key(value, EMPTY_ONLY): float(place) for place, value in enumerate(self.values)}
+        return lambda value: codes.get(key(value, EMPTY_ONLY), math.nan)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +77,7 @@ class LabelledCustomers:
 
     X: float32 [n, features], of a category the place among its `values`; y: float64 [n], 1 for the positive label; customer: int64 [n], the
     customer of a row, None where each has one row. unused: {column without information: reason}. arm: int64 [n], the place in `arms` of a
-    customer's treatment, the untreated arm first; None without an experiment.
+    customer's treatment, the untreated arm first; None without an experiment. warnings: about categories that are hardly any.
     """
 
     X: F32
@@ -85,6 +90,7 @@ class LabelledCustomers:
     unused: Mapping[str, str]
     arm: I64 | None = None
     arms: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 class CustomersTable(TableKind):
@@ -126,14 +132,21 @@ def resolve(columns: Sequence[str], mapping: Mapped | None = None) -> CustomerCo
     return CustomerColumns(of, features, tuple(name for name in columns if name not in features and name not in of.get(CUSTOMER, ())))
 
 
-def read_file(path: Path, mapping: Mapped | None = None, positive: str | None = None, control: str | None = None) -> LabelledCustomers:
+def read_file(
+    path: Path,
+    mapping: Mapped | None = None,
+    positive: str | None = None,
+    control: str | None = None,
+    *,
+    options: CellOptions = DEFAULT,
+) -> LabelledCustomers:
     """Return the table in a file or a folder to learn from; for the arguments see `read`.
 
     Raises what `read` raises, with the file and the line, and TableError for fewer than MIN_ROWS rows or MIN_OF_LABEL of a label.
     """
-    frame = frames.read(path, numbers=TABLE.number_columns(mapping))
+    frame = frames.read(path, numbers=TABLE.number_columns(mapping), options=options)
     try:
-        rows = read(frame, mapping, positive, control)
+        rows = read(frame, mapping, positive, control, options=options)
     except CellError as error:
         raise error.at(frames.place(path, error.row)) from None
     except TableError as error:
@@ -148,19 +161,27 @@ def read_file(path: Path, mapping: Mapped | None = None, positive: str | None = 
     return rows
 
 
-def read(frame: Any, mapping: Mapped | None = None, positive: str | None = None, control: str | None = None) -> LabelledCustomers:
+def read(
+    frame: Any,
+    mapping: Mapped | None = None,
+    positive: str | None = None,
+    control: str | None = None,
+    *,
+    options: CellOptions = DEFAULT,
+) -> LabelledCustomers:
     """Return a table (polars or pandas) to learn from.
 
     positive: the label of y = 1; control: the untreated arm; None where the table makes them evident. Raises TableError for
-    ambiguous labels or arms, and where no column can be learned from; CellError for a blank label or arm and for text among numbers.
+    ambiguous labels, arms or numbers, and where no column can be learned from; CellError for a blank label or arm, text among numbers.
     """
     table = nw.from_native(frame, eager_only=True)
     columns = resolve(table.columns, mapping)
-    y, labels = _labels(table, columns, positive)
-    features, parts, unused = list[CustomerFeature](), list[F64](), dict[str, str]()
+    y, labels = _labels(table, columns, positive, options)
+    features, parts, unused, warnings = list[CustomerFeature](), list[F64](), dict[str, str](), list[str]()
     for name in columns.features:
-        feature = _feature(table[name])
-        part = None if feature is None else _cells(table[name], feature)
+        column = cells.as_polars(table[name]).alias(name)
+        feature = _feature(column, options)
+        part = None if feature is None else _cells(column, feature, options)
         if feature is None or part is None or np.isnan(part).all():
             unused[name] = "is neither numbers nor text" if feature is None else "is blank in every row"
         elif np.nanmin(part) == np.nanmax(part) and not np.isnan(part).any():
@@ -168,11 +189,13 @@ def read(frame: Any, mapping: Mapped | None = None, positive: str | None = None,
         else:
             features.append(feature)
             parts.append(part)
+            warnings += _category_warnings(feature, part, options)
     if not features:
         raise TableError(f"no column can be learned from: {', '.join(f'{name} {why}' for name, why in unused.items())}")
     X = np.stack(parts, axis=1).astype(np.float32)
-    arm, arms = _arms(table, columns, control)
-    return LabelledCustomers(X, y, tuple(features), _customers(table, columns), *labels, columns, unused, arm, arms)
+    arm, arms = _arms(table, columns, control, options)
+    customer = _customers(table, columns, options)
+    return LabelledCustomers(X, y, tuple(features), customer, *labels, columns, unused, arm, arms, tuple(warnings))
 
 
 def matrix(frame: Any, features: Sequence[CustomerFeature]) -> F32:
@@ -189,7 +212,7 @@ def matrix(frame: Any, features: Sequence[CustomerFeature]) -> F32:
     X = np.full((len(table), len(features)), np.nan, np.float32)
     for place, feature in enumerate(features):
         if feature.name in there:
-            X[:, place] = _cells(table[feature.name], feature)
+            X[:, place] = _cells(cells.as_polars(table[feature.name]).alias(feature.name), feature, DEFAULT)
     return X
 
 
@@ -205,7 +228,7 @@ def number(value: Value) -> float:
     return found
 
 
-def key(value: Value) -> str:
+def key(value: Value, options: CellOptions = DEFAULT) -> str:
     """Return the form in which a category's value is looked up, "" where it is missing.
 
     Case and surrounding spaces do not matter, and a whole number is one however it is written.
@@ -213,71 +236,66 @@ def key(value: Value) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     text = str(value).strip().lower()
-    return "" if text in BLANK else re.sub(WHOLE, r"\1", text)
+    return "" if text in options.blank_cells else re.sub(WHOLE, r"\1", text)
 
 
 def is_blank(text: str) -> bool:
     """Return whether a text means a missing cell."""
-    return text.strip().lower() in BLANK
+    return DEFAULT.is_blank(text)
 
 
-def _is_number(text: str) -> bool:
-    try:
-        number(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _feature(column: Any) -> CustomerFeature | None:
+def _feature(column: pl.Series, options: CellOptions) -> CustomerFeature | None:
     """Return the feature of a column, None for dates and lists, which are not used."""
     if column.dtype.is_numeric():
         return CustomerFeature(column.name, "number")
-    if column.dtype not in (nw.String, nw.Boolean, nw.Categorical, nw.Enum):
+    if column.dtype not in (pl.String, pl.Boolean, pl.Categorical, pl.Enum):
         return None
-    texts = [text for text in _distinct(column.cast(nw.String)) if not is_blank(text)]
-    numbers = sum(map(_is_number, texts))
-    if numbers == len(texts) or (len(texts) > MIN_NUMBER_TEXTS and numbers >= NUMBERS * len(texts)):
+    distinct = cells.distinct_texts(column.cast(pl.String), options)
+    notation = cells.NumberNotation(column.name, options)
+    notation.add_distinct(distinct)
+    if notation.share == 1 or (len(distinct) > MIN_NUMBER_TEXTS and notation.share >= NUMBERS):
         return CustomerFeature(column.name, "number")
-    spelled = {key(text): text.strip() for text in reversed(texts)}
+    spelled = {key(text, EMPTY_ONLY): text for text in reversed(distinct.to_list())}
     return CustomerFeature(column.name, "category", tuple(spelled[name] for name in sorted(spelled)))
 
 
-def _cells(column: Any, feature: CustomerFeature) -> F64:
+def _cells(column: pl.Series, feature: CustomerFeature, options: CellOptions) -> F64:
     """Return a column as float64 [rows], NaN where a cell is missing. Raises CellError for the first that cannot be."""
+    if feature.kind == "category":
+        return _codes(column, feature)
+    fix = f"is not a number from {-MAX_NUMBER:g} to {MAX_NUMBER:g}, as other cells of this column; correct it, or leave it empty"
+    values = cells.floats(column, options, fix=fix)
+    wrong = np.flatnonzero(np.abs(values) > MAX_NUMBER)  # infinite ones too
+    if len(wrong):
+        raise CellError(int(wrong[0]), column.name, column[int(wrong[0])], fix)
+    return values
+
+
+def _codes(column: pl.Series, feature: CustomerFeature) -> F64:
+    """Return the place of each cell's value among those of a category, float64 [rows], NaN where it is missing or none of them."""
     read = feature.reader()
     if column.dtype.is_numeric():
-        values, where = np.unique(np.asarray(column.cast(nw.Float64).to_numpy(), np.float64), return_inverse=True)
-        distinct = values.tolist()
-    else:
-        column = column.cast(nw.String)
-        distinct, where = [None, *_distinct(column)], None
-    meanings = list[float]()
-    for value in distinct:
-        try:
-            meanings.append(read(value))
-        except ValueError:
-            row = next(row for row, cell in enumerate(column.to_list()) if cell == value)
-            fix = f"is not a number from {-MAX_NUMBER:g} to {MAX_NUMBER:g}, as other cells of this column; correct it, or leave it empty"
-            raise CellError(row, column.name, value, fix) from None
-    if where is not None:
-        return np.array(meanings)[where]
-    if len(meanings) == 1:
-        return np.full(len(column), math.nan)
-    found = column.replace_strict(distinct[1:], meanings[1:], return_dtype=nw.Float64)
-    return np.asarray(found.to_numpy(), np.float64)
+        values, where = np.unique(column.cast(pl.Float64).fill_null(math.nan).to_numpy(), return_inverse=True)
+        return np.array([read(value) for value in values.tolist()])[where]
+    texts = column.cast(pl.String)
+    distinct = texts.drop_nulls().unique()
+    places = pl.Series([read(text) for text in distinct.to_list()], dtype=pl.Float64)
+    return np.asarray(texts.replace_strict(distinct, places, default=math.nan, return_dtype=pl.Float64).to_numpy(), np.float64)
 
 
-def _distinct(column: Any) -> list[Any]:
-    return column.drop_nulls().unique(maintain_order=True).to_list()  # type: ignore[no-any-return]
+def _category_warnings(feature: CustomerFeature, part: F64, options: CellOptions) -> list[str]:
+    if feature.kind != "category":
+        return []
+    fix = f"write all its cells as numbers if it is one, else leave it out with --map {LEFT_OUT}={feature.name}"
+    return cells.many_values(feature.name, pl.Series(feature.values), int((~np.isnan(part)).sum()), fix, options)
 
 
-def _labels(table: Any, columns: CustomerColumns, positive: str | None) -> tuple[F64, tuple[str, str]]:
+def _labels(table: Any, columns: CustomerColumns, positive: str | None, options: CellOptions) -> tuple[F64, tuple[str, str]]:
     """Return 1.0 for each row with the positive label, else 0.0, and both labels as the table spells them, the positive one first."""
     if LABEL not in columns.of:
         raise TableError(f"no column is the label; the table has {listed(table.columns)}. Name it with --map {LABEL}=COLUMN")
     column = table[columns.of[LABEL][0]]
-    keys = [key(value) for value in column.to_list()]
+    keys = [key(value, options) for value in column.to_list()]
     if "" in keys:
         row = keys.index("")
         raise CellError(row, column.name, column[row], "is a blank label; fill it in, or leave the row out")
@@ -302,18 +320,19 @@ def _positive(found: str, labels: Mapping[str, str], given: str | None) -> str:
     raise TableError(f"{found}: which one is the label of customers who left? Name it with --positive TEXT")
 
 
-def _arms(table: Any, columns: CustomerColumns, control: str | None) -> tuple[I64 | None, tuple[str, ...]]:
+def _arms(table: Any, columns: CustomerColumns, control: str | None, options: CellOptions) -> tuple[I64 | None, tuple[str, ...]]:
     """Return the arm of each row, and the arms' names as spelled in the table, the control first; None without an experiment."""
     if TREATMENT not in columns.of:
         if control is not None:
             raise TableError(f"--control {control}: no column is the treatment; name it with --map {TREATMENT}=COLUMN")
         return None, ()
     column = table[columns.of[TREATMENT][0]]
-    keys = [_name(value).lower() for value in column.to_list()]  # "none" is an arm here, not a missing cell
-    if "" in keys:
-        row = keys.index("")
+    names = cells.ids(column, options.but(*CONTROLS))  # "none" is an arm here, not a missing cell
+    if names.has_nulls():
+        row = int(names.is_null().arg_true()[0])
         raise CellError(row, column.name, column[row], "is a blank treatment; fill it in, or leave the row out")
-    spelled = {name: str(value).strip() for name, value in zip(reversed(keys), reversed(column.to_list()), strict=True)}
+    keys = names.str.to_lowercase().to_list()
+    spelled = dict(zip(reversed(keys), reversed(names.to_list()), strict=True))
     found = f"column {column.name} holds {listed(sorted(spelled.values()))}"
     if len(spelled) < 2:
         raise TableError(f"{found}: an experiment has at least two arms; leave the column out with --map {LEFT_OUT}={column.name}")
@@ -335,14 +354,11 @@ def _control(found: str, arms: Mapping[str, str], given: str | None) -> str:
     return known[0]
 
 
-def _customers(table: Any, columns: CustomerColumns) -> I64 | None:
+def _customers(table: Any, columns: CustomerColumns, options: CellOptions) -> I64 | None:
     """Return the customer of each row, a blank one being a customer of its own; None where no customer has two rows."""
     if CUSTOMER not in columns.of:
         return None
-    names = [text or f"\0{row}" for row, text in enumerate(map(_name, table[columns.of[CUSTOMER][0]].to_list()))]
+    ids = cells.ids(table[columns.of[CUSTOMER][0]], options).to_list()
+    names = [f"\0{row}" if one is None else one for row, one in enumerate(ids)]
     _, where = np.unique(np.array(names), return_inverse=True)
     return None if where.max(initial=0) + 1 == len(names) else where.astype(np.int64)
-
-
-def _name(value: object) -> str:
-    return "" if value is None or value != value else str(value).strip()

@@ -9,30 +9,90 @@ from typing import Any
 
 import polars as pl
 
-from training.errors import TableError
-from training.tables import csv_text
+from training.errors import CellError, TableError
+from training.tables import cells, csv_text
+from training.tables.cells import DEFAULT, CellOptions, NumberNotation
+from training.tables.cells.options import DecimalMark
 from training.tables.csv_text import first_line
 
+_POINTS: Mapping[str, DecimalMark | None] = {}  # every column has a decimal point
 SUFFIXES = (".csv", ".csv.gz", ".parquet", ".txt", ".tsv")
 
 
-def read(path: Path, device: str = "cpu", *, numbers: Collection[str] = ()) -> Any:
+def read(path: Path, device: str = "cpu", *, numbers: Collection[str] = (), options: CellOptions = DEFAULT) -> Any:
     """Return the table in `path`: .csv, .csv.gz, .parquet, or a folder of files of one of these kinds, in the order of their names.
 
     A .txt has no header and blanks between its cells, as research data often have: its columns are column1, column2, ... A .tsv has no
     header and no quoting, and tabs between its cells.
-    device: "cpu" for a polars.DataFrame, "cuda" for a cudf.DataFrame. numbers: the CSV columns to read as float64.
-    Raises TableError naming the file, the line, the column and the fix.
+    device: "cpu" for a polars.DataFrame, "cuda" for a cudf.DataFrame. numbers: the columns to read as float64, in the notation that all
+    of their cells show. Raises TableError naming the file, the line, the column and the fix.
     """
     paths = files(path)
-    parts = [_READERS[_suffix(file)](file, numbers) for file in paths]
+    parts = [_READERS[_suffix(file)](file) for file in paths]
     frame = parts[0] if len(parts) == 1 else _joined(paths, parts)
+    try:
+        frame = with_numbers(frame, numbers, options)
+    except CellError as error:
+        raise error.at(place(path, error.row)) from None
+    except TableError as error:
+        raise TableError(f"{path}: {error}") from None
     return frame if device == "cpu" else on_device(frame, device)
 
 
-def parse(text: bytes, numbers: Collection[str] = (), *, file: str = "the text", line: int = 2) -> pl.DataFrame:
-    """Return the table in a chunk of a CSV: its header, then records of which the first begins on `line` of `file`."""
-    return csv_text.read(text, file, numbers, line)
+def with_numbers(
+    frame: pl.DataFrame, numbers: Collection[str], options: CellOptions = DEFAULT, decimals: Mapping[str, DecimalMark | None] | None = None
+) -> pl.DataFrame:
+    """Return the table with the columns in `numbers` as float64.
+
+    decimals: {column: its decimal mark} of a table of which this is a chunk, a mark None where it is not known; None where the table is
+    whole, and the marks are found. Raises
+    CellError for the first text that is no number, TableError where a column fits two notations.
+    """
+    given = [name for name in frame.columns if name in numbers and frame.schema[name] not in (pl.Float64, pl.Date)]
+    given = [name for name in given if not isinstance(frame.schema[name], pl.Datetime)]
+    found = [
+        cells.numbers(frame[name], options, decimal=None if decimals is None else _mark(frame[name], options, decimals)) for name in given
+    ]
+    return frame.with_columns(found) if found else frame
+
+
+def _mark(column: pl.Series, options: CellOptions, decimals: Mapping[str, DecimalMark | None]) -> DecimalMark:
+    """Return the decimal mark of a chunk's column.
+
+    Raises TableError where no earlier chunk shows one, and this one has a comma: other chunks may have been read with a point.
+    """
+    mark = decimals.get(column.name, ".")
+    if mark is not None or column.dtype not in (pl.String, pl.Categorical, pl.Enum):
+        return mark or "."
+    notation = NumberNotation(column.name, options)
+    notation.add(column)
+    if notation.decimal == ",":
+        raise TableError(f"column {column.name} has decimal commas, and no cell before shows it; state the mark: --decimal ,")
+    return "."
+
+
+def parse(
+    text: bytes,
+    numbers: Collection[str] = (),
+    *,
+    file: str = "the text",
+    line: int = 2,
+    options: CellOptions = DEFAULT,
+    decimals: Mapping[str, DecimalMark | None] = _POINTS,
+) -> pl.DataFrame:
+    """Return the table in a chunk of a CSV: its header, then records of which the first begins on `line` of `file`.
+
+    numbers: the columns to read as float64; decimals: {column: its decimal mark} of those that have no point, as all chunks of the file
+    have. Raises TableError naming the file, the line, the column and the fix.
+    """
+    plain = [name for name in numbers if decimals.get(name, ".") == "."]
+    frame = csv_text.read(text, file, plain, line)
+    try:
+        return with_numbers(frame, numbers, options, decimals)
+    except CellError as error:
+        raise error.at(f"{file}, line {next(itertools.islice(csv_text.lines(text, line), error.row, None))}") from None
+    except TableError as error:
+        raise TableError(f"{file}, from line {line} on: {error}") from None
 
 
 def place(path: Path, row: int) -> str:
@@ -99,15 +159,15 @@ def _joined(paths: Sequence[Path], parts: Sequence[pl.DataFrame]) -> pl.DataFram
         raise TableError(f"{paths[0].parent}: the files have different types: {first_line(error)}; give a column one type") from error
 
 
-def _csv(path: Path, numbers: Collection[str]) -> pl.DataFrame:
-    return csv_text.read(path, str(path), numbers)
+def _csv(path: Path) -> pl.DataFrame:
+    return csv_text.read(path, str(path))
 
 
-def _txt(path: Path, numbers: Collection[str]) -> pl.DataFrame:
-    return csv_text.read(_with_header(path), str(path), numbers, 1)
+def _txt(path: Path) -> pl.DataFrame:
+    return csv_text.read(_with_header(path), str(path), (), 1)
 
 
-def _tsv(path: Path, _numbers: Collection[str]) -> pl.DataFrame:
+def _tsv(path: Path) -> pl.DataFrame:
     try:
         return parse_tsv(path.read_bytes(), str(path))
     except OSError as error:
@@ -123,7 +183,8 @@ def parse_tsv(content: bytes, file: str, line: int = 1) -> pl.DataFrame:
     try:
         lines = content.decode("utf-8-sig").removesuffix("\n").split("\n")
     except UnicodeDecodeError as error:
-        raise TableError(f"{file}: cannot be read as text: {first_line(error)}; save it as UTF-8") from error
+        at = line + content.count(b"\n", 0, error.start)
+        raise TableError(f"{file}, line {at}: is not UTF-8 ({error.reason}); save it as UTF-8") from error
     if not content:
         raise TableError(f"{file}: is empty")
     rows = [one.removesuffix("\r").split("\t") for one in lines]
@@ -138,18 +199,30 @@ def parse_tsv(content: bytes, file: str, line: int = 1) -> pl.DataFrame:
 def _with_header(path: Path) -> bytes:
     """Return the cells of a .txt as a CSV with a header."""
     try:
-        rows = [line.split() for line in path.read_text("utf-8-sig").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise TableError(f"{path}: cannot be read as text: {first_line(error)}; save it as UTF-8") from error
-    width = max(map(len, rows), default=0)
-    if not width:
-        raise TableError(f"{path}: is empty")
+        return csv_of_txt(path.read_bytes(), str(path))
+    except OSError as error:
+        raise TableError(f"{path}: cannot be read: {first_line(error)}") from error
+
+
+def csv_of_txt(content: bytes, file: str, columns: Sequence[str] = (), line: int = 1) -> bytes:
+    """Return the cells of a .txt as a CSV, line by line below a header; columns: its names, by default one for each cell of the first row.
+
+    Raises TableError for text that is empty or not UTF-8; `line`: that of the first in `file`.
+    """
+    try:
+        rows = [one.split() for one in content.decode("utf-8-sig").split("\n")]
+    except UnicodeDecodeError as error:
+        at = line + content.count(b"\n", 0, error.start)
+        raise TableError(f"{file}, line {at}: is not UTF-8 ({error.reason}); save it as UTF-8") from error
+    names = list(columns) or [f"column{place}" for place in range(1, len(next((row for row in rows if row), [])) + 1)]
+    if not names:
+        raise TableError(f"{file}: is empty")
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([[f"column{place}" for place in range(1, width + 1)], *rows])
+    csv.writer(text, lineterminator="\n").writerows([names, *(rows if rows[-1] else rows[:-1])])
     return text.getvalue().encode()
 
 
-def _parquet(path: Path, _numbers: Collection[str]) -> pl.DataFrame:
+def _parquet(path: Path) -> pl.DataFrame:
     try:
         frame = pl.read_parquet(path)
     except (pl.exceptions.PolarsError, OSError) as error:
@@ -165,7 +238,7 @@ _STARTS: Mapping[str, Callable[[Path], Iterator[int]]] = {
     ".tsv": lambda path: iter(range(1, path.read_bytes().count(b"\n") + 2)),
 }
 
-_READERS: Mapping[str, Callable[[Path, Collection[str]], pl.DataFrame]] = {
+_READERS: Mapping[str, Callable[[Path], pl.DataFrame]] = {
     ".csv": _csv,
     ".csv.gz": _csv,
     ".parquet": _parquet,

@@ -6,6 +6,7 @@ of sessions without a field are their attributes: numbers, known when a session 
 The steps of a session are the pages that are shown, and other events that have a `type` in the table.
 """
 
+import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +20,9 @@ from kernels.sessions.friction import KINDS
 from kernels.types import F32, F64, I64, Bool
 from training.datasets.shop import journeys
 from training.errors import CellError, TableError
-from training.tables import frames
+from training.tables import cells, frames
+from training.tables.cells import DEFAULT, CellOptions
+from training.tables.cells.times import MIN_EPOCH_S
 from training.tables.table import Field, FieldColumns, Grain, Mapped, ReadPlan, TableKind, check, listed
 
 SESSION, PAGE_KIND, TYPE, SECONDS, STEP, LABEL, SPLIT, ENDED, LEFT_OUT = (
@@ -30,20 +33,34 @@ FIELDS: tuple[Field, ...] = (
     Field(SESSION, "text or number, in both files", "yes", "session_id"),
     Field(PAGE_KIND, "text or number: the kind of page, or the name of a step", "yes", "page"),
     Field(TYPE, "page_view, or another event such as add_to_cart", "no: every row is a page view"),
-    Field(SECONDS, "seconds since the session began", "yes", "cum_time_s"),
+    Field(SECONDS, "seconds since the session began, or a time: ISO 8601, or seconds since 1970", "yes", "cum_time_s"),
     Field(STEP, "number: the order of events of the same second", "no: the order of the rows", "step"),
-    Field(LABEL, "1 or 0: the session bought, in the end", "to train; ignored when scoring", "purchase"),
-    Field(SPLIT, "train or val: val is for evaluation alone", "no: a part is held out", "split0"),
-    Field(ENDED, "1 or 0: the session is known to have ended", "no: it has not ended, unless --first applies"),
-    Field(VALUE, "money of the order, in currency; of sessions that bought", "no: with it the value of a purchase is predicted"),
-    Field(CHURNED, "1 or 0: the customer has not come back since, empty where not known", "no: with it the risk of churn is predicted"),
-    Field(CURRENCY, "ISO 4217: of orderValue, the same for all", "no"),
+    Field(LABEL, "1 or 0: the session bought, in the end", "yes", "purchase", scoring="ignored"),
+    Field(SPLIT, "train or val: val is for evaluation alone", "no: a part is held out", "split0", scoring="ignored"),
+    Field(
+        ENDED, "1 or 0: the session is known to have ended", "no: it has not ended", scoring="no: it has not ended, unless --first applies"
+    ),
+    Field(
+        VALUE,
+        "money of the order, in currency; of sessions that bought",
+        "no: with it the value of a purchase is predicted",
+        scoring="ignored",
+    ),
+    Field(
+        CHURNED,
+        "1 or 0: the customer has not come back since, empty where not known",
+        "no: with it the risk of churn is predicted",
+        scoring="ignored",
+    ),
+    Field(CURRENCY, "ISO 4217: of orderValue, the same for all", "no", scoring="ignored"),
     Field(LEFT_OUT, "anything", "no: columns of sessions to leave out, such as those known only at the end", several=True),
 )
 FIELD_NAMES: tuple[str, ...] = tuple(field.name for field in FIELDS)
 _PUBLISHED = {field.name: field.published for field in FIELDS if field.published}
 KNOWN_AT_END = ("n_clicks", "duration_s")  # columns of the published table that are known only when a session has ended
 EVENTS, SESSIONS = "events", "sessions"
+_TEXTS = (SESSION, PAGE_KIND, TYPE, SPLIT, CURRENCY)
+NOT_A_NUMBER = "is not a number: write one"
 ATTRIBUTE = "is not a number: a column without a field is an attribute; encode it as numbers, or leave it out with --map leftOut={}"
 EVENTLESS = "the session has no event"
 UNKNOWN = 0  # the number of a page that is not in the model
@@ -60,6 +77,7 @@ class Journeys:
 
     ended: float32 [sessions]; attributes: float32 [sessions, names]; y: float32 [sessions] in {0, 1}, NaN where not known, None for none;
     val: bool [sessions], None where the table does not mark them. value, churned: float64 [sessions], NaN where not known, None for none.
+    left_out: numbers of rows that are left out, by reason; warnings: about them, with their place.
     """
 
     ids: list[str]
@@ -74,6 +92,8 @@ class Journeys:
     value: F64 | None = None
     churned: F64 | None = None
     currency: str | None = None
+    left_out: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
     def of(self, sessions: Bool) -> "Journeys":
         """Return these sessions alone."""
@@ -105,6 +125,7 @@ class JourneysTable(TableKind):
     """A table of sessions' events, which a folder may hold in two files; an answer is for a session."""
 
     fields = FIELDS
+    keys = (SESSION, PAGE_KIND)
     published_as = "clickstreams of Ozyurt et al. 2022"
     grain: Grain = "folder"
 
@@ -121,9 +142,9 @@ class JourneysTable(TableKind):
         """Return whether `source` is a folder with events, or one file of them; requests are neither."""
         return bool(_named(source, EVENTS)) if source.is_dir() else source.name.endswith(frames.SUFFIXES)
 
-    def join(self, source: Path, mapping: Mapped | None = None, **options: Any) -> pl.DataFrame:
+    def join(self, source: Path, mapping: Mapped | None = None, cells: CellOptions = DEFAULT, **options: Any) -> pl.DataFrame:
         """Return one table of steps, as `join` of this module does."""
-        return join(source, mapping, **options)
+        return join(source, mapping, options=cells, **options)
 
 
 TABLE = JourneysTable()
@@ -171,59 +192,176 @@ def coded(pages: Sequence[str | None], codes: Mapping[str, int]) -> I64:
     return np.array([codes.get(page or "", UNKNOWN) for page in pages], np.int64)
 
 
-def join(source: Path, mapping: Mapped | None = None, first: int | None = None) -> pl.DataFrame:
+def join(
+    source: Path,
+    mapping: Mapped | None = None,
+    first: int | None = None,
+    *,
+    options: CellOptions = DEFAULT,
+) -> pl.DataFrame:
     """Return one table of steps, each with the columns of its session; of each session the first `first` steps.
 
-    A session with fewer than `first` steps has ended after its last one, the others have not; without `first` sessionEnded holds.
-    Raises TableError for a folder without events, or with sessions that do not fit.
+    Sessions and pages are text, null where one is blank, and times are seconds since the first of the session. A session with fewer than
+    `first` steps has ended after its last one, the others have not; without `first` sessionEnded holds. Raises TableError for a folder
+    without events, or with sessions that do not fit, CellError for a wrong time.
     """
-    frame = _steps(_renamed(_joined(source), mapping or {}))
+    frame = _renamed(_joined(source, options), mapping or {})
+    try:
+        frame = _with_cells(frame, options)
+    except CellError as error:
+        raise _placed(error, source, frame, mapping or {}, options) from None
+    frame = _steps(frame)
     of = resolve(frame.columns).of
     if first is None:
         return frame
+    nobody = pl.col(of[SESSION]).is_null()
     size = pl.col(of[PAGE_KIND]).ne_missing(NO_STEP).sum().over(of[SESSION])
     order = [pl.col(of[name]).cast(pl.Float64, strict=False) for name in (SECONDS, STEP) if name in of]  # `read` raises for text
     place = "row of the table"
     known = frame.with_row_index(place).with_columns((size < first).cast(pl.Float64).alias(of.get(ENDED, ENDED)))
-    early = known.sort(order, maintain_order=True).filter(pl.int_range(pl.len()).over(of[SESSION]) < first)
+    early = known.sort(order, maintain_order=True).filter(nobody | (pl.int_range(pl.len()).over(of[SESSION]) < first))
     return early.sort(place).drop(place)
 
 
-def read(frame: Any) -> Journeys:
-    """Return the sessions of a table that `join` returned, in order of their first lines. Raises CellError for a wrong cell."""
+def read(frame: Any, *, options: CellOptions = DEFAULT) -> Journeys:
+    """Return the sessions of a table that `join` returned, in order of their first lines.
+
+    Rows without a session are left out and counted. Raises CellError for a wrong cell, TableError for numbers or times in two forms.
+    """
     table = nw.from_native(frame, eager_only=True)
     columns = resolve(table.columns)
     of = columns.of
-    keys = table[of[SESSION]].cast(nw.String).to_numpy().astype(str)
-    _, begins, which = np.unique(keys, return_index=True, return_inverse=True)
-    rank = np.empty(len(begins), np.int64)
-    rank[np.argsort(begins, kind="stable")] = np.arange(len(begins))
-    session = rank[which]
-    seconds = _numbers(table, of[SECONDS])
-    step = _numbers(table, of[STEP]) if STEP in of else np.zeros(len(seconds))
-    order = np.lexsort((step, seconds, session))
-    firsts = np.sort(begins)
-    offsets = np.concatenate((np.searchsorted(session[order], np.arange(len(firsts))), [len(order)])).astype(np.int64)
+    ids = cells.ids(table[of[SESSION]], options)
+    there = ids.is_not_null().to_numpy()
+    reader = _Numbers(table, options, there)
+    begins, which = _sessions(ids.filter(ids.is_not_null()))
+    seconds = _elapsed(cells.as_polars(table[of[SECONDS]]).alias(of[SECONDS]), ids, options)
+    reader.require(seconds, of[SECONDS])
+    seconds = seconds[there]
+    step = reader.known(of[STEP]) if STEP in of else np.zeros(len(seconds))
+    order = np.lexsort((step, seconds, which))
+    offsets = np.concatenate((np.searchsorted(which[order], np.arange(len(begins))), [len(order)])).astype(np.int64)
     names = tuple(name for name in table.columns if name not in of.values() and name not in columns.ignored)
-    attributes = [_numbers(table, name, missing=True, fix=ATTRIBUTE)[firsts] for name in names]
-    shown = np.array(["" if page is None else page for page in table[of[PAGE_KIND]].cast(nw.String).to_list()], dtype=object)
+    attributes = [reader.optional(name, ATTRIBUTE)[begins] for name in names]
+    shown = cells.ids(table[of[PAGE_KIND]], options).fill_null("").filter(ids.is_not_null()).to_numpy()
+    split = cells.texts(table[of[SPLIT]]).filter(ids.is_not_null()).to_numpy() if SPLIT in of else None
     found = Journeys(
-        keys[firsts].tolist(),
+        ids.filter(ids.is_not_null()).gather(begins).to_list(),
         offsets,
         shown[order].tolist(),
         seconds[order].astype(np.float32),
-        np.nan_to_num(_numbers(table, of[ENDED], missing=True)[firsts]).astype(np.float32)
-        if ENDED in of
-        else np.zeros(len(firsts), np.float32),
+        np.nan_to_num(reader.optional(of[ENDED])[begins]).astype(np.float32) if ENDED in of else np.zeros(len(begins), np.float32),
         names,
-        np.array(attributes, np.float32).reshape(len(names), len(firsts)).T.copy(),
-        _numbers(table, of[LABEL], missing=True)[firsts].astype(np.float32) if LABEL in of else None,
-        table[of[SPLIT]].cast(nw.String).to_numpy()[firsts] == "val" if SPLIT in of else None,
-        _numbers(table, of[VALUE], missing=True)[firsts] if VALUE in of else None,
-        _numbers(table, of[CHURNED], missing=True)[firsts] if CHURNED in of else None,
-        _one(table, of[CURRENCY]) if CURRENCY in of else None,
+        np.array(attributes, np.float32).reshape(len(names), len(begins)).T.copy(),
+        reader.optional(of[LABEL])[begins].astype(np.float32) if LABEL in of else None,
+        None if split is None else split[begins] == "val",
+        reader.optional(of[VALUE])[begins] if VALUE in of else None,
+        reader.optional(of[CHURNED])[begins] if CHURNED in of else None,
+        _one(table, of[CURRENCY], options) if CURRENCY in of else None,
+        {"without a session": int((~there).sum())} if not there.all() else {},
+        tuple(cells.without("session", table[of[SESSION]], ids, options, rows=False)),
     )
     return found.but(NO_STEP)
+
+
+def _sessions(ids: pl.Series) -> tuple[I64, I64]:
+    """Return the first row of each session, in order, and which of these sessions each row is of."""
+    names = ids.unique(maintain_order=True)
+    which = ids.cast(pl.Enum(names)).to_physical().to_numpy().astype(np.int64)
+    _, begins = np.unique(which, return_index=True)
+    return begins.astype(np.int64), which
+
+
+@dataclass(frozen=True, slots=True)
+class _Numbers:
+    """The columns of numbers of a table. there: bool [rows], which rows are of a session; what is returned has these rows alone."""
+
+    table: nw.DataFrame[Any]
+    options: CellOptions
+    there: Bool
+
+    def optional(self, column: str, fix: str = NOT_A_NUMBER) -> F64:
+        """Return a column, NaN where a cell is blank. Raises CellError for text that is not a number."""
+        return cells.floats(self.table[column], self.options, fix=fix.format(column))[self.there]
+
+    def known(self, column: str) -> F64:
+        """Return a column. Raises CellError for a cell that is blank too."""
+        values = cells.floats(self.table[column], self.options, fix=NOT_A_NUMBER)
+        self.require(values, column)
+        return values[self.there]
+
+    def require(self, values: F64, column: str) -> None:
+        """Raise CellError for the first row of a session without a number; values: [all rows]."""
+        blank = np.flatnonzero(np.isnan(values) & self.there)
+        if len(blank):
+            raise CellError(int(blank[0]), column, self.table[column][int(blank[0])], NOT_A_NUMBER)
+
+
+def _with_cells(frame: pl.DataFrame, options: CellOptions) -> pl.DataFrame:
+    """Return the table with its cells read: no word is blank any more.
+
+    Sessions and pages are text, times seconds since the first of the session; other fields but texts, and attributes, are numbers.
+    """
+    columns = resolve([name for name in frame.columns if name != EVENTLESS])
+    of = columns.of
+    ids, pages = (cells.ids(frame[of[name]], options) for name in (SESSION, PAGE_KIND))
+    seconds = pl.Series(of[SECONDS], _elapsed(frame[of[SECONDS]], ids, options), pl.Float64)
+    texts = {*(of[name] for name in _TEXTS if name in of), *columns.ignored, EVENTLESS, of[SECONDS]}
+    numbers = [
+        cells.numbers(frame[name], options, fix=NOT_A_NUMBER if name in of.values() else ATTRIBUTE.format(name))
+        for name in frame.columns
+        if name not in texts
+    ]
+    others = [cells.ids(frame[of[CURRENCY]], options)] if CURRENCY in of else []
+    return frame.with_columns(ids, pages, seconds.fill_nan(None), *numbers, *others)
+
+
+def _elapsed(series: pl.Series, ids: pl.Series, options: CellOptions) -> F64:
+    """Return a column of seconds, float64 [rows], NaN where a cell is blank.
+
+    Times, and numbers that are times since 1970, become seconds since the first time of their session: float32, in which seconds are kept,
+    has the seconds of no such number.
+    """
+    if isinstance(series.dtype, pl.Duration):
+        return (series.dt.total_microseconds().cast(pl.Float64) / 1e6).fill_null(np.nan).to_numpy()
+    if options.time_format is None and _holds_numbers(series, options):
+        seconds = cells.numbers(series, options, fix=NOT_A_NUMBER)
+        if (seconds.abs().max() or 0.0) < MIN_EPOCH_S:  # type: ignore[operator]
+            return np.asarray(seconds.fill_null(np.nan).to_numpy(), np.float64)
+        series = seconds
+    found = cells.times(series, options)
+    moments = pl.DataFrame({"id": ids, "at": np.where(found.known, found.seconds, np.nan)}).with_columns(pl.col("at").fill_nan(None))
+    since = moments.select((pl.col("at") - pl.col("at").min().over("id")).fill_null(np.nan)).to_series()
+    return np.asarray(since.to_numpy(), np.float64)
+
+
+def _holds_numbers(series: pl.Series, options: CellOptions) -> bool:
+    """Return whether a column is of numbers, by its first cell that is not blank; true of one without any."""
+    if series.dtype.is_numeric() or series.dtype in (pl.Boolean, pl.Null):
+        return True
+    if series.dtype == pl.Date or isinstance(series.dtype, pl.Datetime):
+        return False
+    head = cells.distinct_texts(series.drop_nulls().head(100), options).head(1)
+    return cells.is_number(head[0]) if len(head) else True
+
+
+def _placed(error: CellError, source: Path, frame: pl.DataFrame, mapping: Mapped, options: CellOptions) -> CellError:
+    """Return the error with the file and line of its cell, and the name of its column there.
+
+    A row of `frame` is one of the events, with the columns of its session, and after the events a session without any.
+    """
+    column = str(mapping.get(error.column, error.column))
+    named = CellError(error.row, column, error.value, error.fix)
+    if not source.is_dir():
+        return named.at(frames.place(source, error.row))
+    events, sessions = _named(source, EVENTS)[0], _named(source, SESSIONS)
+    read = frames.read(events)
+    if column in read.columns and error.row < read.height:
+        return named.at(frames.place(events, error.row))
+    key = next(name for name in read.columns if name in (table := frames.read(sessions[0])).columns)
+    session = frame[resolve(frame.columns).of[SESSION]][error.row]
+    row = (cells.ids(table[key], options) == session).fill_null(False).arg_max()
+    return named.at(frames.place(sessions[0], int(row or 0)))
 
 
 def _named(folder: Path, name: str) -> list[Path]:
@@ -241,7 +379,10 @@ def _renamed(frame: pl.DataFrame, mapping: Mapped) -> pl.DataFrame:
 
 
 def _steps(frame: pl.DataFrame) -> pl.DataFrame:
-    """Return the events that are steps, their names in the place of pages, and one line of each session that has none."""
+    """Return the events that are steps, their names in the place of pages, and one line of each session that has none.
+
+    Rows without a session are all returned, for `read` to count.
+    """
     of = resolve([name for name in frame.columns if name != EVENTLESS]).of
     kind = pl.col(of[TYPE]).cast(pl.String).fill_null("") if TYPE in of else pl.lit("")
     empty = pl.col(EVENTLESS).fill_null(False) if EVENTLESS in frame.columns else pl.lit(False)
@@ -257,12 +398,12 @@ def _steps(frame: pl.DataFrame) -> pl.DataFrame:
     )
     steps = frame.with_columns(name, *zeros).drop(of.get(TYPE, EVENTLESS), EVENTLESS, strict=False)
     none, first = pl.col(of[PAGE_KIND]).eq_missing(NO_STEP), pl.int_range(pl.len()).over(of[SESSION]) == 0
-    return steps.filter(~none | (none.all().over(of[SESSION]) & first))
+    return steps.filter(pl.col(of[SESSION]).is_null() | ~none | (none.all().over(of[SESSION]) & first))
 
 
-def _joined(source: Path) -> pl.DataFrame:
+def _joined(source: Path, options: CellOptions) -> pl.DataFrame:
     if not source.is_dir():
-        frame: pl.DataFrame = frames.read(source, numbers=())
+        frame: pl.DataFrame = frames.read(source)
         return frame
     tables = {name: _named(source, name) for name in (EVENTS, SESSIONS)}
     if not tables[EVENTS]:
@@ -276,33 +417,23 @@ def _joined(source: Path) -> pl.DataFrame:
     both = [name for name in events.columns if name in sessions.columns]
     if len(both) != 1:
         raise TableError(f"{source}: events and sessions have {listed(both) or 'no column'} in common; one column must name the session")
-    key = pl.col(both[0]).cast(pl.String)
-    events, sessions = events.with_columns(key), sessions.with_columns(key)
-    if sessions[both[0]].is_duplicated().any():
-        raise TableError(f"{tables[SESSIONS][0]}: a session is there twice; give each one row")
+    name = both[0]
+    events, sessions = (frame.with_columns(cells.ids(frame[name], options)) for frame in (events, sessions))
+    again = sessions[name].is_duplicated() & sessions[name].is_not_null()
+    if again.any():
+        raise TableError(f"{tables[SESSIONS][0]}: session {sessions[name].filter(again)[0]!r} is there twice; give each one row")
     # Sessions of only one of the files stay: those without attributes, and those without an event.
-    without = sessions.join(events, on=both[0], how="anti", maintain_order="left").select(both[0], pl.lit(True).alias(EVENTLESS))
+    without = sessions.join(events, on=name, how="anti", maintain_order="left").select(name, pl.lit(True).alias(EVENTLESS))
     together = pl.concat([events, without], how="diagonal") if without.height else events
-    return together.join(sessions, on=both[0], how="left", maintain_order="left")
+    return together.join(sessions.filter(pl.col(name).is_not_null()), on=name, how="left", maintain_order="left")
 
 
-def _one(table: Any, column: str) -> str | None:
+def _one(table: Any, column: str, options: CellOptions) -> str | None:
     """Return the one value of a column, None where all cells are blank. Raises CellError for a second value."""
-    values = [None if value in (None, "") else str(value) for value in table[column].cast(nw.String).to_list()]
-    first = next((value for value in values if value is not None), None)
-    for row, value in enumerate(values):
-        if value is not None and value != first:
-            raise CellError(row, column, value, f"is another currency than {first} before; convert the amounts to one")
-    return first
-
-
-def _numbers(table: Any, column: str, *, missing: bool = False, fix: str = "is not a number: write one") -> F64:
-    """Return a column as numbers, NaN where it may be missing and is. Raises CellError for text that is not a number."""
-    values = table[column].to_list()
-    out = np.empty(len(values))
-    for row, value in enumerate(values):
-        try:
-            out[row] = np.nan if missing and value in (None, "") else float(value)
-        except (TypeError, ValueError):
-            raise CellError(row, column, value, fix.format(column)) from None
-    return out
+    values = cells.ids(table[column], options)
+    first = values.drop_nulls().head(1)
+    other = (values != first[0]).fill_null(False) if len(first) else pl.Series([False])
+    if other.any():
+        row = int(other.arg_true()[0])
+        raise CellError(row, column, values[row], f"is another currency than {first[0]} before; convert the amounts to one")
+    return first[0] if len(first) else None

@@ -8,7 +8,8 @@ import numpy as np
 
 from kernels.types import F64, I64
 from training.errors import CellError, TableError
-from training.tables import frames
+from training.tables import cells, frames
+from training.tables.cells import DEFAULT, EMPTY_ONLY, CellOptions
 from training.tables.table import listed
 
 STEP, PROPENSITY, CONVERTED = "step", "propensity", "converted"
@@ -33,31 +34,35 @@ def find(folder: Path) -> Path | None:
     return found[0] if found else None
 
 
-def read(path: Path) -> Outcomes:
+def read(path: Path, *, options: CellOptions = DEFAULT) -> Outcomes:
     """Return the outcomes in a table with the columns step, propensity and converted. Raises TableError naming file, line and column."""
-    table = nw.from_native(frames.read(path, numbers=(PROPENSITY, CONVERTED)), eager_only=True)
+    table = nw.from_native(frames.read(path, numbers=(PROPENSITY, CONVERTED), options=options), eager_only=True)
     if missing := [name for name in (STEP, PROPENSITY, CONVERTED) if name not in table.columns]:
         raise TableError(f"{path}: there is no column {listed(missing)}; it has {listed(table.columns)}")
     try:
         propensity = _numbers(table, PROPENSITY, "give the probability with which the step was drawn, above 0 and at most 1", minimum=1e-9)
         converted = _numbers(table, CONVERTED, "give 1 where the session bought, else 0", minimum=0.0)
+        shown = _steps(table)
     except CellError as error:
         raise error.at(frames.place(path, error.row)) from None
-    shown = [str(name) for name in table[STEP].cast(nw.String).to_list()]
     others = sorted(set(shown) - {NOTHING})
     steps = (NOTHING, *others)
     place = {name: number for number, name in enumerate(steps)}
     return Outcomes(steps, np.array([place[name] for name in shown], np.int64), propensity, converted)
 
 
+def _steps(table: Any) -> list[str]:
+    """Return the step of each row. Raises CellError for a blank one; `none` is a step here, and no blank word."""
+    steps = cells.ids(table[STEP], EMPTY_ONLY)
+    if steps.has_nulls():
+        raise CellError(int(steps.is_null().arg_true()[0]), STEP, None, f"is blank: name the step, {NOTHING} for none")
+    return steps.to_list()
+
+
 def _numbers(table: Any, column: str, fix: str, minimum: float) -> F64:
-    values = table[column].to_list()
-    out = np.empty(len(values))
-    for row, value in enumerate(values):
-        try:
-            out[row] = float(value)
-        except (TypeError, ValueError):
-            raise CellError(row, column, value, fix) from None
-        if not minimum <= out[row] <= 1:
-            raise CellError(row, column, value, fix)
-    return out
+    values = cells.floats(table[column], fix=fix)
+    wrong = np.flatnonzero(~((values >= minimum) & (values <= 1)))
+    if len(wrong):
+        row = int(wrong[0])
+        raise CellError(row, column, table[column][row], fix)
+    return values

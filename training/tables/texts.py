@@ -17,7 +17,7 @@ from training.tables.table import Field, FieldColumns, Mapped, ReadPlan, TableKi
 TEXT, LABELS = "text", "labels"
 FIELDS: tuple[Field, ...] = (
     Field(TEXT, "text, in English", "yes; of a .tsv without a header: column1"),
-    Field(LABELS, "names or numbers of emotions, with commas between them", "to train; ignored when scoring; of a .tsv: column2"),
+    Field(LABELS, "names or numbers of emotions, with commas between them", "yes; of a .tsv: column2", scoring="ignored"),
 )
 FIELD_NAMES: tuple[str, ...] = tuple(field.name for field in FIELDS)
 _KNOWN_AS = {TEXT: (TEXT, "column1"), LABELS: (LABELS, "column2")}

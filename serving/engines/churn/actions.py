@@ -37,7 +37,8 @@ class RetentionAction(ApiModel, frozen=True, kw_only=True):
         ),
     ]
     effect: Annotated[
-        float | None, Meta(description="By how much the arm raises this customer's probability of staying, estimated from an experiment.")
+        float | None,
+        Meta(description="By how much the arm raises this customer's probability of staying, from an experiment; at most churnRisk."),
     ] = None
     assumed_saved_share: Annotated[
         Fraction | None, Meta(description="The share of those who would leave that stays because of it: not measured.")
@@ -85,10 +86,12 @@ class RetentionRules:
         """Return the actions that are worth taking for a customer of this risk and value (money, None: unknown), largest saving first.
 
         effects: of the arms of an experiment, on the probability of staying. The order is by the saved share of the value, so that it is
-        the same where the value is unknown, except for the costs of arms; equal ones are in order of the file.
+        the same where the value is unknown, except for the costs of arms; equal ones are in order of the file. To spend nothing is
+        recommended only where no other action is.
         """
-        possible = [*self._arms(value, effects or {}), *self._fired(risk, value)]
-        ranked = sorted((pair for pair in possible if pair[0] >= 0), key=lambda pair: -pair[0])
+        possible = [pair for pair in (*self._arms(value, effects or {}), *self._fired(risk, value)) if pair[0] >= 0]
+        others = [pair for pair in possible if pair[1].action != "spend_nothing"]
+        ranked = sorted(others or possible, key=lambda pair: -pair[0])
         return [msgspec.structs.replace(action, priority=place) for place, (_, action) in enumerate(ranked, 1)]
 
     def _fired(self, risk: float, value: float | None) -> Iterator[tuple[float, RetentionAction]]:
@@ -113,8 +116,10 @@ class RetentionRules:
     def _arms(self, value: float | None, effects: Mapping[str, float]) -> Iterator[tuple[float, RetentionAction]]:
         """Yield the arms with a positive effect, each with its saving as a share of the value."""
         for arm, effect in effects.items():
-            saved = None if value is None else value * effect - self._costs.get(arm, 0.0)
-            share = effect if saved is None or not value else saved / value
+            saved, share = None, effect
+            if value is not None:
+                saved = value * effect - self._costs.get(arm, 0.0)
+                share = saved / value if value else saved
             if effect > 0:
                 yield (
                     share,

@@ -11,11 +11,22 @@ from numpy.typing import NDArray
 from kernels.arrays import Arrays
 from kernels.types import F32, F64
 from serving.engines.churn import actions
-from serving.engines.churn.actions import RetentionRules
+from serving.engines.churn.actions import RetentionAction, RetentionRules
 from serving.engines.churn.types import DEFAULT_FACTORS, ChurnPreventionRequest, ChurnPreventionResponse
+from serving.engines.details import ActionDetails, BatchDetails, FactorDetails
 from serving.engines.engine import Engine, Scorer
-from serving.engines.shap import FactorList
-from serving.engines.types import Degradation, RiskBand, epoch_ms, from_epoch_ms, invalid_moment, is_valid_moment, risk_bands
+from serving.engines.ignored import NOTHING, IgnoredPaths, ignored_paths
+from serving.engines.shap import OTHER, FactorList
+from serving.engines.types import (
+    Degradation,
+    PredictionFactor,
+    RiskBand,
+    epoch_ms,
+    from_epoch_ms,
+    invalid_moment,
+    is_valid_moment,
+    risk_bands,
+)
 from serving.errors import FieldProblem, InvalidRequestError
 from serving.settings import CONFIGS, Settings
 from training.tables.customers import is_blank
@@ -89,19 +100,22 @@ class ChurnScorer:
     def run(self, columns: ChurnColumns) -> ChurnPredictions:
         """Return scores, bands and SHAP values as columns."""
         scores = self._model.score(columns.X)
-        return ChurnPredictions(columns, scores, risk_bands(scores.probability), self._shap(columns), self._effects(columns.X))
+        effects = self._effects(columns.X, scores.probability)
+        return ChurnPredictions(columns, scores, risk_bands(scores.probability), self._shap(columns), effects)
 
     def rows(self, requests: Sequence[ChurnPreventionRequest], predictions: ChurnPredictions) -> list[ChurnPreventionResponse]:
         """Return one response for each request, in order."""
         columns, scores, model = predictions.columns, predictions.scores, self._model
         now = datetime.fromtimestamp(self._clock(), UTC)
+        missing_features = self._factors.missing_features(columns.X)
         table = zip(
             requests,
             scores.probability.tolist(),
             scores.margin.tolist(),
             predictions.bands,
             self._factors.rows(columns.X, predictions.shap, columns.max_factors, scores.margin - model.bias),
-            self._factors.missing_features(columns.X),
+            missing_features,
+            map(self._ignored, requests, missing_features),
             predictions.effects,
             strict=True,
         )
@@ -116,16 +130,17 @@ class ChurnScorer:
                 bias=model.bias,
                 margin=margin,
                 value_at_risk=None if request.customer_value is None else risk * request.customer_value,
-                currency=request.currency,
+                currency=None if request.customer_value is None else request.currency,
                 retention_actions=self._rules.actions(risk, request.customer_value, effects),
                 missing_features=missing,
-                ignored=sum(value is not None and name not in self._names for name, value in request.features.items()),
+                ignored=ignored.paths,
+                more_ignored=ignored.more,
                 degradation=columns.degradation,
                 as_of=now if request.as_of is None else from_epoch_ms(epoch_ms(request.as_of)),
                 model_version=model.version,
                 timestamp=now,
             )
-            for request, risk, margin, band, factors, missing, effects in table
+            for request, risk, margin, band, factors, missing, ignored, effects in table
         ]
 
     def table(self, frame: Any) -> ChurnColumns:
@@ -140,13 +155,34 @@ class ChurnScorer:
         effects = {f"effect:{arm.name}": [row[arm.name] for row in predictions.effects] for arm in arms}
         return {"churnRisk": risk, "riskBand": predictions.bands, **effects, "modelVersion": [self.version] * len(risk)}
 
-    def _effects(self, X: F32) -> list[dict[str, float]]:
-        """Return the effects of the experiment's arms on each row, by name; none without an experiment."""
+    def factors(self, predictions: ChurnPredictions) -> list[list[PredictionFactor]]:
+        """Return the factors of each row, as its answer lists them."""
+        columns, scores = predictions.columns, predictions.scores
+        return self._factors.rows(columns.X, predictions.shap, columns.max_factors, scores.margin - self._model.bias)
+
+    def actions(self, predictions: ChurnPredictions) -> list[list[RetentionAction]]:
+        """Return the retention actions of each row, as the answer for a customer of unknown value lists them."""
+        rows = zip(predictions.scores.probability.tolist(), predictions.effects, strict=True)
+        return [self._rules.actions(risk, None, effects) for risk, effects in rows]
+
+    def _ignored(self, request: ChurnPreventionRequest, missing: Sequence[str]) -> IgnoredPaths:
+        """Return the features that the model does not have, and those of which it has not seen the value."""
+        given = request.features
+        names = [name for name, value in given.items() if value is not None and name not in self._names]
+        names += [name for name in missing if (value := given.get(name)) is not None and not (isinstance(value, str) and is_blank(value))]
+        return ignored_paths(f"features.{name}" for name in names) if names else NOTHING
+
+    def _effects(self, X: F32, risk: F64) -> list[dict[str, float]]:
+        """Return the effects of the experiment's arms on each row, by name; none without an experiment.
+
+        No effect exceeds the probability that it can change: the arm saves at most who would leave, and loses at most who would stay.
+        """
         effects = self._model.effects
         if effects is None:
             return [{}] * len(X)
         names = [arm.name for arm in effects.arms]
-        return [dict(zip(names, row, strict=True)) for row in effects.of(X).tolist()]
+        possible = np.clip(effects.of(X), (risk - 1)[:, None], risk[:, None])
+        return [dict(zip(names, row, strict=True)) for row in possible.tolist()]
 
     def _shap(self, columns: ChurnColumns) -> F64:
         """Return the SHAP values of the rows that list factors; they are computed for no others."""
@@ -208,4 +244,8 @@ CHURN = Engine(
     prepare=prepare,
     load=load,
     optional=True,
+    details=BatchDetails(
+        factors=FactorDetails(ChurnScorer.factors, OTHER, "max_factors"),
+        actions=ActionDetails("retentionActions", ChurnScorer.actions),
+    ),
 )

@@ -9,13 +9,16 @@ from serving.engines.churn.actions import RetentionAction
 from serving.engines.types import (
     HIGH_RISK,
     LOW_RISK,
+    AnswerBasis,
     ApiModel,
     Currency,
     Degradation,
     Fraction,
     Id,
+    Ignored,
     Moment,
     Money,
+    MoreIgnored,
     Name,
     PredictionFactor,
     RiskBand,
@@ -28,13 +31,13 @@ FeatureValue = Annotated[float, Meta(ge=-1e12, le=1e12)] | Name | bool | None
 class ChurnPreventionRequest(ApiModel, frozen=True, kw_only=True):
     """What is known of one customer at one moment."""
 
-    customer_id: Id
+    customer_id: Annotated[Id, Meta(description="The customer.")]
     features: Annotated[
         dict[str, FeatureValue],
         Meta(
             max_length=MAX_FEATURES,
             description="Values by column of the training table. Null, blank and absent are missing, and so is a category that training "
-            "has not seen; columns that the model does not have are counted as ignored.",
+            "has not seen; columns that the model does not have are ignored, and named in the answer.",
         ),
     ]
     customer_value: Annotated[Money | None, Meta(description="What is lost when the customer leaves; for valueAtRisk.")] = None
@@ -49,7 +52,7 @@ class ChurnPreventionRequest(ApiModel, frozen=True, kw_only=True):
 class ChurnPreventionResponse(ApiModel, frozen=True, kw_only=True):
     """How likely the customer is to leave, the factors of that, the value at risk, and what could be done. Times are ISO 8601 in UTC."""
 
-    customer_id: str
+    customer_id: Annotated[str, Meta(description="As in the request.")]
     churn_risk: Annotated[Fraction, Meta(description="Calibrated probability of `outcome`.")]
     risk_band: Annotated[RiskBand, Meta(description=f"low: below {LOW_RISK}; high: above {HIGH_RISK}; medium: between.")]
     outcome: Annotated[
@@ -63,7 +66,7 @@ class ChurnPreventionResponse(ApiModel, frozen=True, kw_only=True):
     bias: Annotated[float, Meta(description="The model's average margin.")]
     margin: Annotated[float, Meta(description="churnRisk = 1 / (1 + exp(-margin)).")]
     value_at_risk: Annotated[float | None, Meta(description="churnRisk times customerValue, in currency; null without customerValue.")]
-    currency: Annotated[str | None, Meta(description="The request's.")]
+    currency: Annotated[str | None, Meta(description="The request's; null without customerValue, since there are no amounts.")]
     retention_actions: Annotated[
         list[RetentionAction],
         Meta(description="Arms of the model's experiment and rules of configs/retention.yaml, by what they are expected to save."),
@@ -71,11 +74,13 @@ class ChurnPreventionResponse(ApiModel, frozen=True, kw_only=True):
     missing_features: Annotated[
         list[str], Meta(description="The model's features that are not known: absent, null, or a category that training has not seen.")
     ]
-    ignored: Annotated[int, Meta(ge=0, description="The number of features in the request that the model does not have.")]
+    ignored: Ignored
+    more_ignored: MoreIgnored
     degradation: Annotated[
         Degradation,
         Meta(description="What the answer does without under load: nothing, its factors, or freshness (a cached answer, see Age)."),
     ]
     as_of: Annotated[datetime, Meta(tz=True, description="The moment of the score.")]
-    model_version: str
+    basis: AnswerBasis = "model"
+    model_version: Annotated[str, Meta(description="The model that answered.")]
     timestamp: Annotated[datetime, Meta(tz=True, description="When the score was computed.")]

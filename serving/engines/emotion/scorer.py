@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import compress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -71,7 +72,7 @@ class EmotionScorer:
         """Return one response for each request, in order."""
         now = datetime.fromtimestamp(self._clock(), UTC)
         ekman = slice(len(EMOTIONS), len(EMOTIONS) + len(EKMAN))
-        table = zip(requests, predictions.probability, predictions.present, predictions.cut, predictions.empty, strict=True)
+        table = zip(requests, predictions.probability, predictions.present, remarks_of(predictions), strict=True)
         return [
             EmotionResponse(
                 customer_id=request.customer_id,
@@ -81,13 +82,14 @@ class EmotionScorer:
                 ekman=dict(zip(EKMAN, p[ekman].tolist(), strict=True)),
                 ekman_labels=above(tuple(EKMAN), p[ekman], present[ekman]),
                 frustration=float(p[-1]),
-                remarks=remarks(cut, empty),
+                frustration_threshold=self._model.frustration_threshold,
+                remarks=remarks,
                 degradation="none",
                 as_of=now if request.as_of is None else from_epoch_ms(epoch_ms(request.as_of)),
                 model_version=self.version,
                 timestamp=now,
             )
-            for request, p, present, cut, empty in table
+            for request, p, present, remarks in table
         ]
 
     def table(self, frame: Any) -> EmotionColumns:
@@ -105,14 +107,16 @@ class EmotionScorer:
             **{f"ekman:{name}": p[:, ekman][:, place] for place, name in enumerate(EKMAN)},
             "ekmanLabels": [",".join(above(tuple(EKMAN), *row)) for row in zip(p[:, ekman], present[:, ekman], strict=True)],
             "frustration": p[:, -1],
-            "remarks": [",".join(remarks(*row)) for row in zip(predictions.cut, predictions.empty, strict=True)],
+            "frustrationThreshold": [self._model.frustration_threshold] * len(p),
+            "remarks": [",".join(remarks) for remarks in remarks_of(predictions)],
             "modelVersion": [self.version] * len(p),
         }
 
 
-def remarks(cut: bool, empty: bool) -> list[Remark]:
-    """Return the remarks on how a text was read."""
-    return [remark for remark, holds in zip(REMARKS, (cut, empty), strict=True) if holds]
+def remarks_of(predictions: "EmotionScores") -> list[list[Remark]]:
+    """Return the remarks on how each text was read."""
+    table = zip(predictions.cut, predictions.empty, predictions.unreadable, predictions.foreign, strict=True)
+    return [list(compress(REMARKS, row)) for row in table]
 
 
 def above(names: Sequence[str], p: F64, present: Bool) -> list[str]:

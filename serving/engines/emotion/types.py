@@ -6,12 +6,12 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from serving.engines.consent import Consent
-from serving.engines.types import ApiModel, Degradation, Fraction, Id, Moment
-from training.tables.texts import EKMAN, EMOTIONS, FRUSTRATION
+from serving.engines.types import AnswerBasis, ApiModel, Degradation, Fraction, Id, Moment
+from training.tables.texts import EKMAN, EMOTIONS
 
 MAX_LETTERS = 100_000
-Remark = Literal["cut", "empty"]
-REMARKS: tuple[Remark, ...] = ("cut", "empty")
+Remark = Literal["cut", "empty", "unreadable", "language"]
+REMARKS: tuple[Remark, ...] = ("cut", "empty", "unreadable", "language")
 
 
 class EmotionRequest(ApiModel, frozen=True, kw_only=True):
@@ -41,14 +41,21 @@ class EmotionResponse(ApiModel, frozen=True, kw_only=True):
     ]
     ekman: Annotated[dict[str, Fraction], Meta(description=f"Probability of any emotion of each group: {', '.join(EKMAN)}.")]
     ekman_labels: Annotated[list[str], Meta(description="The groups above their threshold, most probable first.")]
-    frustration: Annotated[Fraction, Meta(description=f"Probability of any of {', '.join(FRUSTRATION)}.")]
+    frustration: Annotated[
+        Fraction, Meta(description="Probability that a support agent would read frustration in it: a complaint, also in polite words.")
+    ]
+    frustration_threshold: Annotated[Fraction, Meta(description="The probability from which the model counts a text as frustrated.")]
     remarks: Annotated[
         list[Remark],
-        Meta(description="cut: the text was longer than what is read; empty: no text; the numbers are shares of the training texts."),
+        Meta(
+            description="cut: the text was longer than what is read; empty: no text; unreadable: no known word, as of emoji; language: "
+            "not in English. Of an empty or unreadable text the numbers are shares of the training texts."
+        ),
     ]
     degradation: Annotated[
         Degradation, Meta(description="What the answer does without under load: nothing, or freshness (a cached answer, see Age).")
     ]
     as_of: Annotated[datetime, Meta(tz=True, description="The request's, else when the answer was computed.")]
+    basis: AnswerBasis = "model"
     model_version: str
     timestamp: Annotated[datetime, Meta(tz=True, description="When the answer was computed.")]

@@ -1,16 +1,19 @@
 """Journey predictions as responses: probabilities, the next best step, and the friction with its evidence."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from kernels.types import F64
+from serving.engines.ignored import NOTHING, IgnoredPaths, ignored_paths
 from serving.engines.journey import friction_states
-from serving.engines.journey.columns import JourneyInputs
+from serving.engines.journey.columns import JourneyInputs, SessionSnapshot
+from serving.engines.journey.events import unknown_type
 from serving.engines.journey.friction_states import StateScore
 from serving.engines.journey.next_step import Situation, StepChooser
 from serving.engines.journey.types import JourneyRequest, JourneyResponse, NextStep
 from serving.engines.types import from_epoch_ms
+from training.tables.journeys import is_step
 
 if TYPE_CHECKING:
     from training.models.journey.model import JourneyModel, JourneyScores
@@ -30,6 +33,7 @@ def response(
     """Return the response to the request in a row of the predictions."""
     inputs, snapshot, scores = predictions.inputs, predictions.inputs.snapshots[row], predictions.scores
     names, given, friction_score = model.attributes, request.attributes or {}, float(predictions.friction[row])
+    ignored = _ignored(model, given, snapshot)
     steps = zip(("unknown", *model.pages), scores.steps[row].tolist(), strict=True)
     evidence = friction_states.evidence(inputs.counts[row])
     states = friction_states.scores(evidence, snapshot.events, float(scores.conversion[row]))
@@ -52,7 +56,8 @@ def response(
         friction_level=friction_states.level(friction_score),
         friction=evidence,
         missing_features=[name for name in names if given.get(name) is None],
-        ignored=sum(value is not None and name not in names for name, value in given.items()),
+        ignored=ignored.paths,
+        more_ignored=ignored.more,
         unknown_pages=sum(one.name not in model.codes for one in snapshot.steps),
         later_events=snapshot.later,
         known_events=snapshot.events + snapshot.later,
@@ -62,6 +67,16 @@ def response(
         model_version=model.version,
         timestamp=now,
     )
+
+
+def _ignored(model: "JourneyModel", given: Mapping[str, float | None], snapshot: SessionSnapshot) -> IgnoredPaths:
+    """Return the attributes, the kinds of page and the types of events that neither the model nor the friction rules can use."""
+    paths = [f"attributes.{name}" for name, value in given.items() if value is not None and name not in model.attributes]
+    paths += [f"events.pageKind.{one.name}" for one in snapshot.steps if one.name and one.name not in model.codes]
+    if len(snapshot.possible_steps) != len(snapshot.steps):
+        types = (unknown_type(one.name) for one in snapshot.possible_steps if not is_step(one.name, model.codes))
+        paths += [f"events.{name}" for name in types if name is not None]
+    return ignored_paths(paths) if paths else NOTHING
 
 
 def _situation(

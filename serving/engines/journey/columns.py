@@ -13,6 +13,7 @@ from serving.engines.journey.session_state import PossibleStep, SessionState
 from serving.engines.journey.types import JourneyRequest
 from serving.engines.types import epoch_ms
 from training.tables import journeys
+from training.tables.cells import EMPTY_ONLY
 
 if TYPE_CHECKING:
     from training.models.journey.model import JourneyColumns, JourneyModel, NetworkStates
@@ -35,6 +36,11 @@ class SessionSnapshot(NamedTuple):
     before: "NetworkStates | None" = None
     pending: SessionState | None = None
     recomputed: bool = False
+
+    @property
+    def possible_steps(self) -> Sequence[PossibleStep]:
+        """Return the events that may be steps of one model or another."""
+        return self.session.possible_steps if self.state is None else self.state.possible_steps
 
     @property
     def events(self) -> int:
@@ -75,7 +81,7 @@ class JourneyInputsBuilder:
 
     def of_table(self, frame: Any) -> JourneyInputs:
         """Return the sessions of a table of events as columns; they have steps only, and no friction."""
-        found = journeys.read(frame).known(self._model.codes)
+        found = journeys.read(frame, options=EMPTY_ONLY).known(self._model.codes)
         columns = _model_columns(
             found.offsets, self._model.code(found.pages), found.seconds, found.ended, _attributes(found, self._model.attributes)
         )

@@ -1,7 +1,7 @@
 """The events of sessions on their way to the model: the moment until which they count, which of them are steps, and their friction."""
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -12,14 +12,15 @@ from kernels.sessions.friction import COUNTED, DEFAULTS, KINDS
 from kernels.types import I32
 from serving.engines.journey.session_state import PossibleStep, SessionState
 from serving.engines.journey.types import JourneyEvent
-from serving.engines.types import epoch_ms
+from serving.engines.types import epoch_ms, is_outbound
+from training.event_names import SAME_AS
 from training.tables import journeys
 
 RESPONSES = ("search", "add_to_cart", "remove_from_cart", "checkout", "purchase")  # types of events that show that a click had an effect
-_KIND = {
+KIND_CODES: Mapping[str, int] = {
+    **dict.fromkeys((*RESPONSES, *SAME_AS), friction.CHANGE),
     **{name: code for code, name in enumerate(KINDS)},
     **dict.fromkeys(journeys.SHOW, friction.PAGE),
-    **dict.fromkeys(RESPONSES, friction.CHANGE),
 }
 _BITS = (1 << 63) - 1
 
@@ -40,7 +41,7 @@ class SessionEvents(NamedTuple):
         return cls(
             [event for event, _ in timed],
             [stamp for _, stamp in timed],
-            [_KIND.get(event.type, friction.UNKNOWN) for event, _ in timed],
+            [_kind(event) for event, _ in timed],
             [PossibleStep(name, stamp) for possible, name, stamp in steps if possible],
         )
 
@@ -51,6 +52,14 @@ _NO_EVENTS = SessionEvents([], [], [], [])
 def known_steps(possible: Sequence[PossibleStep], known: Collection[str]) -> list[PossibleStep]:
     """Return the steps for a model with these steps: every page, and other events only if the model has them."""
     return [one for one in possible if journeys.is_step(one.name, known)]
+
+
+def unknown_type(step: str | None) -> str | None:
+    """Return the type of a possible step that is an event of a type without a meaning for friction, None for any other step."""
+    if step is None or not step.startswith(journeys.DONE):
+        return None
+    kind = step.removeprefix(journeys.DONE)
+    return None if kind in KIND_CODES else kind
 
 
 def advance(state: SessionState, session: SessionEvents, sent: int) -> SessionState:
@@ -100,6 +109,11 @@ def friction_counts(sessions: Sequence[SessionEvents], states: Sequence[SessionS
         if state is not None:
             out[row] = state.ints[friction.COUNTS : friction.COUNTS + out.shape[1]]
     return out
+
+
+def _kind(event: JourneyEvent) -> int:
+    kind = KIND_CODES.get(event.type, friction.UNKNOWN)
+    return friction.OUTBOUND if kind == friction.CLICK and is_outbound(event) else kind
 
 
 def _page(event: JourneyEvent) -> int:

@@ -14,7 +14,7 @@ from kernels.sessions.friction import INTS, REALS
 from kernels.types import F32, F64, I64
 from serving.engines.journey.types import JourneyEvent
 
-LAYOUT = 3
+LAYOUT = 4
 
 
 class _PackedState(msgspec.Struct, array_like=True, frozen=True):

@@ -9,7 +9,24 @@ from kernels.sessions.friction import KINDS
 from serving.engines.consent import Consent
 from serving.engines.journey.friction_states import EmotionalState, Evidence, FrictionLevel, StateScore
 from serving.engines.journey.next_step import MAX_CONTACTS, Contact, NextBestStep
-from serving.engines.types import ApiModel, Currency, Degradation, Fraction, Id, Milliseconds, Moment, Money, Name, Pixel, Url
+from serving.engines.types import (
+    AnswerBasis,
+    ApiModel,
+    Currency,
+    Degradation,
+    Download,
+    Fraction,
+    Id,
+    Ignored,
+    LinkTarget,
+    Milliseconds,
+    Moment,
+    Money,
+    MoreIgnored,
+    Name,
+    Pixel,
+    Url,
+)
 
 MAX_EVENTS, MAX_ATTRIBUTES = 10_000, 200
 Remark = Literal["recomputed"]
@@ -23,7 +40,8 @@ class JourneyEvent(ApiModel, frozen=True, kw_only=True):
         Name,
         Meta(
             description=f"page_view, or one of {', '.join(KINDS[1:])}. Other types that the training table has, such as add_to_cart, are "
-            "steps of the session; the rest count as unknown."
+            "steps of the session; names of Google Analytics 4 and Segment, such as view_cart or Cart Viewed, are responses to clicks; the "
+            "rest count as unknown (ignored)."
         ),
     ]
     timestamp: Annotated[Moment, Meta(description="ISO 8601 with a zone, or milliseconds since 1970-01-01 UTC; in the order of the list.")]
@@ -35,6 +53,8 @@ class JourneyEvent(ApiModel, frozen=True, kw_only=True):
     wait_ms: Annotated[Milliseconds | None, Meta(description="For a wait: how long the shopper waited for the shop, in milliseconds.")] = (
         None
     )
+    target: LinkTarget = None
+    download: Download = None
 
 
 class JourneyRequest(ApiModel, frozen=True, kw_only=True):
@@ -118,7 +138,8 @@ class JourneyResponse(ApiModel, frozen=True, kw_only=True):
     friction_level: FrictionLevel
     friction: Annotated[list[Evidence], Meta(description="What was counted over all events; zero counts are left out.")]
     missing_features: Annotated[list[str], Meta(description="The model's attributes that are not known.")]
-    ignored: Annotated[int, Meta(ge=0, description="The number of attributes that the model does not have.")]
+    ignored: Ignored
+    more_ignored: MoreIgnored
     unknown_pages: Annotated[int, Meta(ge=0, description="The number of page events whose pageKind the model does not have.")]
     later_events: Annotated[int, Meta(ge=0, description="The number of events after asOf, which do not count.")]
     known_events: Annotated[
@@ -131,5 +152,6 @@ class JourneyResponse(ApiModel, frozen=True, kw_only=True):
         Degradation, Meta(description="What the answer does without under load: nothing, or freshness (a cached answer, see Age).")
     ]
     as_of: Annotated[datetime, Meta(tz=True, description="The moment of the answer.")]
+    basis: AnswerBasis = "model"
     model_version: str
     timestamp: Annotated[datetime, Meta(tz=True, description="When the answer was computed.")]

@@ -4,9 +4,12 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from kernels.pricing import ladder as kernel
+from kernels.pricing.trail import BINDING, FREE, SHADOW_PRICE
 from serving.engines.pricing.columns import DEFAULT_POLICY, PriceQuery
-from serving.engines.pricing.explanation import adjustments, reason, sentence
+from serving.engines.pricing.explanation import RULES, PriceFinding, adjustments, binding_rule, explanation, reason
 from serving.engines.pricing.optimize import PricePredictions
 from serving.engines.pricing.types import (
     PERSONALISED_PRICING,
@@ -15,9 +18,10 @@ from serving.engines.pricing.types import (
     ElasticityUsed,
     Exploration,
     Impact,
-    PriceAdjustment,
+    Interval,
 )
-from serving.engines.types import UNKNOWN_CURRENCY, from_epoch_ms
+from serving.engines.types import from_epoch_ms
+from training.currencies import shown_digits
 
 if TYPE_CHECKING:
     from training.models.pricing.model import PricingModel
@@ -34,10 +38,8 @@ def responses(
         requests,
         predictions.columns.queries,
         predictions.price.tolist(),
-        predictions.best.tolist(),
-        predictions.unconstrained.tolist(),
-        predictions.with_stock.tolist(),
-        predictions.shadow.tolist(),
+        predictions.decided.tolist(),
+        predictions.trail.tolist(),
         predictions.propensity.tolist(),
         predictions.changes.tolist(),
         strict=True,
@@ -51,42 +53,47 @@ def _response(
     request: DynamicPricingRequest,
     query: PriceQuery,
     price: float,
-    best: float,
-    unconstrained: float,
-    with_stock: float,
-    shadow: float,
+    decided: float,
+    trail: list[float],
     propensity: float,
     changes: list[float],
 ) -> DynamicPricingResponse:
-    context, current, place = request.context_data, query.row[kernel.PRICE], query.place
+    context, current = request.context_data, query.row[kernel.PRICE]
     policy = request.policy or DEFAULT_POLICY
-    explored = query.exploration > 0 and best == best and price != best and context.inventory_level > 0
-    moved = adjustments(query.allowed, context.inventory_level, unconstrained, with_stock, best if explored else price)
-    if explored:
-        moved.append(PriceAdjustment(rule="exploration", before=best, after=price))
-    code = reason(price, current, moved)
+    found = PriceFinding(
+        price=price,
+        decided=decided,
+        current=current,
+        stock=context.inventory_level,
+        trail=trail,
+        allowed=query.allowed,
+        digits=shown_digits(query.currency),
+        objective=query.objective,
+        wanted=policy.objective or "profit",
+        risk=query.row[kernel.RISK] > 0,
+        source=query.source,
+        has_cost=query.has_cost,
+        has_demand=query.has_demand,
+    )
+    moved, binding = adjustments(found), binding_rule(found)
     as_of = now if request.as_of is None else from_epoch_ms(query.as_of_ms)
     personal = (request.customer_id is not None or context.customer_segment is not None) and PERSONALISED_PRICING in (request.consent or ())
     return DynamicPricingResponse(
         product_id=request.product_id,
         recommended_price=price,
         current_price=current,
-        currency=context.currency or model.currency or UNKNOWN_CURRENCY,
-        price_change_reason=code,
-        explanation=sentence(code, price, current, moved),
-        binding_rule=moved[-1].rule if moved else None,
-        unconstrained_price=unconstrained,
+        currency=query.currency,
+        price_change_reason=reason(price, current, binding),
+        explanation=explanation(found, moved),
+        binding_rule=binding,
+        unconstrained_price=trail[FREE],
         adjustments=moved,
         expected_impact=_impact(query, changes),
         confidence=changes[kernel.CONFIDENCE],
-        elasticity=ElasticityUsed(
-            value=query.row[kernel.ELASTICITY],
-            standard_deviation=query.row[kernel.SD],
-            source="prior" if place == len(model.places) else "category" if model.insufficient[place] else "product",
-        ),
-        exploration=Exploration(explored=explored, propensity=propensity) if query.exploration > 0 else None,
-        shadow_price=shadow,
-        objective=(policy.objective or "profit") if query.has_cost else "revenue",
+        elasticity=ElasticityUsed(value=query.row[kernel.ELASTICITY], standard_deviation=query.row[kernel.SD], source=query.source),
+        exploration=Exploration(explored=price != decided, propensity=propensity) if query.exploration > 0 else None,
+        shadow_price=trail[SHADOW_PRICE],
+        objective=query.objective,
         personalised=personal,
         disclosure=DISCLOSURE if personal else None,
         lowest_price30_days=min(current, context.lowest_price30_days or current),
@@ -97,18 +104,28 @@ def _response(
     )
 
 
+def binding_rules(predictions: PricePredictions) -> list[str]:
+    """Return for each row the rule that decided its price, "" where none did."""
+    decided = [RULES[number] or "" for number in predictions.trail[:, BINDING].astype(np.int64).tolist()]
+    sold_out, aligned = predictions.columns.inputs[:, kernel.STOCK] == 0, predictions.aligned_by or [""] * len(decided)
+    explored = predictions.price != predictions.decided
+    for row in np.flatnonzero(sold_out | explored).tolist():
+        decided[row] = aligned[row] or ("out_of_stock" if sold_out[row] else "exploration")
+    return decided
+
+
 def _impact(query: PriceQuery, changes: list[float]) -> Impact:
     demand, revenue, profit, *ends = changes[: kernel.CONFIDENCE]
     return Impact(
         demand_change=demand,
         revenue_change=revenue,
         profit_change=profit if query.has_cost else None,
-        demand_change80=_ordered(ends[0], ends[3]),
-        revenue_change80=_ordered(ends[1], ends[4]),
-        profit_change80=_ordered(ends[2], ends[5]) if query.has_cost else None,
+        demand_change80=_interval(ends[0], ends[3]),
+        revenue_change80=_interval(ends[1], ends[4]),
+        profit_change80=_interval(ends[2], ends[5]) if query.has_cost else None,
         horizon_days=query.horizon_days,
     )
 
 
-def _ordered(one: float, other: float) -> tuple[float, float]:
-    return (one, other) if one <= other else (other, one)
+def _interval(one: float, other: float) -> Interval:
+    return Interval(low=min(one, other), high=max(one, other))

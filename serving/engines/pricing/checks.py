@@ -5,9 +5,10 @@ import re
 from typing import TYPE_CHECKING
 
 from serving.engines.pricing.columns import DEFAULT_POLICY
-from serving.engines.pricing.types import DynamicPricingRequest
+from serving.engines.pricing.types import DynamicPricingRequest, PricePolicy
 from serving.engines.types import invalid_moment, is_valid_moment
 from serving.errors import FieldProblem, InvalidRequestError
+from training.currencies import DIGITS, minor_unit
 
 if TYPE_CHECKING:
     from training.models.pricing.model import PricingModel
@@ -36,7 +37,10 @@ def check(request: DynamicPricingRequest) -> None:
 
 
 def refusal(model: "PricingModel", request: DynamicPricingRequest) -> InvalidRequestError | None:
-    """Return an error for a product of unknown price and for amounts in different currencies, None where there is neither."""
+    """Return an error for what only the model can tell, None where there is nothing wrong.
+
+    A product of unknown price, amounts in different currencies, and prices that cannot be paid in their currency.
+    """
     context, wrong = request.context_data, list[FieldProblem]()
     if context.current_price is None and not math.isfinite(model.price[model.place(request.product_id)]):
         needed = f"is required: product {request.product_id} is not in the training data of the model"
@@ -54,10 +58,25 @@ def refusal(model: "PricingModel", request: DynamicPricingRequest) -> InvalidReq
         FieldProblem(
             f"contextData.competitorPrices[{number}].currency", f"is {one.currency}, the other amounts are in {currency or 'none'}"
         )
-        for number, one in enumerate(context.competitor_prices)
+        for number, one in enumerate(context.competitor_prices or ())
         if one.currency is not None and currency is not None and one.currency != currency
     ]
+    if request.policy is not None:
+        wrong += _unpayable(request.policy, currency)
     return InvalidRequestError(wrong) if wrong else None
+
+
+def _unpayable(policy: PricePolicy, currency: str | None) -> list[FieldProblem]:
+    """Return a problem for each amount that prices are made from and that is no multiple of the currency's minor unit."""
+    unit = minor_unit(currency)
+    if unit is None or currency is None or not (policy.tick or policy.ladder or policy.endings):
+        return []
+    amounts = [("tick", policy.tick)] if policy.tick else []
+    for name, listed in (("ladder", policy.ladder), ("endings", policy.endings)):
+        amounts += [(f"{name}[{number}]", amount) for number, amount in enumerate(listed or ())]
+    fix = f"no multiple of {unit:g}, the minor unit of {currency}: state one that is, or leave it out"
+    wrong = [(name, amount) for name, amount in amounts if round(amount, DIGITS[currency]) != amount]
+    return [FieldProblem(f"policy.{name}", f"is {amount:.10g}, {fix}") for name, amount in wrong]
 
 
 def _camel(name: str) -> str:

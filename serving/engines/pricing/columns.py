@@ -1,5 +1,6 @@
 """Pricing requests as columns: what the price kernel computes with, and the guard rails of each request."""
 
+import math
 import statistics
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -9,9 +10,10 @@ import numpy as np
 from kernels.pricing import ladder as kernel
 from kernels.types import F64, Bool
 from serving.engines.pricing.groups import PriceGroups
-from serving.engines.pricing.guard_rails import Band, PriceFacts, bands, intersection
-from serving.engines.pricing.types import DynamicPricingRequest, PricePolicy
-from serving.engines.types import epoch_ms, from_epoch_ms
+from serving.engines.pricing.guard_rails import GUARD_RAILS, Band, PriceFacts, bands, intersection
+from serving.engines.pricing.types import DynamicPricingRequest, Objective, PricePolicy, Source
+from serving.engines.types import UNKNOWN_CURRENCY, epoch_ms, from_epoch_ms
+from training import currencies
 
 if TYPE_CHECKING:
     from training.models.pricing.model import PricingModel
@@ -20,12 +22,17 @@ REACH, RUNGS = 2.0, 63  # of the default ladder: from half to twice the price, w
 RATIOS = np.geomspace(1 / REACH, REACH, RUNGS)
 RATIOS[RUNGS // 2] = 1.0
 WEEK_DAYS = 7.0
-MAX_CHANGE, TICK, REVENUE_WEIGHT = 0.25, 0.01, 0.5  # defaults of the policy
+MAX_CHANGE, REVENUE_WEIGHT = 0.25, 0.5  # defaults of the policy
+TICK = 0.01  # of a currency without a minor unit
 DEFAULT_POLICY = PricePolicy()
 
 
 class PriceQuery(NamedTuple):
-    """One request in numbers. row: the kernel's columns (kernels.pricing.ladder); allowed: the band of each guard rail."""
+    """One request in numbers.
+
+    row: the kernel's columns (kernels.pricing.ladder); allowed: the band of each guard rail; objective: what the price maximises, revenue
+    where no cost is known; source: of the elasticity.
+    """
 
     place: int  # of the product in the model
     row: tuple[float, ...]
@@ -36,13 +43,17 @@ class PriceQuery(NamedTuple):
     as_of_ms: float
     exploration: float
     product: str
+    currency: str
+    objective: Objective
+    source: Source
 
 
 class PriceColumns(NamedTuple):
     """Requests as columns.
 
-    ladder: float64 [n, rungs], NaN where a ladder is shorter.
+    ladder: float64 [n, rungs + kernels.pricing.ladder.EDGES], NaN where a ladder is shorter.
     inputs: float64 [n, kernels.pricing.ladder.INPUTS]; its bounds are those of all guard rails together.
+    rails: float64 [n, guard rails, 2], the band of each.
     has_demand: bool [n].
     groups: the products of a catalogue whose prices must agree, None where there are none.
     """
@@ -50,6 +61,7 @@ class PriceColumns(NamedTuple):
     queries: list[PriceQuery]
     ladder: F64
     inputs: F64
+    rails: F64
     has_demand: Bool
     groups: PriceGroups | None = None
 
@@ -62,22 +74,30 @@ class PriceColumnsBuilder:
         # As lists: reading a number from an array takes ten times as long.
         self._price, self._quantity, self._cost = model.price.tolist(), model.quantity.tolist(), model.cost.tolist()
         self._elasticity, self._sd = model.elasticity.tolist(), model.sd.tolist()
+        self._currency = model.currency or UNKNOWN_CURRENCY
+        self._tick = currencies.minor_unit(self._currency) or TICK
+        self._source: list[Source] = ["category" if insufficient else "product" for insufficient in model.insufficient.tolist()]
+        self._source[-1] = "prior"  # of the products that the model does not have
 
     def columns(self, requests: Sequence[DynamicPricingRequest], now_ms: float) -> PriceColumns:
         """Return the requests as columns; now_ms: the moment of requests without asOf."""
         queries = [self._query(request, now_ms) for request in requests]
         inputs = np.array([query.row for query in queries], np.float64).reshape(len(queries), kernel.INPUTS)
         own = [(row, request.policy.ladder) for row, request in enumerate(requests) if request.policy and request.policy.ladder]
-        ladder = np.full((len(queries), max([RUNGS, *(len(rungs) for _, rungs in own)])), np.nan)
+        ladder = np.full((len(queries), max([RUNGS, *(len(rungs) for _, rungs in own)]) + kernel.EDGES), np.nan)
         kernel.ladders(RATIOS, inputs, ladder)
-        inputs[:, kernel.TICK] = kernel.PRICES  # the ladder now holds prices, not ratios, also where it has one row
         for row, rungs in own:
             ladder[row] = np.nan
             ladder[row, : len(rungs)] = sorted(rungs)
+            inputs[row, kernel.TICK] = kernel.PRICES  # no other price may be asked
         for row, request in enumerate(requests):
             if request.policy and request.policy.endings and not request.policy.ladder:
                 ladder[row, :RUNGS] = _with_endings(ladder[row, :RUNGS], request.policy.endings)
-        return PriceColumns(queries, ladder, inputs, np.array([query.has_demand for query in queries], bool))
+                inputs[row, kernel.TICK] = kernel.PRICES
+        kernel.add_edges(inputs, ladder)
+        inputs[:, kernel.TICK] = kernel.PRICES  # the ladder now holds prices, not ratios, also where it has one row
+        rails = np.array([query.allowed for query in queries], np.float64).reshape(len(queries), len(GUARD_RAILS), 2)
+        return PriceColumns(queries, ladder, inputs, rails, np.array([query.has_demand for query in queries], bool))
 
     def _query(self, request: DynamicPricingRequest, now_ms: float) -> PriceQuery:
         place, context, policy = self._model.place(request.product_id), request.context_data, request.policy or DEFAULT_POLICY
@@ -103,15 +123,30 @@ class PriceColumnsBuilder:
             cost or 0.0,
             low,
             high,
-            context.inventory_level,
+            # Without a demand nothing tells how long the stock lasts.
+            context.inventory_level if a_day > 0 or context.inventory_level == 0 else math.inf,
             1 - revenue,
             revenue,
             policy.risk_aversion or 0.0,
-            policy.tick or TICK,
+            policy.tick or self._minor_unit(context.currency),
         )
         return PriceQuery(
-            place, row, allowed, cost is not None, a_day > 0, horizon, as_of_ms, policy.exploration or 0.0, request.product_id
+            place,
+            row,
+            allowed,
+            cost is not None,
+            a_day > 0,
+            horizon,
+            as_of_ms,
+            policy.exploration or 0.0,
+            request.product_id,
+            context.currency or self._currency,
+            (policy.objective or "profit") if cost is not None else "revenue",
+            self._source[place],
         )
+
+    def _minor_unit(self, currency: str | None) -> float:
+        return self._tick if currency is None else currencies.minor_unit(currency) or TICK
 
     def _weekly_demand(self, request: DynamicPricingRequest, place: int, price: float, as_of_ms: float) -> float:
         """Return the units that a product is expected to sell in a week at its current price: by elasticities, competitors and season."""
@@ -125,7 +160,7 @@ class PriceColumnsBuilder:
     def _competitor_factor(self, request: DynamicPricingRequest, place: int) -> float:
         """Return the factor by which the competitors' current prices, against those in the training data, change demand."""
         factor, competitors = 1.0, self._model.competitors
-        stated = {one.competitor or "": one.price for one in request.context_data.competitor_prices}
+        stated = {one.competitor or "": one.price for one in request.context_data.competitor_prices or ()}
         if len(competitors) == 1 and stated and not stated.keys() & competitors.keys():
             (only,) = competitors.values()
             return _demand_ratio(statistics.median(stated.values()), only.price[place], only.elasticity[place])
@@ -142,7 +177,7 @@ def _facts(request: DynamicPricingRequest, policy: PricePolicy, price: float, co
         price_at_day_start=price if context.price_at_day_start is None else context.price_at_day_start,
         cost=cost,
         previous_cost=context.previous_unit_cost,
-        competitor=_median([one.price for one in context.competitor_prices]),
+        competitor=_median([one.price for one in context.competitor_prices or ()]),
         pass_through=policy.cost_pass_through,
         competitor_low=policy.competitor_low,
         competitor_high=policy.competitor_high,

@@ -9,14 +9,12 @@ import numpy as np
 
 from kernels.pricing import ladder as kernel
 from kernels.types import F64
-from serving.engines.pricing.guard_rails import ANY, Band, intersection
+from serving.engines.pricing.guard_rails import ANY, Band
 from serving.engines.pricing.table import column, texts
 from training.errors import CellError
 from training.tables.sales import ITEM_GROUP, LINKED_FIELDS, ONE, PACK_OF, PACK_SIZE, PRODUCT, STORE
 
 GroupRule = Literal["", "item_group", "pack"]
-
-ROUNDING = 1e-9  # of a tick: the tolerance for bounds that have no exact binary form
 
 
 class Pack(NamedTuple):
@@ -109,15 +107,16 @@ def align(
         cap = min(caps, default=math.inf)
         if len(unit) == 1 and price[unit[0]] <= cap:
             continue
-        tick, rungs = max(ticks[row] for row in unit), ladder[list(unit)]
-        bands = _bands([allowed[row] for row in unit], cap, tick)
-        if cap < math.inf:  # the cap may be far from the ladder, and so may the margin floor, which takes precedence
-            rungs = np.append(rungs, [bands[-2][1], bands[-1][0]])
-        common = best_rung(rungs, inputs[selling], bands, tick)
+        tick, bands = max(ticks[row] for row in unit), [allowed[row] for row in unit]
+        common = best_rung(ladder[list(unit)], inputs[selling], _bands(bands, math.inf, tick), tick)
+        rule: GroupRule = "item_group"
+        if common > cap or len(unit) == 1:
+            capped = _bands(bands, cap, tick)  # the cap may be far from the ladder, and so may the margin floor, which takes precedence
+            common = best_rung(np.append(ladder[list(unit)], [capped[-2][1], capped[-1][0]]), inputs[selling], capped, tick)
+            rule = "pack"
         for row in unit:
             if price[row] != common:
-                moved[row] = "item_group" if len(unit) > 1 else "pack"
-                price[row] = common
+                moved[row], price[row] = rule, common
     return moved
 
 
@@ -131,32 +130,39 @@ def _bands(allowed: Sequence[Sequence[Band]], cap: float, tick: float) -> list[B
         low, high = max(low for low, _ in rail), min(high for _, high in rail)
         common.append((low, high) if low <= high else ANY)
     floor = common[-1][0]
-    return [*common[:-1], (0.0, _down(cap, tick) if cap < math.inf else cap), (_up(floor, tick) if floor > 0 else 0.0, math.inf)]
+    return [
+        *common[:-1],
+        (0.0, rounded_down(cap, tick) if cap < math.inf else cap),
+        (rounded_up(floor, tick) if floor > 0 else 0.0, math.inf),
+    ]
 
 
 def best_rung(ladder: F64, inputs: F64, bands: Sequence[Band], tick: float) -> float:
     """Return the rung, of all in `ladder`, at which the products `inputs` earn most together, within all bands.
 
-    Where no rung is within them, bands are dropped, the first one first; where none is within the last, its lower bound is returned,
-    rounded up to the tick.
+    A band that no rung keeps together with those after it is kept as nearly as possible. Where none keeps the last, its lower bound is
+    returned, rounded up to the tick.
     """
-    rungs = np.unique(ladder[~np.isnan(ladder)])
-    low = 0.0
-    for first in range(len(bands)):
-        low, high = intersection(bands[first:])
-        within = rungs[(rungs >= low) & (rungs <= high)]
-        if len(within):
-            earned = np.empty(len(within))
-            kernel.joint_values(within, inputs, earned)
-            return float(within[earned.argmax()])
-    return _up(low, tick)
+    rungs, (floor, _) = np.unique(ladder[~np.isnan(ladder)]), bands[-1]
+    for low, high in reversed(bands):
+        beyond = np.maximum(np.maximum(low - rungs, rungs - high), 0.0)
+        rungs = rungs[beyond <= beyond.min()]
+    if rungs[0] < floor:
+        return rounded_up(floor, tick)
+    earned = np.empty(len(rungs))
+    kernel.joint_values(rungs, inputs, earned)
+    return float(rungs[earned.argmax()])
 
 
-def _up(price: float, tick: float) -> float:
-    parts = 1 / tick
-    return max(math.ceil(price * parts - ROUNDING), 1) / parts
+def rounded_up(price: float, tick: float) -> float:
+    """Return the lowest multiple of the tick that is no lower than a price, and at least the tick."""
+    return _multiple(math.ceil(price / tick - kernel.EDGE_TOLERANCE), tick)
 
 
-def _down(price: float, tick: float) -> float:
-    parts = 1 / tick
-    return max(math.floor(price * parts + ROUNDING), 1) / parts
+def rounded_down(price: float, tick: float) -> float:
+    """Return the highest multiple of the tick that is no higher than a price, and at least the tick."""
+    return _multiple(math.floor(price / tick + kernel.EDGE_TOLERANCE), tick)
+
+
+def _multiple(number: int, tick: float) -> float:
+    return float(kernel.ticked(max(number, 1) * tick, tick))

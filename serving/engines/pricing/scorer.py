@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 
 from kernels.arrays import Arrays
 from kernels.pricing import ladder as kernel
+from kernels.pricing.trail import FREE
+from serving.engines.details import BatchDetails, UnknownDetails
 from serving.engines.engine import Engine, Scorer
 from serving.engines.pricing import groups, table
-from serving.engines.pricing.answers import responses
+from serving.engines.pricing.answers import binding_rules, responses
 from serving.engines.pricing.checks import check, refusal
 from serving.engines.pricing.columns import PriceColumns, PriceColumnsBuilder
 from serving.engines.pricing.optimize import PricePredictions, optimize
@@ -70,16 +72,26 @@ class PricingScorer:
 
     def output_columns(self, predictions: PricePredictions) -> dict[str, NDArray[Any] | list[Any]]:
         """Return the output columns of a batch job."""
-        has_cost = np.array([query.has_cost for query in predictions.columns.queries], bool)
+        queries = predictions.columns.queries
+        has_cost = np.array([query.has_cost for query in queries], bool)
         return {
             "recommendedPrice": predictions.price,
             "currentPrice": predictions.columns.inputs[:, kernel.PRICE],
-            "unconstrainedPrice": predictions.unconstrained,
+            "currency": [query.currency for query in queries],
+            "unconstrainedPrice": predictions.trail[:, FREE],
+            "bindingRule": binding_rules(predictions),
+            "objective": [query.objective for query in queries],
+            "elasticitySource": [query.source for query in queries],
             "confidence": predictions.changes[:, kernel.CONFIDENCE],
             "profitChange": np.where(has_cost, predictions.changes[:, kernel.PROFIT_CHANGE], np.nan),
             **({"alignedBy": predictions.aligned_by} if predictions.columns.groups is not None else {}),
             "modelVersion": [self.version] * len(predictions.price),
         }
+
+    def unknown(self, predictions: PricePredictions) -> list[str]:
+        """Return the products that the model does not have, a name for each such row."""
+        place = len(self._model.places)
+        return [query.product for query in predictions.columns.queries if query.place == place]
 
 
 def load(bundle: "Bundle", settings: Settings, arrays: Arrays | None = None) -> PricingScorer:
@@ -127,4 +139,5 @@ PRICING = Engine(
     example=EXAMPLE,
     check=check,
     load=load,
+    details=BatchDetails(unknown=UnknownDetails("product", "priced by the mean elasticity of all products", PricingScorer.unknown)),
 )

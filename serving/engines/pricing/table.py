@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 from serving.engines.pricing.types import MIN_PRICE, CompetitorPrice, DynamicPricingRequest, PricingContext
 from training.errors import CellError
+from training.tables import cells
+from training.tables.cells import EMPTY_ONLY
 from training.tables.sales import ONE
 
 if TYPE_CHECKING:
@@ -24,10 +26,10 @@ def column(frame: Any, name: str, low: float, otherwise: float | None = None) ->
 
 
 def texts(frame: Any, name: str, otherwise: str) -> list[str]:
-    """Return a column of texts, `otherwise` where there is none."""
+    """Return a column of ids, `otherwise` where there is none; no word is blank here, a batch job has removed them."""
     if name not in frame.columns:
         return [otherwise] * len(frame)
-    return [otherwise if value is None else str(value) for value in frame[name].to_list()]
+    return cells.ids(frame[name], EMPTY_ONLY).fill_null(otherwise).to_list()
 
 
 def requests(frame: Any, model: "PricingModel") -> list[DynamicPricingRequest]:

@@ -11,20 +11,29 @@ from msgspec import inspect
 
 from kernels.compile import on_cpu
 from kernels.sessions import json_events
-from kernels.sessions.json_events import FIELDS, MIN_BYTES, UNSURE
+from kernels.sessions.json_events import FIELDS, MAX_UNKNOWN, MIN_BYTES, UNSURE
 from kernels.sessions.timeline import WIDTH
 from kernels.types import F64, U8
-from serving.engines.purchase.columns import KIND_CODES
+from serving.engines.purchase.columns import KIND_CODES, EventTable
 from serving.engines.types import InteractionEvent
 from training.features import PAGE_CODES
 
 
-def read(raw: bytes | memoryview) -> F64 | None:
-    """Return the events of a JSON list as rows, float64 [events, kernels.sessions.timeline.WIDTH]; None for any but the common form."""
+def read(raw: bytes | memoryview) -> EventTable | None:
+    """Return the events of a JSON list; None for any but the common form."""
     data = np.frombuffer(raw, np.uint8)
     out = np.empty((len(data) // MIN_BYTES + 1, WIDTH))
     events = _read(data, out)
-    return None if events == UNSURE else out[:events]
+    if events >= 0:
+        return EventTable(out[:events])
+    return None if events == UNSURE else _with_unknown(data, out[: UNSURE - events])
+
+
+def _with_unknown(data: U8, rows: F64) -> EventTable:
+    """Return the events, and the names of the unknown types among them."""
+    places = np.empty((MAX_UNKNOWN, 2), np.int64)
+    found = json_events.name_unknown(data, rows, places)
+    return EventTable(rows, [data[begin:end].tobytes().decode() for begin, end in places[:found].tolist()])
 
 
 def _members(kind: inspect.Type) -> list[inspect.Type]:

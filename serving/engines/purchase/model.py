@@ -42,6 +42,10 @@ class PurchaseModelProtocol(Protocol):
     def currency(self) -> str:
         """Return the ISO 4217 code."""
 
+    @property
+    def used(self) -> frozenset[str]:
+        """Return the names of the features that the score depends on."""
+
     def tune(self, live: Any = None) -> Sequence[str]:
         """Choose the fastest implementation, by measuring or as `live` did, and return what was chosen and why."""
 

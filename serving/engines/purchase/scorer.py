@@ -13,12 +13,14 @@ from kernels.arrays import Arrays
 from kernels.types import F32, F64, Bool
 from serving.engines import actions
 from serving.engines.actions import ActionRules
+from serving.engines.details import ActionDetails, BatchDetails, FactorDetails
 from serving.engines.engine import Engine, Scorer
+from serving.engines.purchase.ignored import IgnoredInputs
 from serving.engines.purchase.model import PurchaseModelProtocol, PurchaseScoresProtocol
 from serving.engines.purchase.session import FeatureMatrixBuilder, problems
 from serving.engines.purchase.types import DEFAULT_FACTORS, PurchasePredictionRequest, PurchasePredictionResponse
-from serving.engines.shap import FactorList
-from serving.engines.types import Degradation, epoch_ms, from_epoch_ms
+from serving.engines.shap import OTHER, FactorList
+from serving.engines.types import Degradation, PredictionFactor, RecommendedAction, epoch_ms, from_epoch_ms
 from serving.errors import InvalidRequestError
 from serving.settings import CONFIGS, Settings
 from training import features
@@ -53,6 +55,7 @@ class PurchaseScorer:
     def __init__(self, model: PurchaseModelProtocol, rules: ActionRules, clock: Callable[[], float] = time.time) -> None:
         self._model, self._rules, self._clock = model, rules, clock
         self._session = FeatureMatrixBuilder(model.vocabulary)
+        self._ignored = IgnoredInputs(model.used)
         labels = {name: {code: key for key, code in codes.items()} for name, codes in model.vocabulary.codes.items()}
         self._factors = FactorList(features.NAMES, [feature.unit for feature in features.FEATURES], labels)
         # The bias is the same for every row, so one row of missing values gives it, and rows without factors need no SHAP values.
@@ -101,6 +104,8 @@ class PurchaseScorer:
             as_of=now if request.as_of is None else from_epoch_ms(epoch_ms(request.as_of)),
             model_version=model.version,
             missing_features=[name for name in features.NAMES if name not in _OF_A_BASE_RATE],
+            ignored=[],
+            more_ignored=0,
             timestamp=now,
         )
 
@@ -113,6 +118,7 @@ class PurchaseScorer:
         """Return one response for each request, in order."""
         columns, scores, model = predictions.columns, predictions.scores, self._model
         now = datetime.fromtimestamp(self._clock(), UTC)
+        missing_features = self._factors.missing_features(columns.X)
         table = zip(
             requests,
             scores.probability.tolist(),
@@ -120,7 +126,8 @@ class PurchaseScorer:
             scores.margin.tolist(),
             self._factors.rows(columns.X, predictions.shap, columns.max_factors, scores.margin - self._bias),
             self._rules.rows(predictions.fired),
-            self._factors.missing_features(columns.X),
+            missing_features,
+            map(self._ignored.of, requests, missing_features),
             columns.as_of_ms,
             strict=True,
         )
@@ -141,9 +148,11 @@ class PurchaseScorer:
                 as_of=now if as_of_ms != as_of_ms else from_epoch_ms(as_of_ms),
                 model_version=model.version,
                 missing_features=missing,
+                ignored=ignored.paths,
+                more_ignored=ignored.more,
                 timestamp=now,
             )
-            for request, probability, confidence, margin, factors, recommended, missing, as_of_ms in table
+            for request, probability, confidence, margin, factors, recommended, missing, ignored, as_of_ms in table
         ]
 
     def table(self, frame: Any) -> PurchaseColumns:
@@ -161,6 +170,15 @@ class PurchaseScorer:
             "confidenceScore": scores.confidence,
             "modelVersion": [self.version] * len(scores.probability),
         }
+
+    def factors(self, predictions: PurchasePredictions) -> list[list[PredictionFactor]]:
+        """Return the factors of each row, as its answer lists them."""
+        columns, scores = predictions.columns, predictions.scores
+        return self._factors.rows(columns.X, predictions.shap, columns.max_factors, scores.margin - self._bias)
+
+    def actions(self, predictions: PurchasePredictions) -> list[list[RecommendedAction]]:
+        """Return the recommended actions of each row, as its answer lists them."""
+        return self._rules.rows(predictions.fired)
 
     def _shap(self, columns: PurchaseColumns) -> F64:
         """Return the SHAP values of the rows that list factors; they are computed for no others."""
@@ -231,4 +249,8 @@ PURCHASE = Engine(
     check=check,
     prepare=prepare,
     load=load,
+    details=BatchDetails(
+        factors=FactorDetails(PurchaseScorer.factors, OTHER, "max_factors"),
+        actions=ActionDetails("recommendedActions", PurchaseScorer.actions),
+    ),
 )

@@ -7,8 +7,9 @@ from msgspec import Meta
 
 from serving.engines.compiled_fields import COMPILED, CompiledField
 from serving.engines.purchase import fast_events
-from serving.engines.purchase.columns import rows
+from serving.engines.purchase.columns import read
 from serving.engines.types import (
+    AnswerBasis,
     ApiModel,
     Category,
     Count,
@@ -17,10 +18,12 @@ from serving.engines.types import (
     Fraction,
     GeoLocation,
     Id,
+    Ignored,
     InteractionEvent,
     Moment,
     Money,
     Month,
+    MoreIgnored,
     Name,
     PredictionFactor,
     RecommendedAction,
@@ -57,7 +60,7 @@ class BehaviorData(ApiModel, frozen=True, kw_only=True):
         Meta(
             description=f"Events, in any order; at most {MAX_INTERACTIONS:,}. Empty: nothing is known, not nothing happened.",
             extra_json_schema={"maxItems": MAX_INTERACTIONS},
-            extra={COMPILED: CompiledField(fast_events.read, rows)},
+            extra={COMPILED: CompiledField(fast_events.read, read)},
         ),
     ]
     current_page: Url
@@ -127,6 +130,9 @@ class PurchasePredictionResponse(ApiModel, frozen=True, kw_only=True):
     ]
     horizon: Annotated[Literal["session"], Meta(description="The probability is for this session, not for later ones.")]
     as_of: Annotated[datetime, Meta(tz=True, description="The moment of the score.")]
+    basis: AnswerBasis = "model"
     model_version: str
     missing_features: Annotated[list[str], Meta(description="Features that are neither stated in the request nor countable from it.")]
+    ignored: Ignored
+    more_ignored: MoreIgnored
     timestamp: Annotated[datetime, Meta(tz=True, description="When the score was computed.")]

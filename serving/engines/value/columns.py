@@ -1,6 +1,6 @@
 """Value requests as columns: what is known of each customer, and the horizon and discount rate of each."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +22,10 @@ DEFAULT_TERMS = ValueTerms(HORIZON_DAYS, DISCOUNT)
 
 
 class ValueColumns(NamedTuple):
-    """Requests as columns, [n]: summaries, terms, customer ids, moments (milliseconds since 1970), and the source of each summary."""
+    """Requests as columns, [n]: summaries, terms, customer ids, moments (milliseconds since 1970), and the source of each summary.
+
+    left_out: numbers of a table's rows that are part of no customer, by reason; None of requests.
+    """
 
     known: Summaries
     terms: Sequence[ValueTerms]
@@ -30,6 +33,7 @@ class ValueColumns(NamedTuple):
     as_of_ms: Sequence[float]
     basis: Sequence[Basis]
     degradation: Degradation = "none"
+    left_out: Mapping[str, int] | None = None
 
 
 def columns(requests: Sequence[CustomerValueRequest], now_ms: float) -> ValueColumns:
@@ -60,6 +64,6 @@ def _summary_row(summary: CustomerSummary | None) -> tuple[Sequence[float], Basi
         return [float(column[0]) for column in Summaries.new()], "prior"
     mean, repeats = summary.mean_spend, summary.repeats_with_spend
     with_spend = 0.0 if not mean else summary.frequency if repeats is None else repeats
-    total = (1 + summary.frequency) * (mean or 0.0) if summary.current_value is None else summary.current_value
+    total = (np.nan if mean is None else (1 + summary.frequency) * mean) if summary.current_value is None else summary.current_value
     weeks = summary.recency_days / DAYS_A_WEEK, summary.age_days / DAYS_A_WEEK
     return [summary.frequency, *weeks, with_spend, mean if with_spend and mean else np.nan, total], "request"

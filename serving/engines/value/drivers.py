@@ -12,7 +12,7 @@ _WEEK_MS = 7 * 86_400_000.0
 
 
 class CustomerOutlook(NamedTuple):
-    """The Outlook of one customer (training.models.value.model), as Python numbers."""
+    """The Outlook of one customer (training.models.value.model), as Python numbers; alive: NaN where unknown."""
 
     alive: float
     no_purchase: float
@@ -23,9 +23,15 @@ class CustomerOutlook(NamedTuple):
     high: float
 
     @property
+    def can_churn(self) -> bool:
+        """Return whether P(alive) is known."""
+        return self.alive == self.alive
+
+    @property
     def quantities(self) -> tuple[float, float, float]:
-        """Return the three quantities whose product is the value, in the order of DRIVERS."""
-        return self.alive, self.value / (self.alive * (self.spend or 1.0)), self.spend
+        """Return the three quantities whose product is the value, in the order of DRIVERS; a customer who cannot churn is alive."""
+        alive = self.alive if self.can_churn else 1.0
+        return alive, self.value / (alive * (self.spend or 1.0)), self.spend
 
 
 class CustomerPast(NamedTuple):
@@ -61,7 +67,10 @@ def contributions(own: Sequence[float], other: Sequence[float]) -> list[float]:
 
 
 def value_drivers(own: CustomerOutlook, new: CustomerOutlook, currency: str) -> list[ValueDriver]:
-    """Return the drivers of a value compared with that of a new customer, largest contribution first."""
+    """Return the drivers of a value compared with that of a new customer, largest contribution first.
+
+    P(alive) is no driver where it is not known: it is then taken as 1, of new customers too, and contributes nothing.
+    """
     values, others, units = own.quantities, new.quantities, ("probability", "purchases", currency)
     added = contributions(values, others)
     return [
@@ -73,7 +82,7 @@ def value_drivers(own: CustomerOutlook, new: CustomerOutlook, currency: str) -> 
             contribution=added[place],
             direction="raises" if added[place] >= 0 else "lowers",
         )
-        for place in sorted(range(3), key=lambda place: -abs(added[place]))
+        for place in sorted(range(0 if own.can_churn else 1, 3), key=lambda place: -abs(added[place]))
     ]
 
 

@@ -12,18 +12,19 @@ from kernels.arrays import Arrays
 from kernels.types import F64, Bool
 from serving.engines import actions
 from serving.engines.actions import ActionRules
+from serving.engines.details import ActionDetails, BatchDetails, FactorDetails
 from serving.engines.engine import Engine, Scorer
-from serving.engines.types import UNKNOWN_CURRENCY, from_epoch_ms, risk_bands
+from serving.engines.types import UNKNOWN_CURRENCY, RecommendedAction, from_epoch_ms, risk_bands
 from serving.engines.value import columns as value_columns
 from serving.engines.value.checks import check
 from serving.engines.value.columns import DEFAULT_TERMS, ValueColumns, ValueTerms
 from serving.engines.value.drivers import CustomerOutlook, CustomerPast, history, risk_factors, value_drivers
 from serving.engines.value.stored import LOOKUP
-from serving.engines.value.types import CustomerValueRequest, CustomerValueResponse, ValueInterval
+from serving.engines.value.types import CustomerValueRequest, CustomerValueResponse, ValueDriver, ValueInterval
 from serving.errors import FieldProblem, InvalidRequestError
 from serving.settings import CONFIGS, Settings
 from training.features import Feature
-from training.models.value.defaults import LEVEL
+from training.models.value.defaults import LEVEL, NoChurnReason
 from training.tables.summaries import Summaries
 
 if TYPE_CHECKING:
@@ -44,7 +45,10 @@ FACTS: tuple[Feature, ...] = (
 
 
 class ValuePredictions(NamedTuple):
-    """Predictions as columns. at_last: P(alive) right after the last purchase; scores: fifths of recency, frequency, money [n, 3]."""
+    """Predictions as columns. at_last: P(alive) right after the last purchase; scores: fifths of recency, frequency, money [n, 3].
+
+    reasons: why P(alive) is not known, None where it is.
+    """
 
     columns: ValueColumns
     outlook: "Outlook"
@@ -52,6 +56,7 @@ class ValuePredictions(NamedTuple):
     segments: list[str]
     scores: F64
     fired: Bool
+    reasons: list[NoChurnReason | None]
 
 
 class ValueScorer:
@@ -73,7 +78,8 @@ class ValueScorer:
     def refusal(self, request: CustomerValueRequest) -> InvalidRequestError | None:
         """Return an error where nothing is known of the customer and no prior is allowed, else None."""
         if request.summary is None and not request.allow_prior:
-            return InvalidRequestError([FieldProblem("summary", "is required where there is no feature store; or set allowPrior")])
+            missing = "this server has no feature store to read the customer from (features.redis_url): send the summary, or set allowPrior"
+            return InvalidRequestError([FieldProblem("summary", missing)])
         return None
 
     def columns(self, requests: Sequence[CustomerValueRequest]) -> ValueColumns:
@@ -90,12 +96,14 @@ class ValueScorer:
     def run(self, columns: ValueColumns) -> ValuePredictions:
         """Return values, segments and fired rules as columns."""
         known, outlook = columns.known, self._outlook(columns)
-        segments, scores = self._model.segments(known)
+        segments, scores = self._model.segments(known, outlook)
         X = np.empty((len(known.total), len(FACTS)), np.float32)
         X[:, 0], X[:, 1], X[:, 2:5] = known.frequency + 1, known.silent_days, scores
+        X[:, 4][np.isnan(known.total)] = np.nan
         X[:, 5], X[:, 6] = 1 - outlook.alive, outlook.no_purchase
         fired = self._rules.fired(X, np.ascontiguousarray(outlook.alive))
-        return ValuePredictions(columns, outlook, self._model.alive_at_last(known), segments, scores, fired)
+        at_last, reasons = self._model.alive_at_last(known), self._model.no_churn_reasons(known)
+        return ValuePredictions(columns, outlook, at_last, segments, scores, fired, reasons)
 
     def rows(self, requests: Sequence[CustomerValueRequest], predictions: ValuePredictions) -> list[CustomerValueResponse]:
         """Return one response for each request, in order."""
@@ -112,12 +120,14 @@ class ValueScorer:
             columns.terms,
             columns.basis,
             columns.as_of_ms,
+            predictions.reasons,
             strict=True,
         )
         return [
             CustomerValueResponse(
                 customer_id=request.customer_id,
-                current_value=None if basis == "prior" else past.total,
+                current_value=None if basis == "prior" or past.total != past.total else past.total,
+                churn_risk_reason=reason,
                 segment=segment,
                 segment_scores=scores,
                 next_best_action=recommended[0] if recommended else None,
@@ -133,17 +143,20 @@ class ValueScorer:
                 timestamp=now,
                 **expected,
             )
-            for request, past, expected, segment, scores, recommended, terms, basis, as_of_ms in table
+            for request, past, expected, segment, scores, recommended, terms, basis, as_of_ms, reason in table
         ]
 
     def table(self, frame: Any) -> ValueColumns:
         """Return the customers of a table of purchases as columns, at its last day."""
         from training.tables import histories, purchases
+        from training.tables.cells import EMPTY_ONLY
 
-        found = histories.of(purchases.read(frame, today=datetime.fromtimestamp(self._clock(), UTC).date()))
+        bought = purchases.read(frame, today=datetime.fromtimestamp(self._clock(), UTC).date(), options=EMPTY_ONLY)
+        found = histories.of(bought)
         number = len(found.customers)
         as_of_ms = datetime(found.end.year, found.end.month, found.end.day, tzinfo=UTC).timestamp() * 1000
-        return ValueColumns(found.known, [DEFAULT_TERMS] * number, found.customers, [as_of_ms] * number, ["request"] * number)
+        terms, moments = [DEFAULT_TERMS] * number, [as_of_ms] * number
+        return ValueColumns(found.known, terms, found.customers, moments, ["request"] * number, left_out=bought.left_out)
 
     def output_columns(self, predictions: ValuePredictions) -> dict[str, Any]:
         """Return the output columns of a batch job."""
@@ -152,6 +165,22 @@ class ValueScorer:
         columns = predictions.columns
         days = [from_epoch_ms(as_of_ms).date().isoformat() for as_of_ms in columns.as_of_ms]
         return value.table(self._model, columns.customers, days, columns.known, predictions.outlook)
+
+    def drivers(self, predictions: ValuePredictions) -> list[list[ValueDriver]]:
+        """Return the value drivers of each row, as its answer lists them; none where the model was fitted to insufficient data."""
+        columns, currency = predictions.columns, self._model.currency or UNKNOWN_CURRENCY
+        if self._model.insufficient:
+            return [[] for _ in columns.customers]
+        pasts = [CustomerPast(*row) for row in zip(*(column.tolist() for column in columns.known), strict=True)]
+        return [list(fields["value_drivers"]) for fields in self._outlook_fields(predictions, pasts, currency)]
+
+    def actions(self, predictions: ValuePredictions) -> list[list[RecommendedAction]]:
+        """Return the next best action of each row, as its answer has it."""
+        return [recommended[:1] for recommended in self._rules.rows(predictions.fired)]
+
+    def left_out(self, predictions: ValuePredictions) -> Mapping[str, int]:
+        """Return the numbers of rows of a table that are part of no customer, by reason."""
+        return predictions.columns.left_out or {}
 
     def _outlook(self, columns: ValueColumns) -> "Outlook":
         """Return the outlook of each row on its own terms."""
@@ -172,18 +201,19 @@ class ValueScorer:
         table = zip(rows, pasts, predictions.at_last.tolist(), risk_bands(outlook.no_purchase), columns.terms, strict=True)
         for row, past, at_last, band, terms in table:
             own, new = CustomerOutlook(*row), self._new_customer(terms)
+            known = own.can_churn
             yield {
                 "lifetime_value": own.value,
                 "lifetime_value_interval": ValueInterval(low=own.low, high=own.high, level=LEVEL),
                 "expected_purchases": own.purchases,
                 "expected_spend": own.spend,
-                "probability_alive": own.alive,
-                "churn_risk": 1 - own.alive,
+                "probability_alive": own.alive if known else None,
+                "churn_risk": 1 - own.alive if known else None,
                 "no_purchase_risk": own.no_purchase,
                 "risk_band": band,
                 "value_drivers": value_drivers(own, new, currency) if explain else [],
                 "new_customer_value": new.value,
-                "risk_factors": risk_factors(past, own.alive, at_last) if explain else [],
+                "risk_factors": risk_factors(past, own.alive, at_last) if explain and known else [],
             }
 
 
@@ -240,4 +270,9 @@ VALUE = Engine(
     load=load,
     optional=True,
     lookup=LOOKUP,
+    details=BatchDetails(
+        factors=FactorDetails(ValueScorer.drivers),
+        actions=ActionDetails("nextBestAction", ValueScorer.actions),
+        left_out=ValueScorer.left_out,
+    ),
 )

@@ -10,8 +10,8 @@ import msgspec
 from msgspec import Meta
 from msgspec.structs import force_setattr
 
-from serving.errors import InvalidRequestError, NotJSONError, RevenueEngineError, TooLargeError
-from serving.ingress.decoding.fields import Found, tree
+from serving.errors import InvalidRequestError, NotJSONError, TooLargeError
+from serving.ingress.decoding.fields import MAX_PROBLEMS, Found, tree
 from serving.ingress.decoding.strict import Path, quick_fields, strict
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -27,13 +27,6 @@ class Reread(NamedTuple, Generic[T]):
     """A request that was decoded again leniently, and how often each unknown field occurs in it."""
 
     request: T
-    unknown: Counter[str]
-
-
-class Items(NamedTuple, Generic[T]):
-    """The items of a list in order, each a request or the error of an invalid one, and how often each unknown field occurs in them."""
-
-    items: list[T | RevenueEngineError]
     unknown: Counter[str]
 
 
@@ -77,50 +70,43 @@ class Decoder(Generic[T]):
             force_setattr(owner, name, quick.convert(getattr(owner, name)))
         return request
 
-    def reread(self, body: bytes | msgspec.Raw) -> Reread[T]:
-        """Return the request of a body with unknown fields. Raises NotJSONError, or InvalidRequestError naming every wrong field."""
+    def reread(self, body: bytes | msgspec.Raw, max_problems: int = MAX_PROBLEMS) -> Reread[T]:
+        """Return the request of a body with unknown fields.
+
+        Raises NotJSONError, or InvalidRequestError with every wrong field, of which the first `max_problems` are listed.
+        """
+        again = self.lenient(body, max_problems)
+        return Reread(self._checked(again.request), again.unknown)
+
+    def lenient(self, body: bytes | msgspec.Raw, max_problems: int = MAX_PROBLEMS) -> Reread[T]:
+        """Return what `reread` does, before the checks that types cannot express and the conversion of quick fields."""
         data, exact = _parse(bytes(body))
         try:
             request = msgspec.convert(data, self._type, str_keys=True)
             if not exact:
                 msgspec.json.encode(request)  # a field of any type accepts the mark of a number out of range
         except (msgspec.ValidationError, TypeError) as error:
-            raise self._wrong(data, error) from error
-        request = self._checked(request)
+            raise self._wrong(data, error, max_problems) from error
         unknown: Counter[str] = Counter()
         self._tree.count(data, "", unknown)
         return Reread(request, unknown)
 
-    def _wrong(self, data: Any, error: Exception) -> InvalidRequestError:
-        found = Found()
+    def _wrong(self, data: Any, error: Exception, max_problems: int) -> InvalidRequestError:
+        found = Found(max_problems)
         self._tree.find(data, "", found)
         if not found.problems:
             found.wrong("", str(error) if isinstance(error, msgspec.ValidationError) else "A number is out of range")
-        return InvalidRequestError(found.problems)
+        return InvalidRequestError(found.problems, found.more)
 
-    def items(self, body: bytes) -> Items[T]:
-        """Return the items of a list. Raises NotJSONError or TooLargeError for the list as a whole."""
+    def split(self, body: bytes) -> list[msgspec.Raw]:
+        """Return the items of a list as JSON. Raises NotJSONError or TooLargeError for the list as a whole."""
         try:
-            raws = self._split.decode(body)
+            raws: list[msgspec.Raw] = self._split.decode(body)
         except msgspec.ValidationError as error:
             raise TooLargeError(f"the list has more than {self._max_items} items; split it") from error
         except REFUSED as error:
             raise _not_json(error, body) from error
-        unknown: Counter[str] = Counter()
-        return Items([self._item(raw, unknown) for raw in raws], unknown)
-
-    def _item(self, raw: msgspec.Raw, unknown: Counter[str]) -> T | RevenueEngineError:
-        try:
-            try:
-                return self.read(raw)
-            except REFUSED:
-                again = self.reread(raw)
-        except NotJSONError:
-            raise  # a list with an item that is not JSON is not JSON
-        except RevenueEngineError as error:
-            return error
-        unknown.update(again.unknown)
-        return again.request
+        return raws
 
 
 def _owner(path: Path) -> Callable[[Any], Any]:

@@ -14,31 +14,49 @@ from typing import Annotated, Any, Protocol, Union, get_args, get_origin
 import msgspec
 
 from serving.errors import FieldProblem
+from serving.ingress.decoding.wording import worded, worded_for
 
-MAX_PROBLEMS = 100
+MAX_PROBLEMS = 100  # listed in one answer
+MAX_COUNTED = 1000  # wrong fields of one body that are looked for: to find each takes about two microseconds
+MAX_UNKNOWN = 100  # names of unknown fields that are counted on their own
+OTHERS = "(other)"  # the name under which the others are counted
 ROOT = "$"
 
 _SUFFIX = re.compile(r" - at `\$(.*)`$", re.DOTALL)
 
 
 class Found:
-    """The wrong fields that were found, at most MAX_PROBLEMS."""
+    """The wrong fields that were found: at most `max_problems` as problems, and `more`, how many others, up to MAX_COUNTED in all."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_problems: int = MAX_PROBLEMS) -> None:
         self.problems: list[FieldProblem] = []
+        self.more = 0
+        self._max_problems = max_problems
 
     @property
     def full(self) -> bool:
-        """Whether MAX_PROBLEMS fields were found."""
-        return len(self.problems) >= MAX_PROBLEMS
+        """Whether MAX_COUNTED fields were found: there may be more."""
+        return len(self.problems) + self.more >= MAX_COUNTED
 
-    def wrong(self, path: str, detail: str) -> None:
-        """Note a wrong field. msgspec's own path, if `detail` ends with one, continues `path`."""
+    def wrong(self, path: str, detail: str, kind: Any = None, value: Any = None) -> None:
+        """Note a wrong field, perhaps with its type and value. msgspec's own path, if `detail` ends with one, continues `path`."""
+        if len(self.problems) >= self._max_problems:
+            self.more += 1
+            return
         inner = _SUFFIX.search(detail)
         if inner is not None:
             path, detail = path + inner[1], detail[: inner.start()]
-        if not self.full:
-            self.problems.append(FieldProblem(path.removeprefix(".") or ROOT, detail))
+        detail = worded(detail) if kind is None or inner is not None else worded_for(kind, value, detail)
+        self.problems.append(FieldProblem(path.removeprefix(".") or ROOT, detail))
+
+
+def count_unknown(names: Sequence[str], path: str, unknown: Counter[str]) -> None:
+    """Count the unknown fields of one object at `path`: up to MAX_UNKNOWN names on their own, the others as OTHERS."""
+    for name in names[:MAX_UNKNOWN]:
+        field = f"{path}.{name}".removeprefix(".")
+        unknown[field if field in unknown or len(unknown) < MAX_UNKNOWN else OTHERS] += 1
+    if len(names) > MAX_UNKNOWN:
+        unknown[OTHERS] += len(names) - MAX_UNKNOWN
 
 
 class TypeNode(Protocol):
@@ -73,7 +91,7 @@ class Leaf:
         try:
             msgspec.convert(value, self._kind, str_keys=True)
         except msgspec.ValidationError as error:
-            found.wrong(path, str(error))
+            found.wrong(path, str(error), self._kind, value)
             return False
         return True
 
@@ -92,8 +110,7 @@ class Object:
         """Count the fields that the struct does not have, here and below."""
         fields, known = _fields(self._struct), _known(self._struct)
         if not value.keys() <= known:
-            for name in value.keys() - known:
-                unknown[f"{path}.{name}".removeprefix(".")] += 1
+            count_unknown([name for name in value if name not in known], path, unknown)
         for name, (_, node) in fields.items():
             if node.deep and name in value:
                 node.count(value[name], f"{path}.{name}", unknown)
@@ -125,7 +142,7 @@ class Many:
                 self._item.count(one, f"{path}[]", unknown)
 
     def find(self, value: Any, path: str, found: Found) -> None:
-        """Note the wrong items, until MAX_PROBLEMS fields were found."""
+        """Note the wrong items, until MAX_COUNTED fields were found."""
         if not self._shape.accepts(value, path, found):
             return
         for name, one in value.items() if isinstance(value, dict) else enumerate(value):

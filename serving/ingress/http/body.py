@@ -7,7 +7,6 @@ from starlette.types import Receive
 from serving.errors import SlowRequestError, TooLargeError
 from serving.ingress.http.headers import Headers
 
-BODY_S = 15.0
 # A client that is still sending does not read the response: the rest of its body is read and thrown away first, up to these limits.
 DISCARD_BYTES = 64 * 1024 * 1024
 DISCARD_S = 5.0
@@ -17,18 +16,18 @@ class DisconnectedError(Exception):
     """The client disconnected while it was sending."""
 
 
-async def read(headers: Headers, receive: Receive, limit: int) -> bytes:
-    """Return the whole body. Raises TooLargeError beyond `limit` bytes, SlowRequestError, DisconnectedError."""
+async def read(headers: Headers, receive: Receive, limit: int, seconds: float) -> bytes:
+    """Return the whole body. Raises TooLargeError beyond `limit` bytes, SlowRequestError after `seconds`, DisconnectedError."""
     if declares_more(headers, limit):
         # A client that waits for 100 Continue has not sent a body, and will not send one.
         if headers.get(b"expect", b"").lower() != b"100-continue":
             await _discard(receive)
         raise too_large(limit)
     try:
-        async with asyncio.timeout(BODY_S):
+        async with asyncio.timeout(seconds):
             body, more = await _collect(receive, limit)
     except TimeoutError as error:
-        raise too_slow() from error
+        raise too_slow(seconds) from error
     if body is None:
         if more:
             await _discard(receive)
@@ -47,9 +46,9 @@ def too_large(limit: int) -> TooLargeError:
     return TooLargeError(f"the body has more than {limit} bytes (server.max_body_bytes); send fewer items or interactions at a time")
 
 
-def too_slow() -> SlowRequestError:
-    """Return the error for a body that is not complete after BODY_S."""
-    return SlowRequestError(f"the body was not complete after {BODY_S:g} s; send it at once")
+def too_slow(seconds: float, part: str = "body") -> SlowRequestError:
+    """Return the error for a request whose body, or another part, is not complete after so many seconds."""
+    return SlowRequestError(f"the {part} of the request was not complete after {seconds:g} s (server.{part}_timeout_s); send it at once")
 
 
 async def _next(receive: Receive) -> tuple[bytes, bool]:

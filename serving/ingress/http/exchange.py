@@ -1,11 +1,13 @@
 """One request on a hot route, from the end of its head to its response."""
 
 import asyncio
+import time
 from typing import Protocol
 
 from serving.errors import RevenueEngineError
 from serving.ingress.http import body as bodies
-from serving.ingress.http.headers import Headers
+from serving.ingress.http.compression import FIRST_OF_MARK
+from serving.ingress.http.headers import CONTENT_ENCODING, Headers
 from serving.ingress.http.response import Response, encode
 from serving.ingress.http.routes import Cancel, Route, RouteTable, refuse
 
@@ -33,7 +35,7 @@ class Exchange:
 
     # Class attributes: most requests are whole at once and never set them.
     queued = whole = ended = False
-    _opened = _too_large = _gone = False
+    _opened = _too_large = _gone = _compressing = False
     _counted = _size = 0
     _timer: asyncio.TimerHandle | None = None
     _cancel: Cancel | None = None
@@ -73,13 +75,25 @@ class Exchange:
             if self._too_large and self._size < 0:
                 self._time_out()
             elif self._timer is None:
-                self._timer = self._connection.loop.call_later(bodies.DISCARD_S if self._too_large else bodies.BODY_S, self._time_out)
+                self._timer = self._connection.loop.call_later(
+                    bodies.DISCARD_S if self._too_large else self._table.connections.limits.body_s, self._time_out
+                )
 
     def reply(self, response: Response) -> None:
-        """Have the response written, unless the client has disconnected."""
+        """Have the response written, compressed if it is large and the client accepts that, unless the client has disconnected."""
+        if self.ended:
+            return
+        self._cancel = None  # it refers to this exchange: a cycle that only the garbage collector would free
+        if len(response.body) < self._table.codings.min_bytes:
+            self.ended = True
+            self._table.outbox.put(self._send, response)
+        else:
+            self._compressing = True
+            self._table.codings.compress(self.headers, response, self._compressed)
+
+    def _compressed(self, response: Response) -> None:
         if not self.ended:
             self.ended = True
-            self._cancel = None  # it refers to this exchange: a cycle that only the garbage collector would free
             self._table.outbox.put(self._send, response)
 
     def abandon(self) -> None:
@@ -115,12 +129,16 @@ class Exchange:
         if self._too_large or len(body) > self._table.max_body_bytes:
             self._refuse(bodies.too_large(self._table.max_body_bytes))
             return
+        headers, route, unread_s = self.headers, self._route, self._connection.unread_ms / 1000
         try:
-            cancel = self._route.begin(self.headers, body, self.reply, self._connection.unread_ms / 1000)
+            if body[:1] == FIRST_OF_MARK or CONTENT_ENCODING in headers:
+                cancel = self._table.codings.begin(route, self._table.max_body_bytes, headers, body, self.reply, unread_s)
+            else:
+                cancel = route.begin(headers, body, self.reply, unread_s)
         except Exception as error:  # `begin` must not raise, but a caller must not wait for ever if it does
-            self.reply(self._route.refuse(self.headers, error))
+            self.reply(route.refuse(headers, error))
             return
-        if not self.ended:
+        if not (self.ended or self._compressing):
             self._cancel = cancel
 
     def _count(self) -> None:
@@ -135,7 +153,9 @@ class Exchange:
             self._stop_timer()
 
     def _time_out(self) -> None:
-        self._refuse(bodies.too_large(self._table.max_body_bytes) if self._too_large else bodies.too_slow())
+        self._refuse(
+            bodies.too_large(self._table.max_body_bytes) if self._too_large else bodies.too_slow(self._table.connections.limits.body_s)
+        )
 
     def _refuse(self, error: RevenueEngineError) -> None:
         """Answer with a problem and end the connection: the client may still be sending the body."""
@@ -146,3 +166,26 @@ class Exchange:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+class ObservedExchange(Exchange):
+    """An exchange of a server with `cors_origins` or an access log; without them no request pays for them."""
+
+    def __init__(self, connection: Connection, table: RouteTable, route: Route, headers: Headers, keep_alive: bool) -> None:
+        super().__init__(connection, table, route, headers, keep_alive)
+        self._began = time.perf_counter()
+
+    def abandon(self) -> None:
+        """Stop, and note the request without a response."""
+        if self._table.access_log is not None and not self._gone:
+            self._table.access_log.note("POST", self._route.path, None, time.perf_counter() - self._began, 0, "")
+        super().abandon()
+
+    def _send(self, response: Response) -> None:
+        if self._gone:
+            return
+        if self._table.cors is not None:
+            response = self._table.cors.add(response, self.headers.get(b"origin"))
+        if self._table.access_log is not None:
+            self._table.access_log.note_response("POST", self._route.path, response, time.perf_counter() - self._began)
+        super()._send(response)

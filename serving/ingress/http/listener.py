@@ -18,7 +18,6 @@ from serving.ingress.http.routes import RouteTable
 
 log = logging.getLogger(__name__)
 
-KEEP_ALIVE_S = 75  # longer than the idle timeout of common client pools, so that the client closes an idle connection
 BACKLOG = 4096  # a client that finds the queue full tries again only after a second
 MAX_ACCEPTS = 32  # connections accepted in one iteration of the event loop
 RETRY_S = 0.5  # pause after the kernel had no descriptor or memory for another connection
@@ -34,7 +33,7 @@ class Listener:
 
     def __init__(self, app: Any, state: State, table: RouteTable | None = None) -> None:
         self._state = state
-        self._table = table
+        self._table = RouteTable() if table is None else table
         self._config = uvicorn.Config(
             app,
             http=HttpProtocol,
@@ -44,7 +43,6 @@ class Listener:
             log_config=None,
             server_header=False,
             date_header=False,
-            timeout_keep_alive=KEEP_ALIVE_S,
             proxy_headers=False,
         )
         self._config.load()
@@ -69,13 +67,19 @@ class Listener:
     def _accept(self) -> None:
         """Accept half of the connections that wait: the other replicas of this node accept from the same queue.
 
+        Where as many are open as there may be, those that have waited longest for their client are closed for them.
+
         The servers of the event loops accept one connection per iteration (uvloop) or all of them (asyncio). While iterations last
         milliseconds, new connections would wait for seconds, or one replica would get all of them.
         """
         sock, loop = self._sock, asyncio.get_running_loop()
         if sock is None:
             return
+        connections = self._table.connections
         for _ in range(min(MAX_ACCEPTS, _waiting(sock) // 2 + 1)):
+            if connections.room <= 0 and not connections.make_room():
+                self._pause(sock, f"{len(connections)} are open (server.max_open_connections), and none of them waits for its client")
+                return
             try:
                 caller, _ = sock.accept()
             except (BlockingIOError, ConnectionAbortedError, InterruptedError):
@@ -83,14 +87,22 @@ class Listener:
             except OSError as error:
                 if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
                     raise
-                log.error("no connection can be accepted for %g s: %s", RETRY_S, error)
-                loop.remove_reader(sock)
-                loop.call_later(RETRY_S, self._accept_again)
+                if connections.make_room():  # its descriptor is free in the next iteration
+                    return
+                self._pause(sock, str(error))
                 return
+            connections.expect(1)
             caller.setblocking(False)
             task = loop.create_task(self._connect(caller))
             self._connecting.add(task)
             task.add_done_callback(self._connecting.discard)
+
+    def _pause(self, sock: socket.socket, reason: str) -> None:
+        """Accept no connection for a moment."""
+        log.error("no connection can be accepted for %g s: %s", RETRY_S, reason)
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(sock)
+        loop.call_later(RETRY_S, self._accept_again)
 
     def _accept_again(self) -> None:
         if self._sock is not None:
@@ -101,6 +113,7 @@ class Listener:
         try:
             await asyncio.get_running_loop().connect_accepted_socket(self._connection, caller)
         except OSError:
+            self._table.connections.expect(-1)
             caller.close()
 
     def _connection(self) -> HttpProtocol:
@@ -116,7 +129,7 @@ class Listener:
         sock, self._sock = self._sock, None
         if sock is not None:
             asyncio.get_running_loop().remove_reader(sock)
-        if self._table is not None and self._table.overload_reader is not None:
+        if self._table.overload_reader is not None:
             self._table.overload_reader.close()
         give_up = time.monotonic() + budget_s
         await asyncio.gather(*self._connecting)

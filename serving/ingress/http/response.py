@@ -1,6 +1,6 @@
 """A whole response, made before any HTTP framework is involved, and its encodings for HTTP/1.1, ASGI and Starlette."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from starlette import responses as starlette
@@ -30,9 +30,28 @@ class Response(NamedTuple):
             return self.headers
         return [(name, value) for name, _, value in (line.partition(b": ") for line in self.headers.split(b"\r\n")[:-1])]
 
+    def with_headers(self, *more: tuple[bytes, bytes]) -> "Response":
+        """Return the same response with more headers."""
+        return self._replace(headers=self.headers + encode_headers(more) if isinstance(self.headers, bytes) else [*self.headers, *more])
+
+    def varying(self, name: bytes) -> "Response":
+        """Return the same response with the name of a request header in `Vary`."""
+        if not isinstance(self.headers, bytes):
+            return self._replace(headers=vary(self.headers, name))
+        head, found, rest = self.headers.partition(b"\r\nvary: ")
+        if not found:
+            return self.with_headers((b"vary", name))
+        return self._replace(headers=b"%b\r\nvary: %b, %b" % (head, name, rest))
+
     def closing(self) -> "Response":
         """Return the same response, after which the connection is closed."""
         return self._replace(close=True)
+
+
+def vary(headers: Sequence[tuple[bytes, bytes]], name: bytes) -> list[tuple[bytes, bytes]]:
+    """Return headers with the name of a request header in `Vary`."""
+    others = [header for header in headers if header[0] != b"vary"]
+    return [*others, (b"vary", b", ".join([name, *(value for key, value in headers if key == b"vary")]))]
 
 
 def encode_headers(headers: Iterable[tuple[bytes, bytes]]) -> bytes:

@@ -7,11 +7,15 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
 from serving.ingress import problems
+from serving.ingress.cors import Cors
+from serving.ingress.http.compression import Codings
+from serving.ingress.http.connections import Connections
 from serving.ingress.http.head_cache import HeadCache
 from serving.ingress.http.headers import Headers, request_id
 from serving.ingress.http.lifecycle import State
 from serving.ingress.http.response import Response
 from serving.ingress.overload.reader import OverloadReader
+from serving.ingress.request_log import AccessLog
 from serving.scoring.futures import resolve
 
 T = TypeVar("T")
@@ -42,11 +46,12 @@ class Route(NamedTuple):
     whole Response, in the thread of the event loop, perhaps before it returns. It returns a function that cancels the request; once that
     has been called because the client has disconnected, `reply` is not called any more.
 
-    `refuse(headers, error)` returns the response to a request whose body was too large or too slow.
+    `refuse(headers, error)` returns the response to a request whose body was too large or too slow. `path` is for the access log.
     """
 
     begin: Begin
     refuse: Refuse = refuse
+    path: str = "-"
 
 
 class Outbox:
@@ -73,7 +78,7 @@ class Outbox:
 
 @dataclass(frozen=True, slots=True)
 class RouteTable:
-    """All hot routes of a server by path, as written in the request line, and the limits that hold for their requests."""
+    """All hot routes of a server by path, as written in the request line, and what holds for their requests and connections."""
 
     routes: dict[bytes, Route] = field(default_factory=dict)
     state: State = field(default_factory=State)
@@ -81,4 +86,8 @@ class RouteTable:
     max_body_bytes: int = 0
     outbox: Outbox = field(default_factory=Outbox)
     head_cache: HeadCache = field(default_factory=HeadCache)
+    connections: Connections = field(default_factory=Connections)
+    codings: Codings = field(default_factory=Codings)
+    cors: Cors | None = None  # None: no page of another origin may call the server
+    access_log: AccessLog | None = None
     overload_reader: OverloadReader | None = None  # None: every request is parsed

@@ -1,7 +1,8 @@
 """Plain requests, read and refused by compiled code: at several times the load that can be answered, the cost of a refusal decides.
 
 A request is plain when it is whole, the only one in what was read, a POST to a known path in HTTP/1.1, and has no header that a refusal
-would have to obey: none of `_SPECIAL` but the first three, each once. Every other request is parsed as usual.
+would have to obey: none of `_SPECIAL` but the first three, each once, and `Origin` where every response is the same for all origins. Every
+other request is parsed as usual.
 
 A refusal takes about 10 microseconds here, most of them in the kernel, and several times as many through the event loop.
 """
@@ -16,6 +17,7 @@ from serving.ingress.http.headers import MAX_TIMEOUT_MS
 from serving.ingress.overload.syscalls import DONT_WAIT, EVENT_BYTES, NO_SIGNAL, SOCKET_AT, epoll_wait, getsockopt, recv, send
 
 READ_BYTES = 64 * 1024  # read from a socket at a time
+MAX_IDS = 1024  # request ids of refusals that are kept for the log of one pass
 ID_DIGITS = 32  # of a request id
 GROUP = 16  # sockets for which only the last is asked how long its bytes have waited: those before it have waited longer
 NOT_PLAIN = -1
@@ -30,9 +32,9 @@ _HEX = np.frombuffer(b"0123456789abcdef", np.uint8)
 # Headers that decide how a request is read, or that a refusal would have to obey. A plain request may have the first three.
 _SPECIAL = (
     *(b"content-length", b"x-request-timeout-ms", b"connection"),
-    *(b"transfer-encoding", b"expect", b"upgrade", b"priority", b"x-request-id"),
+    *(b"transfer-encoding", b"expect", b"upgrade", b"priority", b"x-request-id", b"origin"),
 )
-_LENGTH, _TIMEOUT, _CONNECTION, _ORDINARY, _MALFORMED = 0, 1, 2, len(_SPECIAL), -1
+_LENGTH, _TIMEOUT, _CONNECTION, _ORIGIN, _ORDINARY, _MALFORMED = 0, 1, 2, len(_SPECIAL) - 1, len(_SPECIAL), -1
 _KEEP_ALIVE = np.frombuffer(b"keep-alive", np.uint8)
 
 
@@ -55,6 +57,7 @@ class Bounds(NamedTuple):
     sizes: I64
     default_ms: int  # the timeout of a request without a timeout header
     max_bytes: int  # of a body
+    by_origin: bool = False  # whether a response depends on the Origin of its request
 
 
 class Refusals(NamedTuple):
@@ -62,7 +65,8 @@ class Refusals(NamedTuple):
 
     `limit_ms` is REFUSE_NONE at first. `sizes` int64 [paths] are the lengths of the replies, `id_offsets` int64 [paths, 2] where the
     ID_DIGITS of the request id belong in them; `counts` int64 [paths] is how many requests were refused. `group_ms`, int64 [2], holds the
-    result of `min_socket_queue_ms`, zeros at first.
+    result of `min_socket_queue_ms`, zeros at first. `ids` uint8 [MAX_IDS, ID_DIGITS] are the request ids of the first refusals of a pass
+    and `id_paths` int64 [MAX_IDS] their paths; `kept` int64 [1] is how many there are.
     """
 
     limit_ms: I64
@@ -71,11 +75,14 @@ class Refusals(NamedTuple):
     id_offsets: I64
     counts: I64
     group_ms: I64
+    ids: U8
+    id_paths: I64
+    kept: I64
 
 
-def bounds(paths: "tuple[bytes, ...]", default_ms: int, max_bytes: int) -> Bounds:
+def bounds(paths: "tuple[bytes, ...]", default_ms: int, max_bytes: int, by_origin: bool = False) -> Bounds:
     """Return the bounds of plain requests to `paths`."""
-    return Bounds(*table(tuple(b"POST %b HTTP/1.1\r\n" % path for path in paths)), default_ms, max_bytes)
+    return Bounds(*table(tuple(b"POST %b HTTP/1.1\r\n" % path for path in paths)), default_ms, max_bytes, by_origin)
 
 
 def refusals(paths: int, longest: int) -> Refusals:
@@ -88,6 +95,9 @@ def refusals(paths: int, longest: int) -> Refusals:
         np.zeros((paths, 2), np.int64),
         one.copy(),
         np.zeros(2, np.int64),
+        np.zeros((MAX_IDS, ID_DIGITS), np.uint8),
+        np.zeros(MAX_IDS, np.int64),
+        np.zeros(1, np.int64),
     )
 
 
@@ -227,7 +237,7 @@ def read(data: U8, size: int, bounds: Bounds) -> tuple[int, int]:
             connections = 1
             is_plain = _is_keep_alive(data, first, last)
         else:
-            is_plain = name == _ORDINARY
+            is_plain = name == _ORDINARY or (name == _ORIGIN and not bounds.by_origin)
         if not is_plain:
             return NOT_PLAIN, 0
         at = end + 2
@@ -248,6 +258,17 @@ def _write_id(reply: U8, id_offsets: I64) -> None:
         reply[id_offsets[0] + digit] = letter
         reply[id_offsets[1] + digit] = letter
         bits >>= 4
+
+
+@on_cpu
+def _keep_id(refusals: Refusals, path: int) -> None:
+    """Keep the request id of the reply to be sent, if there is room."""
+    kept = refusals.kept[0]
+    if kept < len(refusals.ids):
+        begin = refusals.id_offsets[path, 0]
+        refusals.ids[kept] = refusals.replies[path, begin : begin + ID_DIGITS]
+        refusals.id_paths[kept] = path
+        refusals.kept[0] = kept + 1
 
 
 @on_cpu
@@ -291,6 +312,7 @@ def refuse(sockets: I32, start: int, held: U8, data: U8, bounds: Bounds, refusal
                 return at, got, path, timeout_ms - socket_queue_ms, socket_queue_ms, -1
         reply, size = refusals.replies[path], refusals.sizes[path]
         _write_id(reply, refusals.id_offsets[path])
+        _keep_id(refusals, path)
         sent = send(socket, reply.ctypes, size, DONT_WAIT | NO_SIGNAL)
         refusals.counts[path] += 1
         if sent != size:

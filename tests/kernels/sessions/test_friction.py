@@ -14,6 +14,7 @@ from tests.naive.sessions import FrictionEvent
 from tests.simulator import simulate
 
 COUNTED = len(kernel.COUNTED)
+KINDS = (*kernel.KINDS, "outbound")
 LIMITS = {threshold.name: threshold.value for threshold in kernel.THRESHOLDS}
 
 
@@ -26,7 +27,7 @@ def started():
 def take(state, events):
     ints, reals = state
     for event in events:
-        kernel.update(kernel.KINDS.index(event.kind), *event[1:], kernel.DEFAULTS, ints, reals)
+        kernel.update(KINDS.index(event.kind), *event[1:], kernel.DEFAULTS, ints, reals)
 
 
 def told(ints):
@@ -46,7 +47,7 @@ def columns(sessions):
     """Return sessions as the arrays of `friction`, without the results."""
     events = [event for session in sessions for event in session]
     offsets = np.cumsum([0, *(len(session) for session in sessions)]).astype(np.int64)
-    kinds = np.array([kernel.KINDS.index(event.kind) for event in events], np.int8)
+    kinds = np.array([KINDS.index(event.kind) for event in events], np.int8)
     rest = [np.array([event[place] for event in events]) for place in range(1, 7)]
     types = (np.int64, np.float32, np.float32, np.int64, np.int64, np.float32)
     return offsets, kinds, *(column.astype(kind) for column, kind in zip(rest, types, strict=True))
@@ -92,9 +93,58 @@ def veer(degrees):
         ([click(place * 100) for place in range(5)], {"rageClick": 1}),  # one run, one event
         ([click(0), click(900), click(1800)], {"rageClick": 1}),  # by pairs, so up to 2 s
         ([click(0, np.nan, np.nan)] * 4, {}),
+        ([click(place * 300, np.nan, np.nan, target=7) for place in range(6)], {"rageClick": 1}),  # one element, wherever
+        ([click(place * 300, np.nan, np.nan, target=place % 2 + 1) for place in range(6)], {}),  # two elements in turn
+        ([click(place * 1000, np.nan, np.nan, target=7) for place in range(6)], {"deadClick": 3}),
+        ([click(place * 300, 100.0 * place, 0, target=7) for place in range(6)], {}),  # one large element, places that are known
+        ([click(0, 5, 5, target=7), click(1, np.nan, 5, target=7), click(2, 5, np.nan, target=7)], {"rageClick": 1}),
     ],
 )
 def test_rage_clicks_follow_the_rule_of_posthog(events, expected):
+    assert fired(*events) == expected
+
+
+def answered(kind, after, gap=300, presses=4):
+    """Return presses of one button, each with a response `after` milliseconds later, in order of time."""
+    events = [click(place * gap, 5, 5, target=7) for place in range(presses)]
+    events += [FrictionEvent(kind, place * gap + after, page=place + 1) for place in range(presses)]
+    return sorted(events, key=lambda event: event.time_ms)
+
+
+@pytest.mark.parametrize("kind", ["change", "page", "input", "back"])
+@pytest.mark.parametrize("after", [1, 50, 299, 301, 650, 1250, 1599])
+def test_clicks_that_are_each_answered_are_no_rage(kind, after):
+    """At once, or so late that the next clicks come before."""
+    assert fired(*answered(kind, after)) == {}
+
+
+@pytest.mark.parametrize(
+    ("events", "expected"),
+    [
+        (answered("scroll", 99), {}),
+        (answered("scroll", 100), {"rageClick": 1}),
+        (answered("wait", 50), {"rageClick": 1}),  # a wait is no response
+        (answered("unknown", 50), {"rageClick": 1, "unknownKind": 4}),
+        (answered("change", 950)[:-1], {"rageClick": 1}),  # four presses, three responses
+        (answered("change", 2500), {"rageClick": 1, "deadClick": 1}),  # too late for any of them; the presses are one attempt
+        ([*answered("change", 50)[:-1], *[click(1000 + 100 * place, 5, 5, target=7) for place in range(2)]], {"rageClick": 1}),
+        ([click(0), click(100), page(150, 1), click(200), click(300)], {}),  # two and two
+        ([click(0), click(100), click(200), page(250, 1), click(300), click(400), click(500)], {"rageClick": 1}),  # one run
+        ([*answered("change", 650), *[click(5000 + place, target=7) for place in range(3)]], {"rageClick": 1}),
+        (
+            [*[click(place, target=7) for place in range(3)], *[e._replace(time_ms=e.time_ms + 5000) for e in answered("change", 650)]],
+            {"rageClick": 1, "deadClick": 1},
+        ),
+        ([FrictionEvent("outbound", place * 100, 5, 5, target=7) for place in range(6)], {}),
+        ([FrictionEvent("outbound", 0, 5, 5, target=7), page(9000, 1)], {}),
+        ([click(0), click(100), FrictionEvent("outbound", 200), click(300), click(400)], {}),
+        ([FrictionEvent("outbound", 0), FrictionEvent("error", 100)], {"errorClick": 1, "scriptError": 1}),
+        ([page(0, 1), page(1000, 2), FrictionEvent("outbound", 1500), page(3000, 1)], {}),  # no u-turn
+        ([FrictionEvent("hover", 0, target=1), FrictionEvent("outbound", 2000), click(4000)], {}),
+        ([click(0), FrictionEvent("outbound", 100, 900, 900), page(9000, 1)], {"deadClick": 1}),  # it answers no other click
+    ],
+)
+def test_a_click_is_answered_or_not_by_what_follows_it(events, expected):
     assert fired(*events) == expected
 
 
@@ -156,7 +206,7 @@ def test_every_rule_holds_at_its_bounds(events, expected):
     assert fired(*events) == expected
 
 
-KIND = st.sampled_from(kernel.KINDS)
+KIND = st.sampled_from(KINDS)
 PLACE = st.sampled_from([0.0, 10.0, 29.0, 30.0, 200.0, float("nan")])
 GAP = st.sampled_from([0, 1, 50, 99, 100, 101, 400, 999, 1000, 2499, 2500, 3001, 5000, 15_000, -700])
 WAIT = st.sampled_from([float("nan"), 0.0, 2999.0, 3000.0])
@@ -182,6 +232,28 @@ def test_one_after_the_other_equals_all_at_once_equals_the_plain_rules(sessions)
         np.testing.assert_array_equal(state[0][kernel.COUNTS :], ints[row])
         plain = naive.friction(events, LIMITS)
         assert told(ints[row]) == {name: (len(found), found[-1] if found else -1) for name, found in plain.items()}
+
+
+CLICKING = st.tuples(
+    st.sampled_from(["click", "click", "click", "change", "page", "scroll", "outbound", "wait"]),
+    st.sampled_from([0, 50, 99, 100, 300, 999, 1000, 2500]),
+    st.sampled_from([0.0, 29.0, float("nan")]),
+    st.just(0.0),
+    st.sampled_from([0, 1, 1, 2]),
+    st.integers(0, 3),
+    st.just(float("nan")),
+)
+
+
+@given(st.lists(CLICKING, max_size=40))
+@settings(deadline=None, max_examples=500)
+def test_runs_of_clicks_count_as_by_the_plain_rules(rows):
+    times = np.cumsum([row[1] for row in rows]).tolist()
+    events = [FrictionEvent(row[0], at, *row[2:]) for row, at in zip(rows, times, strict=True)]
+    state = started()
+    take(state, events)
+    plain = naive.friction(events, LIMITS)
+    assert told(state[0]) == {name: (len(found), found[-1] if found else -1) for name, found in plain.items()}
 
 
 @given(st.lists(st.tuples(st.sampled_from([0, 1, 500, 4000, 5000, 7000, 14_999]), st.integers(1, 3)), max_size=16))
@@ -259,7 +331,7 @@ def test_times_that_run_back_are_counted_and_count_as_the_latest():
     assert told(state[0])["unordered"] == (2, 2)
 
 
-@pytest.mark.parametrize("kind", [-128, -1, len(kernel.KINDS), 127])
+@pytest.mark.parametrize("kind", [-128, -1, kernel.OUTBOUND + 1, 127])
 def test_a_kind_out_of_range_is_unknown(kind):
     state = started()
     kernel.update(kind, 0, 0.0, 0.0, 1, 1, 0.0, kernel.DEFAULTS, *state)
@@ -305,7 +377,7 @@ def test_a_changed_threshold_changes_its_rule_and_no_other():
     state = started()
     for event in events:
         limits = kernel.limits_with({"rageMs": 1300, "loopVisits": 2})
-        kernel.update(kernel.KINDS.index(event.kind), *event[1:], limits, *state)
+        kernel.update(KINDS.index(event.kind), *event[1:], limits, *state)
     seen = {name: count for name, (count, _) in told(state[0]).items() if count}
     assert seen == {**fired(*events), "rageClick": 1, "pageLoop": 1}
     np.testing.assert_array_equal(kernel.limits_with({}), kernel.DEFAULTS)

@@ -33,7 +33,8 @@ def test_the_columns_are_those_of_the_definition(sessions: list[Session]) -> Non
     table[:, timeline.KIND] = [kind for _, kind in flat]
     table[:, timeline.X] = [number for size in sizes for number in range(size)]
     table[:, timeline.Y] = math.nan
-    out = [np.empty(len(table), dtype) for dtype in (np.int8, np.int8, np.int64, np.float32, np.float32, np.float32)]
+    table[:, timeline.TARGET] = table[:, timeline.X] - 1
+    out = [np.empty(len(table), dtype) for dtype in (np.int8, np.int8, np.int64, np.float32, np.float32, np.int64, np.float32)]
     ends, latest = np.empty(len(sizes) + 1, np.int64), np.empty(len(sizes))
     timeline.columns(table, np.cumsum([0, *sizes]), np.array([until for _, until in sessions]), ends, *out, latest)
     expected = [naive.columns(events, until) for events, until in sessions]
@@ -44,3 +45,4 @@ def test_the_columns_are_those_of_the_definition(sessions: list[Session]) -> Non
     assert_array_equal(out[2][: ends[-1]], np.rint(moments))
     assert_array_equal(out[3][: ends[-1]], numbers)
     assert np.isnan(out[4][: ends[-1]]).all()
+    assert_array_equal(out[5][: ends[-1]], np.array(numbers) - 1)

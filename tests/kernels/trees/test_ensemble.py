@@ -19,6 +19,12 @@ def booster(rounds: int = 3, label: NDArray[Any] = LABEL, **parameters: Any) -> 
     return xgb.train({"nthread": 1, "verbosity": 0, "max_depth": 3, **parameters}, xgb.DMatrix(X, label), rounds)
 
 
+def stopped_early(**parameters: Any) -> xgb.XGBRegressor:
+    judge = np.random.default_rng(1).random(50)
+    model = xgb.XGBRegressor(n_estimators=40, early_stopping_rounds=3, n_jobs=1, **parameters)
+    return model.fit(X[50:], LABEL[50:], eval_set=[(X[:50], judge)], verbose=False)
+
+
 def test_every_node_is_the_one_that_xgboost_dumps():
     """Depth first from the root, as `get_dump` writes: columns, thresholds, leaves, covers, and the way of a missing value."""
     learned = booster(objective="binary:logistic")
@@ -94,7 +100,15 @@ def test_the_weights_of_dropped_trees_are_in_their_leaves():
     [
         pytest.param(lambda: booster(booster="gblinear"), "booster='gbtree'", id="linear"),
         pytest.param(lambda: booster(rounds=0), "at least one round", id="no trees"),
-        pytest.param(lambda: xgb.XGBClassifier(), "get_booster", id="not a booster"),
+        pytest.param(lambda: xgb.XGBClassifier(), "this XGBClassifier is not fitted: call fit", id="a wrapper that is not fitted"),
+        pytest.param(lambda: object(), "object is not an XGBoost model: pass an xgboost.Booster or a fitted", id="not a model"),
+        pytest.param(
+            lambda: xgb.XGBRegressor(n_estimators=2, missing=-999.0).fit(X, LABEL),
+            r"counts -999 as a missing value.*pass model.get_booster\(\), and replace -999 by NaN",
+            id="missing values that are not NaN",
+        ),
+        pytest.param(lambda: xgb.XGBRegressor(booster="gblinear").fit(X, LABEL), "booster='gbtree'", id="a linear wrapper"),
+        pytest.param(lambda: stopped_early(missing=0.5), r"get_booster\(\)\[: \d+\]", id="stopped early, and missing values not NaN"),
         pytest.param(
             lambda: booster(label=X[:, :2], multi_strategy="multi_output_tree"), "one_output_per_tree", id="vectors in the leaves"
         ),
@@ -104,6 +118,12 @@ def test_the_weights_of_dropped_trees_are_in_their_leaves():
 def test_unsupported_boosters_are_refused_with_the_fix(make: Any, message: str):
     with pytest.raises(ValueError, match=message):
         ensemble.read(make())
+
+
+def test_a_wrapper_has_the_trees_of_its_best_round_and_before():
+    model = stopped_early()
+    assert model.best_iteration + 1 < model.get_booster().num_boosted_rounds()
+    assert len(ensemble.read(model).roots) - 1 == model.best_iteration + 1
 
 
 def test_the_booster_is_left_as_it_was():

@@ -35,8 +35,11 @@ def label_of(objective: str, rows: int, seed: int) -> NDArray[Any]:
     return (random.random(rows) < 0.4) + (0.5 if objective in ("reg:gamma", "reg:tweedie", "count:poisson") else 0.0)
 
 
-def trained(objective: str = "binary:logistic", rounds: int = 6, rows: int = 300, seed: int = 0, **parameters: Any) -> xgb.Booster:
-    matrix = xgb.DMatrix(training_data(rows, seed=seed), label_of(objective, rows, seed))
+def trained(
+    objective: str = "binary:logistic", rounds: int = 6, rows: int = 300, seed: int = 0, targets: int = 1, **parameters: Any
+) -> xgb.Booster:
+    labels = [label_of(objective, rows, seed + one) for one in range(targets)]
+    matrix = xgb.DMatrix(training_data(rows, seed=seed), np.stack(labels, axis=1) if targets > 1 else labels[0])
     if objective.startswith("rank:"):
         matrix.set_group([rows // 2, rows - rows // 2])
     if objective.startswith("multi:"):
@@ -113,6 +116,92 @@ def test_predictions_are_xgboosts_to_one_ulp(objective: str):
     assert ours.shape == theirs.shape
     assert ours.dtype == np.float32
     assert ulps(ours, theirs) <= 1
+
+
+ONE_TARGET = ("multi:", "rank:", "survival:", "reg:quantileerror")  # those for which XGBoost trains one target alone
+
+
+@pytest.mark.parametrize("objective", [name for name in objectives.RESPONSES if not name.startswith(ONE_TARGET)])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param({}, id="gbtree"),
+        pytest.param({"num_parallel_tree": 3, "subsample": 0.5}, id="forests"),
+        pytest.param({"booster": "dart", "rate_drop": 0.4}, id="dart"),
+        pytest.param({"base_score": 0.3}, id="one base for all"),
+        pytest.param({"max_depth": 11, "min_child_weight": 0}, id="deep"),
+    ],
+)
+def test_each_of_several_targets_has_xgboosts_prediction(objective: str, kind: dict[str, Any]):
+    booster = trained(objective, targets=3, **kind)
+    made = Forest.from_booster(booster)
+    X = training_data(90, seed=1)
+    ours, theirs = made.predict(X), booster.predict(xgb.DMatrix(X))
+    assert ours.shape == theirs.shape == (90, 3)
+    assert ulps(ours, theirs) <= 1
+    for rows in (0, 1):
+        assert made.predict(X[:rows]).shape == (rows, 3)
+    again = Forest.of_parts(made.parts())
+    np.testing.assert_array_equal(again.predict(X), ours)
+
+
+def test_several_targets_compile_nothing_that_one_target_does_not():
+    """A layout of its own would be compiled for during a request."""
+    one, three = (Forest.from_booster(trained(targets=targets)) for targets in (1, 3))
+    one.predict(training_data(5))
+    compiled = len(objectives.sigmoid.signatures)
+    three.predict(training_data(5))
+    assert len(objectives.sigmoid.signatures) == compiled == 1
+
+
+def wrapped(kind: type[xgb.XGBModel], label: NDArray[Any], **parameters: Any) -> xgb.XGBModel:
+    """Return a wrapper that has stopped early: half of the labels are noise, and of one's judges all."""
+    X = training_data(400)
+    judge = np.random.default_rng(9).permutation(label[300:])
+    groups = {"group": [100, 200], "eval_group": [[100]]} if kind is xgb.XGBRanker else {}
+    model = kind(n_estimators=60, early_stopping_rounds=3, learning_rate=0.5, max_depth=5, n_jobs=1, **parameters)
+    return model.fit(X[:300], label[:300], eval_set=[(X[300:], judge)], verbose=False, **groups)
+
+
+def labels_of(classes: int) -> NDArray[Any]:
+    """Return labels, int64 [400], that the first column of the training data tells in part."""
+    X = np.nan_to_num(training_data(400))
+    return np.clip(np.round(X[:, 0] + np.random.default_rng(3).normal(size=400)) + classes // 2, 0, classes - 1).astype(np.int64)
+
+
+@pytest.mark.parametrize(
+    ("kind", "label", "parameters"),
+    [
+        pytest.param(xgb.XGBRegressor, labels_of(9), {}, id="regressor"),
+        pytest.param(xgb.XGBRegressor, labels_of(9), {"booster": "dart", "rate_drop": 0.3}, id="dart"),
+        pytest.param(xgb.XGBRegressor, labels_of(9), {"num_parallel_tree": 2, "subsample": 0.5}, id="forests"),
+        pytest.param(xgb.XGBRegressor, np.stack([labels_of(9), -labels_of(9)], axis=1), {}, id="two targets"),
+        pytest.param(xgb.XGBRegressor, labels_of(9), {"objective": "count:poisson"}, id="counts"),
+        pytest.param(xgb.XGBRanker, labels_of(3), {}, id="ranker"),
+    ],
+)
+def test_a_wrapper_that_stopped_early_has_its_own_predictions(kind: type[xgb.XGBModel], label: NDArray[Any], parameters: dict[str, Any]):
+    model = wrapped(kind, label, **parameters)
+    assert model.best_iteration + 1 < model.get_booster().num_boosted_rounds()
+    X = training_data(80, seed=5)
+    np.testing.assert_allclose(Forest.from_booster(model).predict(X), model.predict(X), rtol=3e-7, atol=3e-7)
+    assert np.abs(model.get_booster().predict(xgb.DMatrix(X)) - model.predict(X)).max() > 0.01
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_a_classifier_that_stopped_early_has_its_own_probabilities(classes: int):
+    model = wrapped(xgb.XGBClassifier, labels_of(classes))
+    assert model.best_iteration + 1 < model.get_booster().num_boosted_rounds()
+    X = training_data(80, seed=5)
+    expected = model.predict_proba(X)
+    ours = Forest.from_booster(model).predict(X)
+    assert ulps(ours, np.ascontiguousarray(expected[:, 1]) if classes == 2 else expected) <= 1
+
+
+def test_a_wrapper_without_early_stopping_has_all_its_rounds():
+    model = xgb.XGBRFRegressor(n_estimators=7, n_jobs=1).fit(training_data(400), labels_of(9))
+    X = training_data(80, seed=5)
+    np.testing.assert_array_equal(Forest.from_booster(model).predict(X), model.predict(X))
 
 
 @pytest.mark.parametrize("depth", [2, 6, 8, 12])

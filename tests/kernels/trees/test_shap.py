@@ -230,3 +230,16 @@ def test_the_compiled_kernel_gives_the_bits_of_plain_python(tmp_path: Path) -> N
     np.savez(tmp_path / "inputs.npz", X=X, **{name: getattr(trees, name) for name in Trees._fields[:-1]})
     simulate(SIMULATED, tmp_path / "inputs.npz", tmp_path / "out.npy")
     np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), TreeShap(trees).values(X))
+
+
+@pytest.mark.parametrize(
+    "parameters", [{}, {"objective": "reg:logistic"}, {"num_parallel_tree": 2, "subsample": 0.5}, {"base_score": [0.2, 0.7]}]
+)
+def test_each_of_several_targets_has_xgboosts_contributions(parameters: dict[str, Any]):
+    X = rows(200, 4, 0.1, 0)
+    targets = np.stack([np.nan_to_num(X[:, 0]) > 0, np.nan_to_num(X[:, 1] * X[:, 2]) > 0], axis=1).astype(np.float32)
+    booster = xgboost.train({"nthread": 1, "max_depth": 4, **parameters}, xgboost.DMatrix(X, targets, nthread=1), 5)
+    explainer = TreeShap(read(booster))
+    expected = theirs(booster, X)
+    np.testing.assert_allclose(explainer.values(X), expected[..., :-1], atol=2e-5)
+    np.testing.assert_allclose(explainer.bias, expected[0, :, -1], atol=2e-5)

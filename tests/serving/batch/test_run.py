@@ -19,7 +19,7 @@ from serving import settings as configuration
 from serving.batch import ray_job, sources
 from serving.batch import run as batch
 from serving.batch.task import Task
-from serving.engines import ENGINES
+from serving.engines import ENGINES, demo
 from serving.errors import OutputError
 from serving.runtime import ray_cluster
 from serving.scoring.question import score
@@ -29,7 +29,7 @@ from training.models import MODELS
 from training.registry import bundle as bundles
 
 PURCHASE = ENGINES[0]
-ANSWERS = ["purchaseProbability", "confidenceScore", "modelVersion"]
+ANSWERS = ["purchaseProbability", "confidenceScore", "basis", "modelVersion"]
 ROOT = Path(__file__).resolve().parents[3]
 ROWS = 400
 
@@ -60,7 +60,7 @@ def whole(task, sessions, tmp_path_factory):
 
 def asked(task, bodies):
     """What the API answers to the bodies, each scored alone."""
-    scorer = PURCHASE.load(bundles.load(task.model), task.settings)
+    scorer = demo.load(PURCHASE, bundles.load(task.model), task.settings)
     decode = msgspec.json.Decoder(PURCHASE.request).decode
     return [json.loads(score(scorer, [decode(body)]).bodies[0]) for body in bodies]
 
@@ -69,10 +69,10 @@ def column(answers, name):
     return [answer[name] for answer in answers]
 
 
-def run(task, tmp_path, content, name, output="out.parquet"):
+def run(task, tmp_path, content, name, output="out.parquet", **options):
     source = tmp_path / name
     source.write_bytes(content)
-    return batch.run(task, source, tmp_path / output)
+    return batch.run(task, source, tmp_path / output, **options)
 
 
 def test_requests_get_the_very_numbers_that_the_api_answers(task, bodies, tmp_path):
@@ -150,7 +150,7 @@ def test_a_label_and_an_unknown_column_are_ignored_and_named_once(task, sessions
 @pytest.mark.parametrize(("name", "content"), [("in.csv", b"month,mood\n"), ("in.ndjson", b""), ("in.ndjson", b"\n\n")])
 def test_an_input_without_rows_gives_a_header(task, tmp_path, name, content):
     assert run(task, tmp_path, content, name, "out.csv").rows == 0
-    assert (tmp_path / "out.csv").read_text().split(",")[-3:] == [*ANSWERS[:2], "modelVersion\n"]
+    assert (tmp_path / "out.csv").read_text().split(",")[-4:] == [*ANSWERS[:3], "modelVersion\n"]
 
 
 def wrong_cell(sessions, row, name, value):
@@ -165,7 +165,7 @@ def test_a_wrong_cell_names_file_line_and_column_and_leaves_the_old_output(task,
     monkeypatch.setattr(sources, "CHUNK_BYTES", chunk)
     (tmp_path / "out.csv").write_text("old")
     with pytest.raises(TableError, match=rf"in\.csv, line 302, column {name}: .*{value}"):
-        run(task, tmp_path, wrong_cell(sessions, 300, name, value), "in.csv", "out.csv")
+        run(task, tmp_path, wrong_cell(sessions, 300, name, value), "in.csv", "out.csv", overwrite=True)
     assert (tmp_path / "out.csv").read_text() == "old"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.csv", "out.csv"]
 
@@ -184,8 +184,8 @@ def test_a_wrong_row_of_parquet_is_named(task, tmp_path):
 
 
 WRONG_REQUESTS = {
-    "page views that are text": (("behaviorData", "pageViews"), "six", "behaviorData.pageViews: Expected `float`"),
-    "an event without type": (("behaviorData", "interactions"), [{}], r"behaviorData.interactions\[0\]: .*`type`"),
+    "page views that are text": (("behaviorData", "pageViews"), "six", "behaviorData.pageViews: Expected a number"),
+    "an event without type": (("behaviorData", "interactions"), [{}], r"behaviorData.interactions\[0\]: Required field type is missing"),
     "a moment long ago": (("asOf",), "1066-10-14T09:00:00Z", "asOf: .*2000"),
     "too many events": (
         ("behaviorData", "interactions"),
@@ -252,7 +252,10 @@ def test_a_corrupted_model_scores_nothing(bundle, task, tmp_path):
 def through_workers(task, paths):
     """The Ray job's own functions, called one after another as Ray would."""
     worker = ray_job.ScoringActor(task)
-    return [ray_job.answer(worker(table).to_pylist()[0]) for table in ray_job.read(pa.table({"files": [[str(path) for path in paths]]}))]
+    rows = [worker(table).to_pylist()[0] for table in ray_job.read(pa.table({"files": [[str(path) for path in paths]]}))]
+    parts = [ray_job.answer(row) for row in rows if row["total"] is None]
+    assert rows[-1]["total"] == sum(part.rows for part in parts)
+    return parts
 
 
 def test_the_workers_of_a_ray_job_give_the_same_answers(task, sessions, whole, tmp_path, monkeypatch):
@@ -268,11 +271,12 @@ def test_the_workers_of_a_ray_job_give_the_same_answers(task, sessions, whole, t
 def test_what_goes_wrong_in_a_ray_job_travels_in_its_place(task, sessions, tmp_path, monkeypatch, name):
     monkeypatch.setattr(sources, "CHUNK_BYTES", 20_000)
     monkeypatch.setattr(sources, "HEAD_ROWS", 1)
-    content = wrong_cell(sessions, 300, "timeOnSite", "long") if name == "cell" else gzip.compress(sessions.write_csv().encode())[:-500]
     path = tmp_path / ("in.csv" if name == "cell" else "in.csv.gz")
-    path.write_bytes(content)
-    said = {"cell": r"in\.csv, line 302", "file": r"in\.csv\.gz: cannot be read"}[name]
-    fitted = task.of_input(sources.Source(path))
+    whole = sessions.write_csv().encode()
+    path.write_bytes(whole if name == "cell" else gzip.compress(whole))
+    fitted = task.of_input(sources.Source(path))  # planned before the file is changed
+    path.write_bytes(wrong_cell(sessions, 300, "timeOnSite", "long") if name == "cell" else gzip.compress(whole)[:-500])
+    said = {"cell": r"in\.csv, line 302", "file": r"ends early: .*in\.csv\.gz, after row \d+"}[name]
     with pytest.raises(TableError, match=said):
         through_workers(fitted, [path])
 

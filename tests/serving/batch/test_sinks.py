@@ -49,7 +49,7 @@ def test_an_error_halfway_leaves_nothing(tmp_path, name):
 def test_an_output_that_is_there_is_replaced_only_by_a_whole_one(tmp_path):
     path = tmp_path / "out.csv"
     path.write_text("old")
-    with sinks.opened(path) as write:
+    with sinks.opened(path, overwrite=True) as write:
         write(PARTS[0])
         assert path.read_text() == "old"
     assert path.read_text().splitlines()[0] == "a,b"
@@ -74,6 +74,37 @@ def test_a_folder_has_parts_of_bounded_size_in_order(tmp_path, monkeypatch):
     assert [part.name for part in parts] == ["part-00000.parquet", "part-00001.parquet", "part-00002.parquet"]
     assert [pl.read_parquet(part).height for part in parts] == [2, 3, 1]  # a part ends with the frame that fills it
     assert READERS["out"](tmp_path / "out").equals(pl.concat([WHOLE, WHOLE]))
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_an_output_that_exists_is_refused_before_anything_is_written(tmp_path, name):
+    put(tmp_path / name)
+    with pytest.raises(OutputError, match=f"{name} exists.*--overwrite"):
+        put(tmp_path / name, [WHOLE, WHOLE])
+    assert READERS[name](tmp_path / name).equals(WHOLE)
+    assert names(tmp_path) == [name]
+
+
+def test_a_folder_of_parts_is_replaced_as_a_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr(sinks, "PART_ROWS", 1)
+    put(tmp_path / "out", [*PARTS, *PARTS])
+    with sinks.opened(tmp_path / "out", overwrite=True) as write:
+        write(WHOLE)
+    assert names(tmp_path) == ["out"]
+    assert READERS["out"](tmp_path / "out").equals(WHOLE)
+
+
+def test_a_folder_with_other_files_is_never_replaced(tmp_path):
+    put(tmp_path / "out")
+    (tmp_path / "out" / "notes.txt").touch()
+    with pytest.raises(OutputError, match=r"other files \(notes\.txt\)"):
+        sinks.accepted(tmp_path / "out", overwrite=True)
+
+
+def test_a_cell_that_the_format_cannot_hold_leaves_nothing(tmp_path):
+    with pytest.raises(OutputError, match=r"out\.csv cannot be written: .*write \.parquet"):
+        put(tmp_path / "out.csv", [pl.DataFrame({"list": [[1, 2]]})])
+    assert names(tmp_path) == []
 
 
 def test_a_folder_that_is_not_empty_is_refused(tmp_path):

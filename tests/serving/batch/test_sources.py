@@ -136,7 +136,7 @@ def test_a_folder_is_read_in_order_of_name_without_hidden_files(tmp_path):
 
 @pytest.mark.parametrize(
     ("names", "said"),
-    [([], "no file"), (["a.csv", "b.ndjson"], "csv and ndjson"), (["a.txt"], r"a\.txt: the suffix")],
+    [([], "no file"), (["a.csv", "b.ndjson"], "csv and ndjson"), (["a.xlsx"], r"a\.xlsx: the suffix")],
 )
 def test_a_folder_without_files_of_one_kind_is_refused(tmp_path, names, said):
     for name in names:

@@ -17,6 +17,7 @@ from serving.engines import ENGINES
 from serving.errors import NotReadyError
 from serving.ingress import docs
 from serving.ingress.api import App, build
+from serving.ingress.decoding.reading_process import ReadingProcess
 from serving.ingress.http import body as bodies
 from serving.ingress.http.lifecycle import State
 from serving.ingress.problems import KINDS
@@ -301,9 +302,8 @@ async def trickle(*chunks: bytes) -> AsyncIterator[bytes]:
 
 
 async def test_a_body_that_never_ends_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bodies, "BODY_S", 0.01)
     monkeypatch.setattr(bodies, "DISCARD_S", 0.01)
-    async with client(app(Scripted(ANSWER), configured(max_body_bytes=1024))) as http:
+    async with client(app(Scripted(ANSWER), configured(max_body_bytes=1024, body_timeout_s=0.01))) as http:
         slow = await http.post(ROUTE, content=trickle(b"{"), headers=JSON)
         large = await http.post(ROUTE, content=trickle(b"{", b" " * 2000), headers=JSON)
     assert [(a.status_code, a.headers["connection"]) for a in (slow, large)] == [(408, "close"), (413, "close")]
@@ -328,7 +328,7 @@ async def test_the_real_engines_are_not_ready_without_models() -> None:
     settings = configured()
     with ThreadPoolExecutor(1) as executor:
         questions = [Question(engine, settings, executor) for engine in ENGINES]
-        async with client(build(questions, State(ready=True), settings, Metrics())) as http:
+        async with client(build(questions, State(ready=True), settings, Metrics(), ReadingProcess())) as http:
             for engine in ENGINES:
                 answer = await http.post(engine.route, json=engine.example)
                 assert (answer.status_code, answer.json()["type"]) == (503, f"/problems/{NotReadyError.code}")

@@ -1,6 +1,7 @@
 """One question without HTTP: headers and bytes in, an answer out."""
 
 import asyncio
+import contextlib
 import re
 import time
 from collections.abc import Mapping
@@ -9,7 +10,12 @@ import msgspec
 import pytest
 
 from serving.errors import DeadlineExceededError, NotReadyError, OverloadedError
-from serving.ingress.endpoint import INLINE_BYTES, Endpoint
+from serving.ingress.decoding import body_reader
+from serving.ingress.decoding.body_reader import INLINE_BYTES
+from serving.ingress.decoding.fields import MAX_PROBLEMS
+from serving.ingress.decoding.reading_process import ReadingProcess
+from serving.ingress.endpoint import MAX_LIST_BYTES, Endpoint
+from serving.metrics.collect import Metrics
 from serving.scoring.answer import Answer
 from tests.serving.greeting import EXAMPLE, JSON, MAX_EVENTS, CountingScorer, Scripted, configured, encoded, endpoint, question
 
@@ -75,6 +81,13 @@ async def test_unknown_fields_change_neither_the_answer_nor_its_cache_key() -> N
     assert [header(a.pairs, "x-cache") for a in answers] == ["miss", "hit"]
 
 
+@pytest.fixture
+def one_slice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A list takes the event loop once, however long that takes."""
+    monkeypatch.setattr(body_reader, "SLICE_S", 60.0)
+
+
+@pytest.mark.usefixtures("one_slice")
 async def test_each_item_of_a_list_has_its_own_answer_in_order() -> None:
     settings = configured()
     event = {"type": "click", "timestamp": 1}
@@ -129,7 +142,17 @@ async def test_a_list_with_too_many_items_is_refused_as_a_whole() -> None:
 
 @pytest.mark.parametrize(
     ("body", "status"),
-    [(b"", 400), (b"{", 400), (b'{"hour":NaN}', 400), (b"\xff", 400), (b"[" * 100_000, 400), (b"[NaN]", 400), (b"5", 422), (b"{}", 422)],
+    [
+        (b"", 400),
+        (b"{", 400),
+        (b'{"hour":NaN}', 400),
+        (b"\xff", 400),
+        (b"[" * 100_000, 400),
+        (b"[NaN]", 400),
+        (b'[{}, "\xff"]', 400),
+        (b"5", 422),
+        (b"{}", 422),
+    ],
 )
 async def test_an_invalid_body_is_refused_with_the_right_status(body: bytes, status: int) -> None:
     assert (await refused(endpoint(Scripted(ANSWER), configured()), JSON, body))[0] == status
@@ -150,11 +173,73 @@ async def test_a_body_that_is_too_large_is_refused() -> None:
 
 @pytest.mark.parametrize("padding", ["", "x" * INLINE_BYTES])
 async def test_a_large_body_is_reread_like_a_small_one(padding: str) -> None:
-    ask = endpoint(scripted := Scripted(ANSWER), configured())
-    assert (await ask.answer(JSON, encoded(padding=padding))).status == 200
-    assert (await ask.answer(JSON, b"[%b]" % encoded(padding=padding))).status == 200
-    assert (await refused(ask, JSON, encoded(padding=padding, hour=-1)))[1]["field"] == "hour"
-    assert [request.session_id for request, _, _ in scripted.calls] == ["s-1", "s-1"]
+    async with contextlib.aclosing(ReadingProcess()) as process:
+        ask = Endpoint(scripted := Scripted(ANSWER), configured().server, Metrics(), process)
+        headers = {**JSON, b"x-request-timeout-ms": b"60000"}
+        assert (await ask.answer(headers, encoded(padding=padding))).status == 200
+        assert (await ask.answer(headers, b"[%b]" % encoded(padding=padding))).status == 200
+        assert (await refused(ask, headers, encoded(padding=padding, hour=-1)))[1]["field"] == "hour"
+        assert [request.session_id for request, _, _ in scripted.calls] == ["s-1", "s-1"]
+        assert (process.pid is not None) == bool(padding), "a process is started for large bodies alone"
+
+
+async def test_the_wrong_fields_of_a_list_are_listed_up_to_a_number_in_all_and_each_item_names_its_first() -> None:
+    wrong = {**EXAMPLE, "sessionId": 5, "behaviorData": {"pageViews": -1, "interactions": [{"timestamp": 1}] * 5}}
+    answer = await endpoint(Scripted(ANSWER), configured()).answer(JSON, msgspec.json.encode([wrong] * 40))
+    got = msgspec.json.decode(answer.body)
+    assert [item["field"] for item in got] == ["sessionId"] * 40
+    assert sum(len(item.get("problems", ())) for item in got) == MAX_PROBLEMS
+    assert [len(item.get("problems", ())) + item.get("moreProblems", 0) for item in got] == [7] * 40
+    assert {item["detail"].partition(" (")[2] for item in got} == {"and 6 more, see problems)"}
+
+
+async def test_a_single_request_is_answered_between_the_slices_of_a_list() -> None:
+    settings = configured(max_items=1000)
+    with question(settings, CountingScorer()) as greeting:
+        ask = endpoint(greeting, settings)
+        items = [{**EXAMPLE, "sessionId": f"s-{number}"} for number in range(1000)]
+        answered = list[str]()
+        body = ask.answer(JSON, msgspec.json.encode(items))
+        body.add_done_callback(lambda _: answered.append("list"))
+        await asyncio.sleep(0)
+        single = ask.answer(JSON, encoded(sessionId="single"))
+        single.add_done_callback(lambda _: answered.append("single"))
+        got = msgspec.json.decode((await body).body)
+        await single
+    assert answered == ["single", "list"]
+    assert [item["sessionId"] for item in got] == [item["sessionId"] for item in items]
+
+
+class Unanswered(Scripted):
+    """A question that never answers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[asyncio.Future[Answer]] = []
+
+    def ask(self, *_: object, **__: object) -> "asyncio.Future[Answer]":
+        self.asked.append(asyncio.get_running_loop().create_future())
+        return self.asked[-1]
+
+
+async def test_the_items_of_a_list_are_cancelled_with_it() -> None:
+    unanswered = Unanswered()
+    body = endpoint(unanswered, configured()).answer(JSON, b"[%b]" % b",".join([encoded()] * 10))
+    while len(unanswered.asked) < 10:
+        await asyncio.sleep(0)
+    body.cancel()
+    await asyncio.wait(unanswered.asked)
+    assert all(one.cancelled() for one in unanswered.asked)
+
+
+async def test_lists_beyond_a_number_of_bytes_are_refused() -> None:
+    ask = endpoint(Scripted(ANSWER), configured(max_body_bytes=2 * MAX_LIST_BYTES, max_items=2))
+    large = b"[%b]" % encoded().ljust(MAX_LIST_BYTES)
+    first = ask.answer(JSON, large)
+    await asyncio.sleep(0)
+    assert (await refused(ask, JSON, large))[0] == 429
+    assert (await first).status == 200
+    assert (await ask.answer(JSON, large)).status == 200, "the bytes of an answered list no longer count"
 
 
 @pytest.mark.parametrize(

@@ -22,12 +22,13 @@ from schemathesis.specs.openapi.checks import (
 
 from serving.engines import ENGINES, Engine
 from serving.ingress.api import build
+from serving.ingress.decoding.reading_process import ReadingProcess
 from serving.ingress.http.lifecycle import State
 from serving.metrics.collect import Metrics
 from serving.scoring.answer import Answer
 from serving.scoring.cache.cache import Cache
 from serving.scoring.cache.lru import LruCache
-from serving.scoring.question import Question
+from serving.scoring.question import Question, score
 from tests.serving.greeting import GREETING, JSON, CountingScorer, Scripted, app, client, configured, encoded, endpoint
 
 DOCUMENT = app(Scripted(Answer(b"{}", "miss", 0.0)), configured()).openapi()
@@ -82,6 +83,47 @@ def test_an_engines_example_is_valid_against_its_own_document(engine: Engine) ->
     assert not validator.is_valid([{}])
 
 
+def document_of(engine: Engine) -> Any:
+    question = Scripted(Answer(b"{}", "miss", 0.0))
+    question.engine = engine
+    return app(question, configured()).openapi()
+
+
+@pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.name)
+def test_the_example_of_an_answer_has_what_an_answer_of_a_model_has(engine: Engine, bundle_of: Any) -> None:
+    document = document_of(engine)
+    content = document["paths"][engine.route]["post"]["responses"]["200"]["content"]["application/json"]
+    example = content["examples"]["one"]["value"]
+    Draft202012Validator({**content["schema"], "components": document["components"]}).validate(example)
+    scorer = engine.load(bundle_of(engine.name), configured())
+    answer = msgspec.json.decode(score(scorer, [engine.decode_example()]).bodies[0])
+    assert example.keys() == answer.keys()
+
+
+@pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.name)
+def test_no_field_has_a_default_and_every_one_is_described(engine: Engine) -> None:
+    document = document_of(engine)
+    schemas = document["components"]["schemas"]
+
+    def described(schema: Any) -> bool:
+        targets = [schema, *schema.get("anyOf", ()), schema.get("items", {})]
+        return any("description" in one or "description" in schemas.get(one.get("$ref", "").rpartition("/")[2], {}) for one in targets)
+
+    fields = {f"{name}.{field}": one for name, schema in schemas.items() for field, one in schema.get("properties", {}).items()}
+    assert [field for field, one in fields.items() if "default" in one] == []
+    assert [field for field, one in fields.items() if not described(one)] == []
+    assert '"items": false' not in msgspec.json.encode(document).decode().replace(":", ": ")
+
+
+def test_the_fields_of_answers_are_required_and_those_of_requests_only_where_they_must_be_sent() -> None:
+    schemas = document_of(ENGINES[0])["components"]["schemas"]
+    response = schemas["PurchasePredictionResponse"]
+    assert response["required"] == list(response["properties"])
+    assert {"sessionId", "behaviorData"} <= set(schemas["PurchasePredictionRequest"]["required"])
+    assert "asOf" not in schemas["PurchasePredictionRequest"]["required"]
+    assert "problems" not in schemas["Problem"]["required"]
+
+
 async def test_the_documented_bounds_of_the_deadline_are_those_of_the_server() -> None:
     schema = DOCUMENT["paths"]["/v1/greeting"]["post"]["parameters"][0]["schema"]
     bounds = {schema["minimum"] - 1: 422, schema["minimum"]: 200, schema["maximum"]: 200, schema["maximum"] + 1: 422}
@@ -114,7 +156,7 @@ def schema_of(engine: Engine, scorer: Any) -> Any:
     configuration = configured(max_items=20, default_timeout_ms=30_000)
     asked = Question(engine, configuration, ThreadPoolExecutor(1), Cache(LruCache(1_000_000), None, 60.0))
     asked.switch(scorer)
-    application = build([asked], State(ready=True), configuration, Metrics())
+    application = build([asked], State(ready=True), configuration, Metrics(), ReadingProcess())
     return schemathesis.openapi.from_asgi("/openapi.json", application)
 
 

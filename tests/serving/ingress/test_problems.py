@@ -6,7 +6,15 @@ import msgspec
 import pytest
 
 from serving import errors
-from serving.errors import FieldProblem, InvalidRequestError, MethodNotAllowedError, NotReadyError, OverloadedError, TooLargeError
+from serving.errors import (
+    FieldProblem,
+    InvalidRequestError,
+    MethodNotAllowedError,
+    NoModelError,
+    NotReadyError,
+    OverloadedError,
+    TooLargeError,
+)
 from serving.ingress import problems
 
 
@@ -48,6 +56,19 @@ def test_a_server_that_is_not_ready_sends_retry_after() -> None:
     assert (answer.status, dict(answer.headers)[b"retry-after"]) == (503, b"1")
 
 
+def test_a_question_without_a_model_sends_no_retry_after_but_the_command_that_helps() -> None:
+    answer = problems.response(NoModelError("value", "champion", "m-1 is refused: its hash differs"), "r")
+    assert (answer.status, b"retry-after" in dict(answer.headers)) == (503, False)
+    found = decoded(NoModelError("value", "champion", "m-1 is refused: its hash differs"))
+    assert (found["type"], found["title"], "retryAfter" in found) == ("/problems/no-model", "No model", False)
+    for part in (
+        "value has no model: m-1 is refused: its hash differs",
+        "revenue-engine train value --data",
+        "models add DIR --alias champion",
+    ):
+        assert part in found["detail"]
+
+
 def test_a_wrong_method_is_answered_with_the_allowed_ones() -> None:
     answer = problems.response(MethodNotAllowedError("no", "GET, HEAD"), "r")
     assert (answer.status, dict(answer.headers)[b"allow"]) == (405, b"GET, HEAD")
@@ -84,8 +105,10 @@ def test_the_size_of_a_problem_is_bounded() -> None:
     assert len(str(decoded(TooLargeError("x" * 10_000))["detail"])) == problems.MAX_TEXT
 
 
-def test_no_two_kinds_share_a_status_or_a_type() -> None:
-    """The OpenAPI document names responses by status, and the type of a problem identifies its kind."""
-    statuses = [kind.status for kind in problems.KINDS.values()]
+def test_no_two_kinds_share_a_type_and_only_a_missing_model_shares_a_status() -> None:
+    """The OpenAPI document names responses by status, with every kind in the description; the type of a problem identifies its kind."""
+    statuses = [kind.status for cls, kind in problems.KINDS.items() if cls is not NoModelError]
     codes = [getattr(cls, "code", errors.RevenueEngineError.code) for cls in problems.KINDS]
-    assert len(set(statuses)) == len(set(codes)) == len(problems.KINDS)
+    assert len(set(statuses)) == len(statuses) == len(problems.KINDS) - 1
+    assert len(set(codes)) == len(problems.KINDS)
+    assert problems.KINDS[NoModelError].status == problems.KINDS[NotReadyError].status

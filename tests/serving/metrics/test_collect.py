@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.parser import text_string_to_metric_families
 
+from serving.engines.demo import DemoScorer
 from serving.metrics.collect import DIRECTORY, MAX_FIELDS, MAX_ROWS, OTHER, PREFIX, Metrics, observe
 from serving.metrics.series import SERIES
 from serving.scoring.answer import Answer
@@ -130,6 +131,9 @@ async def test_what_is_watched_is_read_as_it_is() -> None:
         asked.switch(CountingScorer("v2"))
         versions = {key[2]: value for key, value in read(metrics).items() if key[0] == "model_replicas"}
         assert versions == {"v2": 1}, "a version that nobody serves has no series"
+        assert read(metrics)["demo_models", "greeting"] == 0
+        asked.switch(DemoScorer(CountingScorer("v3")))
+        assert read(metrics)["demo_models", "greeting"] == 1
 
 
 async def test_the_page_is_served() -> None:

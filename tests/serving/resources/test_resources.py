@@ -3,6 +3,7 @@
 import pytest
 
 from serving.auth.principals import Principal
+from serving.engines.demo import DemoScorer
 from serving.engines.types import ApiModel
 from serving.ingress import api, resources
 from serving.ingress.http.lifecycle import State
@@ -16,6 +17,7 @@ MODEL = {
     "task": "greeting",
     "route": ROUTE,
     "modelVersion": "greeting-1",
+    "simulated": False,
     "required": True,
     "choices": ["one row at a time: there is nothing to choose"],
 }
@@ -52,6 +54,10 @@ async def test_models_lists_the_live_version_of_each_question() -> None:
             one = await http.get("/v1/models/greeting")
             assert (one.status_code, one.json(), one.headers["cache-control"]) == (200, MODEL, "no-store")
             assert (await http.head("/v1/models")).status_code == 200
+            assert (await http.get("/health/ready")).json()["demo"] == []
+            asked.switch(DemoScorer(CountingScorer()))
+            assert (await http.get("/v1/models/greeting")).json()["simulated"] is True
+            assert (await http.get("/health/ready")).json()["demo"] == ["greeting"]
 
 
 async def test_a_question_that_does_not_exist_has_no_model() -> None:

@@ -4,14 +4,29 @@ import ipaddress
 import json
 import os
 import signal
+import stat
 import time
+from pathlib import Path
 
 import msgspec
 import psutil
 import pytest
 
 from serving.engines import ENGINES, named
+from serving.runtime.embedded import valkey as embedded
+from tests.serving import other_user
 from tests.serving.live import Callers, Live
+
+# Opens unix sockets and files, and prints the paths of those that it could.
+OPENER = """
+for path in sys.argv[1:]:
+    with contextlib.suppress(OSError):
+        if path.endswith(".log"):
+            open(path).close()
+        else:
+            socket.socket(socket.AF_UNIX).connect(path)
+        print(path)
+"""
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -146,6 +161,71 @@ def test_a_promotion_is_taken_when_the_process_that_prepares_models_was_killed_a
             point()
             while {server.answered_by() for _ in range(20)} != {version}:
                 assert time.monotonic() < end, server.replica_log()
+
+
+def test_a_model_that_ends_the_process_that_loads_it_is_refused_with_the_reason_and_no_request_fails(server, registry, second_bundle):
+    """The process is killed by a signal while it loads, as a library does that reads a damaged model."""
+    champion = registry.pointer("purchase", "champion")
+    registry.add(second_bundle.path, name="ends-its-loader")
+    with Callers(server.port) as callers:
+        callers.wait_for(50)
+        registry.promote("purchase/ends-its-loader")
+        server.kill_loader()
+        end = time.monotonic() + 90
+        while server.metric("revenue_engine_models_refused") != 2:
+            assert time.monotonic() < end, server.replica_log()
+            callers.wait_for(20)
+        refused = json.loads(server.get("/health/ready")[2])["refused"]
+        callers.wait_for(50)
+    assert callers.failures == []
+    assert set(callers.versions) == {champion}
+    assert "ends-its-loader is refused: the process that loaded purchase/ends-its-loader for a trial died" in refused["purchase"]
+    registry.promote("purchase/ends-its-loader")  # which has it tried again
+    end = time.monotonic() + 90
+    while {server.answered_by() for _ in range(20)} != {second_bundle.version}:
+        assert time.monotonic() < end, server.replica_log()
+    assert settled(lambda: server.metric("revenue_engine_models_refused")) == 0
+    registry.rollback("purchase")
+
+
+def test_no_other_user_of_the_machine_can_reach_a_socket_or_a_log_of_the_server(server):
+    """Not Ray's either, which makes its own folder open to everybody."""
+    paths = [path for folder in (server.run_folder(), Path(server.home)) for path in folder.rglob("*") if path.is_socket()]
+    names = {path.name for path in paths}
+    assert {"listen.sock", "pool-emotion", "pool-journey", "plasma_store", "raylet"} <= names
+    assert [name for name in names if name.startswith("valkey-")] or embedded.find() is None
+    logs = [str(path) for path in (Path(server.home) / "logs").iterdir()]
+    assert logs
+    if os.geteuid() == 0:
+        opened = other_user.run(OPENER, *paths, *logs)
+        assert opened == ""
+    for folder in (server.run_folder(), Path(server.home) / "logs", Path(server.home) / "run"):
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+def test_a_second_server_on_the_same_home_and_port_is_refused_and_ends_nothing(server):
+    family = {process.pid for process in server.family()}
+    other = Live(server.home, server.registry, port=server.port)
+    assert other.process.wait(60) == 1
+    assert f"127.0.0.1:{server.port} is served from here already by process {server.process.pid}" in other.log.read_text()
+    assert server.get("/health/ready")[0] == 200
+    assert family <= {process.pid for process in server.family()}
+
+
+def test_a_second_server_ends_nothing_where_the_first_is_not_recognised_though_it_answers(server):
+    """As after a change of the record, of the clock, or of the machine's boot id in a container."""
+    record = Path(server.home) / "run" / f"127.0.0.1-{server.port}.json"
+    written = record.read_bytes()
+    changed = json.loads(written)
+    changed["supervisor"]["ticks"] += 150
+    family = {process.pid for process in server.family()}
+    record.write_text(json.dumps(changed))
+    other = Live(server.home, server.registry, port=server.port)
+    assert other.process.wait(90) == 1
+    record.write_bytes(written)
+    assert f"127.0.0.1:{server.port} still answers" in other.log.read_text()
+    assert server.get("/health/ready")[0] == 200
+    assert family <= {process.pid for process in server.family()}
 
 
 def test_a_second_server_on_the_same_port_is_refused_and_takes_no_traffic(server, tmp_path, registry_url):

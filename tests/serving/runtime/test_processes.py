@@ -1,12 +1,15 @@
 """Child processes: every one is found again by its mark, and every one can be ended."""
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import psutil
 import pytest
 
@@ -96,10 +99,11 @@ def test_a_process_that_handles_sigterm_can_clean_up(start: Start, tmp_path: Pat
 
 def test_a_process_that_ignores_sigterm_is_killed(start: Start) -> None:
     child = start("trap '' TERM; echo up; while :; do sleep 0.1; done")
-    alive_since = psutil.Process(child.pid).create_time()
-    assert processes.alive(child.pid, alive_since)
+    found = processes.identity(child.pid)
+    assert found is not None
+    assert processes.alive(found)
     assert processes.end([child.pid], 0.05) == []
-    assert not processes.alive(child.pid, alive_since)
+    assert not processes.alive(found)
 
 
 def test_ending_what_is_not_there_is_done_already(start: Start) -> None:
@@ -115,15 +119,54 @@ def test_a_zombie_that_is_never_reaped_counts_as_ended(start: Start) -> None:
     process = psutil.Process(zombie)
     while process.status() != psutil.STATUS_ZOMBIE:
         os.sched_yield()
-    assert not processes.alive(zombie, process.create_time())
+    assert processes.identity(zombie) is None
     assert processes.end([zombie], 0.0) == []
 
 
-def test_alive_distinguishes_a_process_from_a_later_one_with_the_same_pid() -> None:
-    me = psutil.Process()
-    assert processes.alive(me.pid, me.create_time())
-    assert not processes.alive(me.pid, me.create_time() - 60.0)
-    assert not processes.alive(2**22 - 1, me.create_time())
+def test_alive_distinguishes_a_process_from_a_later_one_with_the_same_pid_and_from_one_of_another_boot() -> None:
+    me = processes.identity(os.getpid())
+    assert me is not None
+    assert processes.alive(me)
+    assert not processes.alive(msgspec.structs.replace(me, ticks=me.ticks - 1))
+    assert not processes.alive(msgspec.structs.replace(me, boot="of another boot"))
+    assert not processes.alive(msgspec.structs.replace(me, pid=2**22 - 1))
+
+
+def test_a_process_is_recognised_when_the_clock_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The start of a process in seconds since 1970 is the boot's, which moves with the clock, and the ticks since then, which do not."""
+    me = processes.identity(os.getpid())
+    now, boot = time.time(), psutil.boot_time()
+    monkeypatch.setattr(time, "time", lambda: now + 3600.0)
+    monkeypatch.setattr(psutil, "boot_time", lambda: boot + 3600.0)
+    assert me is not None
+    assert processes.alive(me)
+    assert processes.identity(os.getpid()) == me
+
+
+def test_a_name_of_a_program_with_parentheses_and_blanks_does_not_shift_the_fields(tmp_path: Path, node: str) -> None:
+    program = tmp_path / "a) R 1 (b"
+    program.symlink_to(shutil.which("sleep") or "/bin/sleep")
+    child = processes.spawn([program, "60"], node)
+    while psutil.Process(child.pid).name() != program.name:  # it is still on its way there
+        os.sched_yield()
+    found = processes.identity(child.pid)
+    assert processes.end([child.pid], 0.0) == []
+    child.wait()
+    me = processes.identity(os.getpid())
+    assert found is not None
+    assert me is not None
+    assert me.ticks <= found.ticks <= time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK")
+
+
+def test_the_session_of_a_leader_is_its_own_until_another_process_has_its_number(start: Start) -> None:
+    child = start("(env -i sleep 60 & echo $!); exec sleep 60")
+    leader = processes.identity(child.pid)
+    assert leader is not None
+    assert processes.session_of(leader) == child.pid
+    assert processes.session_of(msgspec.structs.replace(leader, ticks=leader.ticks - 1)) is None
+    assert processes.session_of(msgspec.structs.replace(leader, boot="of another boot")) is None
+    assert processes.end([child.pid], 5.0) == []
+    assert processes.session_of(leader) == child.pid
 
 
 def test_clear_leaves_nothing_even_where_a_parent_replaces_its_children(start: Start, node: str) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.errors import DeadlineExceededError, OverloadedError
-from serving.scoring.batcher import Batcher, Stages
+from serving.scoring.batcher import NORMAL, Batcher, Stages
 
 FAR = 60.0
 
@@ -305,3 +305,32 @@ def test_no_answer_ever_reaches_the_wrong_hands_whatever_happens_in_the_middle(c
 
     with ThreadPoolExecutor(1) as executor:
         asyncio.run(run(executor))
+
+
+@pytest.mark.parametrize(("row_s", "rows"), [(0.0002, 5), (0.0003, 16)])
+async def test_beside_other_requests_those_of_low_priority_are_scored_in_short_batches_where_the_model_is_fast(executor, row_s, rows):
+    sizes = []
+
+    def score(requests, without_explanations=False):
+        sizes.append(len(requests))
+        return double(requests)
+
+    batcher = Batcher(score, executor, max_queued=1000, max_batch=64)
+    low = [batcher.submit(i, in_time(), NORMAL + 1) for i in range(64)]
+    batcher.full.learn(1, row_s)
+    urgent = batcher.submit(0, in_time())
+    batches = await asyncio.gather(urgent, *low)
+    assert (sizes[0], len(batches)) == (rows, 65)
+
+
+async def test_requests_of_low_priority_alone_are_scored_in_full_batches(executor):
+    sizes = []
+
+    def score(requests, without_explanations=False):
+        sizes.append(len(requests))
+        return double(requests)
+
+    batcher = Batcher(score, executor, max_queued=1000, max_batch=64)
+    batcher.full.learn(1, 0.00005)
+    await asyncio.gather(*(batcher.submit(i, in_time(), NORMAL + 1) for i in range(64)))
+    assert sizes == [64]

@@ -4,20 +4,22 @@ import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 
 import msgspec
 import pytest
 
 from serving.auth.principals import ANONYMOUS, Principal
 from serving.engines import Engine
-from serving.errors import DeadlineExceededError, NotReadyError, OverloadedError
+from serving.engines.lookup import Lookup
+from serving.errors import DeadlineExceededError, NoModelError, NotReadyError, OverloadedError
 from serving.scoring.cache.cache import Cache
 from serving.scoring.cache.lru import LruCache
 from serving.scoring.cache.redis import SharedCache
 from serving.scoring.cost import Cost
 from serving.scoring.degrade import READ_AND_REPLY_ROWS
 from serving.scoring.question import Question
-from serving.settings import CacheSettings, DegradeSettings, Settings
+from serving.settings import CacheSettings, DegradeSettings, ModelSettings, Settings
 from tests.serving.cache_fixtures import loop_iterations, real_redis
 
 
@@ -75,10 +77,48 @@ def ask(question, number=1, fresh=False):
     return question.ask(Ask(number), principal=ANONYMOUS, deadline=time.monotonic() + 60, fresh=fresh)
 
 
-async def test_without_a_model_the_question_is_not_ready(question):
+async def test_before_its_model_is_loaded_a_question_is_not_ready(question):
     assert not question.ready
-    with pytest.raises(NotReadyError, match="double"):
+    with pytest.raises(NotReadyError, match="no model for double is loaded yet"):
         await ask(question)
+
+
+async def test_a_question_whose_registry_has_no_model_says_what_to_do_instead_of_asking_to_wait(question):
+    question.loading = False
+    with pytest.raises(
+        NoModelError, match=r"double has no model; train one with `revenue-engine train double .*models add DIR --alias champion"
+    ):
+        await ask(question)
+    question.problem = "double-1 is refused: its hash differs"
+    with pytest.raises(NoModelError, match=r"double has no model: double-1 is refused: its hash differs; train one"):
+        await ask(question)
+    question.switch(Doubler())
+    assert (await ask(question)).body
+
+
+@pytest.mark.parametrize(("loading", "error"), [(True, NotReadyError), (False, NoModelError)])
+async def test_without_a_model_no_store_is_read(loading, error):
+    """A stored customer is of no use without a model: it is the model that is missing, whoever is asked about."""
+    reads = []
+    lookup = Lookup("customer", ("a",), lambda request: "c-1", lambda request, stored: reads.append(stored), "customerId", "asOf")
+
+    class Store:
+        def get(self, tenant, lookup, entity):
+            reads.append(entity)
+
+    with ThreadPoolExecutor(1) as executor:
+        question = Question(replace(ENGINE, lookup=lookup), Settings(), executor, features=Store())
+        question.loading = loading
+        with pytest.raises(error):
+            await ask(question)
+    assert reads == []
+
+
+def test_where_demonstrations_are_refused_no_question_is_required():
+    with ThreadPoolExecutor(1) as executor:
+        for allowed in (True, False):
+            settings = Settings(models=ModelSettings(allow_demo=allowed))
+            assert Question(ENGINE, settings, executor).lacking is allowed
 
 
 async def test_a_thousand_identical_requests_at_once_cost_one_computation(question):

@@ -391,3 +391,78 @@ def test_a_remote_bundle_that_is_broken_or_half_there_leaves_no_copy(remote: tup
 def test_a_url_that_nothing_can_open_is_named(tmp_path: Path, url: str) -> None:
     with pytest.raises(RegistryError, match=f"registry '{url}' cannot be opened"):
         Registry(url, tmp_path / "cache")
+
+
+def test_a_deleted_model_is_gone_and_rollback_does_not_reach_it(registry: Registry, tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        registry.add(trained(tmp_path, name), name=name, alias="champion")
+    assert registry.delete("purchase/b").name == "b"
+    assert [entry.name for entry in registry.list()] == ["a", "c"]
+    with pytest.raises(RegistryError, match=r"there is no model purchase/b in .*: list"):
+        registry.fetch("purchase", "b")
+    assert registry.rollback("purchase").name == "a"
+    assert registry.add(trained(tmp_path, "d"), name="b").name == "b"  # the name is free again
+
+
+@pytest.mark.parametrize("ref", ["purchase@champion", "purchase/a", "purchase@a", "a"])
+def test_a_model_that_an_alias_points_to_is_not_deleted(registry: Registry, tmp_path: Path, ref: str) -> None:
+    registry.add(trained(tmp_path, "a"), name="a", alias="champion")
+    with pytest.raises(RegistryError, match=r"purchase@champion is a in .*models promote"):
+        registry.delete(ref)
+    assert registry.fetch("purchase", "a").task == "purchase"
+
+
+def test_a_reader_never_sees_half_of_a_deleted_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    registry = Registry(str(tmp_path / "models"), tmp_path / "cache")
+    registry.add(trained(tmp_path, "a"), name="a")
+    seen = []
+    monkeypatch.setattr("shutil.rmtree", lambda path, **_: seen.append([entry.name for entry in registry.list()]))
+    registry.delete("a")
+    assert seen == [[]]  # it has no name any more when its files are removed
+
+
+def test_a_card_is_returned_as_it_was_written(registry: Registry, tmp_path: Path) -> None:
+    source = bundle.write(tmp_path / "a", task="purchase", files={"card.md": b"# Card\n\xc3\xa9\n"}, meta={})
+    registry.add(source.path, name="a")
+    assert registry.card("a") == "# Card\né\n"
+    registry.add(trained(tmp_path, "b"), name="b")
+    with pytest.raises(RegistryError, match=r"b has no card\.md"):
+        registry.card("b")
+
+
+def test_a_model_is_listed_with_the_name_of_the_data_that_its_metrics_are_of(registry: Registry, tmp_path: Path) -> None:
+    meta = {"trainingData": {"name": "visits.csv", "rows": 3}}
+    registry.add(bundle.write(tmp_path / "a", task="purchase", files={"metrics.json": b'{"auc": 0.9}'}, meta=meta).path, name="a")
+    assert registry.show("a").data == "visits.csv"
+
+
+def test_a_local_registry_is_named_by_its_absolute_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    registry = Registry("some/../models", tmp_path / "cache")
+    assert (registry.where, registry.exists()) == (str(tmp_path / "models"), False)
+    registry.add(trained(tmp_path, "a"), name="a")
+    assert registry.exists()
+    with pytest.raises(RegistryError, match=re.escape(f"there is no model b in {tmp_path / 'models'}")):
+        registry.show("b")
+
+
+@pytest.mark.parametrize(
+    ("ref", "near"),
+    [
+        ("purchase/frist", "purchase/first"),
+        ("frist", "first"),
+        ("purchase@champoin", "purchase@champion"),
+        ("purchse@champion", "purchase@champion"),
+    ],
+)
+def test_an_unknown_model_is_answered_with_the_nearest_known_one(registry: Registry, tmp_path: Path, ref: str, near: str) -> None:
+    registry.add(trained(tmp_path, "a"), name="first", alias="champion")
+    with pytest.raises(RegistryError, match=re.escape(f"(did you mean {near}?)")):
+        registry.show(ref)
+
+
+def test_an_alias_comes_before_a_model_of_its_name(registry: Registry, tmp_path: Path) -> None:
+    registry.add(trained(tmp_path, "a"), name="champion")
+    registry.add(trained(tmp_path, "b"), name="b", alias="champion")
+    assert registry.show("purchase@champion").name == "b"
+    assert registry.show("purchase@b").name == "b"

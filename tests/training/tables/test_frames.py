@@ -3,6 +3,7 @@
 import csv
 import gzip
 import io
+import zlib
 
 import numpy as np
 import polars as pl
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from training.errors import CellError, TableError
 from training.tables import frames
+from training.tables.cells import CellOptions
 
 TEXT = b"count,name\n1,a\n2.5,b\n"
 NUMBERS = {"count"}
@@ -98,8 +100,81 @@ def test_a_path_that_holds_no_table_says_what_would(table, tmp_path):
 def test_a_broken_parquet_or_gzip_file_is_named(table):
     with pytest.raises(TableError, match=r"t\.parquet: cannot be read as Parquet"):
         frames.read(table(b"PAR1 not really", "t.parquet"))
-    with pytest.raises(TableError, match=r"t\.csv\.gz: cannot be read"):
-        frames.read(table(gzip.compress(TEXT * 1000)[:40], "t.csv.gz"), numbers=NUMBERS)
+
+
+@pytest.mark.parametrize("rows", [3, 100_000])
+def test_a_gzip_file_that_ends_early_is_named_with_its_last_whole_row(table, rows):
+    plain = b"count,name\n" + b"".join(b'%d,"a\n%d"\n' % (row, row * 7919 % 10_007) for row in range(rows))
+    packed = gzip.compress(plain)
+    cut = len(packed) * 2 // 3
+    whole = zlib.decompressobj(31).decompress(packed[:cut])
+    last = whole.count(b'"\n')
+    with pytest.raises(TableError, match=rf"^ends early: .*t\.csv\.gz, after row {last};"):
+        frames.read(table(packed[:cut], "t.csv.gz"), numbers=NUMBERS)
+
+
+def test_a_gzip_file_that_is_damaged_is_named(table):
+    packed = bytearray(gzip.compress(TEXT * 1000))
+    packed[-6] ^= 255  # of the checksum
+    with pytest.raises(TableError, match=r"^is damaged \(.*\): .*t\.csv\.gz, after row"):
+        frames.read(table(bytes(packed), "t.csv.gz"), numbers=NUMBERS)
+
+
+def test_gzip_files_that_follow_each_other_are_one(table):
+    content = gzip.compress(TEXT) + gzip.compress(b"3,c\n") + b"\0" * 512
+    assert frames.read(table(content, "t.csv.gz"), numbers=NUMBERS)["count"].to_list() == [1.0, 2.5, 3.0]
+
+
+MALFORMED = {
+    "a quotation mark that is not doubled": (b'id,text,stars\n1,"The 17" screen",5\n2,fine,1\n', 2),
+    "one that is not doubled, before a comma": (b'id,text,stars\n1,fine,1\n2,"17" laptop, new",3\n', 3),
+    "two records that would be one": (b'id,text,stars\n1,"17" laptop",3\n2,tape,4\n3,"15" laptop",5\n', 2),
+    "one that is left open": (b'id,text,stars\n1,fine,3\n2,"tape,4\n3,x,5\n', 3),
+    "one after blanks": (b'id,text,stars\n1,fine,3\n2, "tape",4\n', 3),
+    "a carriage return alone": (b"id,text,stars\n1,fi\rne,3\n2,tape,4\n", 2),
+}
+
+
+@pytest.mark.parametrize(("content", "line"), MALFORMED.values(), ids=MALFORMED)
+def test_malformed_quotation_is_refused_with_its_line_whatever_the_parser_makes_of_it(table, content, line):
+    with pytest.raises(TableError, match=rf"t\.csv, line {line}: .*RFC 4180"):
+        frames.read(table(content))
+    with pytest.raises(TableError, match=rf"part\.csv, line {line + 98}: .*RFC 4180"):
+        frames.parse(content, file="part.csv", line=100)
+
+
+def test_an_inch_mark_inside_a_cell_that_is_not_quoted_is_text(table):
+    frame = frames.read(table(b'id,desc,qty\n1,5" pipe,3\n2,"6"" rope, blue",4\n\n3,"tape",5\n'), numbers={"qty"})
+    assert frame.rows() == [("1", '5" pipe', 3.0), ("2", '6" rope, blue', 4.0), ("3", "tape", 5.0)]
+
+
+def test_a_quoted_cell_may_hold_everything(table):
+    cell = 'a,"b"\r\nc\rd'
+    text = io.StringIO()
+    csv.writer(text).writerows([("id", "text"), ("1", cell), ("2", "")])
+    assert frames.read(table(text.getvalue().encode())).rows() == [("1", cell), ("2", None)]
+
+
+def test_numbers_as_text_are_numbers_in_every_kind_of_file_and_are_decided_over_all_of_a_folder(table, tmp_path):
+    pl.DataFrame({"count": ["1.234,50", "n/a", "7"]}).write_parquet(tmp_path / "t.parquet")
+    assert frames.read(tmp_path / "t.parquet", numbers=NUMBERS)["count"].to_list() == [1234.5, None, 7.0]
+    table(b'count,name\n"1.234",a\n', "parts/1.csv")
+    folder = table(b'count,name\n"1.234,5",a\nmany,b\n', "parts/2.csv").parent
+    with pytest.raises(CellError, match=r"2\.csv, line 3, column count: 'many' is not a number"):
+        frames.read(folder, numbers=NUMBERS)
+    table(b'count,name\n"1.234,5",a\n', "parts/2.csv")
+    assert frames.read(folder, numbers=NUMBERS)["count"].to_list() == [1234.0, 1234.5]
+
+
+def test_a_column_that_fits_two_notations_is_refused_with_its_file(table):
+    with pytest.raises(TableError, match=r"t\.csv: column count: '1,234' is 1234 with a decimal point and 1\.234 with a decimal comma"):
+        frames.read(table(b'count,name\n"1,234",a\n'), numbers=NUMBERS)
+    assert frames.read(table(b'count,name\n"1,234",a\n'), numbers=NUMBERS, options=CellOptions(decimal=","))["count"].to_list() == [1.234]
+
+
+def test_a_chunk_is_read_in_the_notation_of_its_file():
+    frame = frames.parse(b"count,name\n1.234,a\n7,b\n", NUMBERS, decimals={"count": ","})
+    assert frame["count"].to_list() == [1234.0, 7.0]
 
 
 def test_a_folder_of_files_that_do_not_fit_is_refused(table):

@@ -2,8 +2,10 @@
 
 from collections import defaultdict
 from datetime import date, timedelta
+from decimal import Decimal
 
 import numpy as np
+import pandas as pd
 import polars as pl
 import pytest
 from hypothesis import given, settings
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 from training.errors import CellError, TableError
 from training.tables import frames, histories
 from training.tables import purchases as transactions_table
+from training.tables.cells import CellOptions
 
 FIRST = date(2026, 1, 1)
 ROWS = st.lists(
@@ -111,13 +114,15 @@ def test_a_day_in_the_future_is_said_with_its_row():
 
 def test_days_in_several_forms_are_not_guessed_at():
     frame = pl.DataFrame({"customer": ["a"] * 3, "time": ["2026-01-02", "02.01.2026", "20260102"], "amount": [1.0] * 3})
-    with pytest.raises(TableError, match=r"column time: time '02\.01\.2026' has another format than those before it"):
+    with pytest.raises(
+        TableError, match=r"row 2, column time: '02\.01\.2026' has another form than other cells of the column \(YYYY-MM-DD\)"
+    ):
         transactions_table.read(frame)
 
 
 def test_digits_are_days_only_where_they_are_written_as_days():
     frame = pl.DataFrame({"customer": ["a"], "time": ["41"], "amount": [1.0]})
-    with pytest.raises(TableError, match="'41' is not a day"):
+    with pytest.raises(TableError, match="'41' is no time"):
         transactions_table.read(frame)
 
 
@@ -155,3 +160,74 @@ def test_a_split_outside_of_the_data_is_said():
         histories.of(purchases, split=FIRST)
     with pytest.raises(TableError, match="is after --end"):
         histories.of(purchases, split=date(2026, 2, 1), end=date(2026, 1, 20))
+
+
+def guests(word, customers="text"):
+    """Return 3 purchases of customer 1, and one of nobody: `word` in the place of their customer."""
+    ids = ["1", " 1 ", word, "1.0"] if customers == "text" else [1.0, 1.0, word, 1.0]
+    return pl.DataFrame({"customer": ids, "time": ["2026-01-01", "2026-01-02", "2026-01-03", "2026-01-04"], "amount": [1.0, 2.0, 9.0, 3.0]})
+
+
+@pytest.mark.parametrize("word", [None, "", "NULL", "nan", "None", "N/A", "NA", "(not set)", "(none)"])
+def test_a_blank_word_is_nobody_and_is_counted_and_named(word):
+    got = transactions_table.read(guests(word))
+    assert (got.customers, got.amount.tolist(), got.left_out["without a customer"]) == (("1",), [1.0, 2.0, 3.0], 1)
+    assert len(got.warnings) == 1
+    assert got.warnings[0].endswith("in row 3")
+    assert not word or repr(word) in got.warnings[0]
+
+
+def test_a_missing_number_is_nobody():
+    assert transactions_table.read(guests(float("nan"), "floats")).left_out["without a customer"] == 1
+    assert transactions_table.read(guests(None, "floats").to_pandas()).customers == ("1",)
+
+
+def test_given_blank_words_replace_the_list():
+    got = transactions_table.read(guests("NULL"), options=CellOptions(blank=("guest",)))
+    assert (got.customers, got.left_out["without a customer"]) == (("1", "NULL"), 0)
+    assert transactions_table.read(guests("Guest"), options=CellOptions(blank=("guest",))).customers == ("1",)
+
+
+@pytest.mark.parametrize("ids", [[1, 2], [1.0, 2.0], ["1", "2.0"]], ids=str)
+def test_a_pandas_frame_with_numeric_ids_gives_their_digits(ids):
+    frame = pd.DataFrame({"customer": ids, "time": ["2026-01-01"] * 2, "amount": [1.0, 2.0]})
+    assert transactions_table.read(frame).customers == ("1", "2")
+
+
+def test_decimals_are_multiplied_without_losing_digits():
+    columns = {"customer": ["a"], "time": ["2026-01-01"], "quantity": [Decimal("2.5")], "price": [Decimal("9.9")]}
+    assert transactions_table.read(pl.DataFrame(columns)).amount.tolist() == [24.75]
+    assert transactions_table.read(pl.DataFrame({**columns, "quantity": ["2,5"], "price": ["9,90 EUR"]})).amount.tolist() == [24.75]
+
+
+def test_an_amount_that_is_not_finite_is_named():
+    with pytest.raises(CellError, match="row 2, column amount: inf is not a finite number"):
+        transactions_table.read(table([("a", 1, 1.0), ("a", 2, float("inf"))]))
+
+
+SUBSCRIPTIONS = [(f"S{number}", date(2025, 1 + month, 1)) for number in range(4) for month in range(number, number + 6)]
+
+
+def subscriptions(form):
+    return pl.DataFrame({"customer": [c for c, _ in SUBSCRIPTIONS], "time": [d.strftime(form) for _, d in SUBSCRIPTIONS], "amount": 9.9})
+
+
+def test_days_that_are_days_both_ways_are_refused_and_the_option_chooses():
+    expected = transactions_table.read(subscriptions("%Y-%m-%d"))
+    with pytest.raises(TableError, match=r"column time: '02/01/2025' is 2 January 2025 as DD/MM/YYYY and 1 February 2025 as MM/DD/YYYY"):
+        transactions_table.read(subscriptions("%m/%d/%Y"))
+    got = transactions_table.read(subscriptions("%m/%d/%Y"), options=CellOptions(time_format="%m/%d/%Y"))
+    assert (got.day.tolist(), got.customers) == (expected.day.tolist(), expected.customers)
+
+
+@pytest.mark.parametrize("form", ["%Y%m%d", "%d.%m.%Y 10:15", "%Y-%m-%d 10:15:00 UTC", "%Y-%m-%dT10:15:00+02:00"])
+def test_days_are_days_in_every_form(form):
+    assert transactions_table.read(subscriptions(form)).day.tolist() == transactions_table.read(subscriptions("%Y-%m-%d")).day.tolist()
+
+
+def test_times_since_1970_and_typed_days_are_days():
+    frame = subscriptions("%Y-%m-%d")
+    days = frame["time"].str.to_date()
+    expected = transactions_table.read(frame).day.tolist()
+    for column in (days, days.cast(pl.Datetime("ms")), *(days.cast(pl.Datetime(unit)).cast(pl.Int64) for unit in ("ms", "us", "ns"))):
+        assert transactions_table.read(frame.with_columns(column.alias("time"))).day.tolist() == expected

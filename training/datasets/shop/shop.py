@@ -56,6 +56,7 @@ from training.datasets.shop import visits as shop_visits
 from training.datasets.shop.audience import Audience
 from training.datasets.shop.catalog import Catalog
 from training.datasets.shop.customers import Customers
+from training.datasets.shop.mark import MARK
 from training.datasets.shop.stream import PURCHASE, TYPES, Stream
 from training.datasets.shop.truth import LastProduct
 from training.errors import TableError
@@ -160,7 +161,7 @@ def _write(shop: Shop, folder: Path) -> None:
     for field in fields(shop):
         content = getattr(shop, field.name)
         if isinstance(content, pl.DataFrame):
-            content.write_parquet(folder / f"{field.name}.parquet")
+            content.write_parquet(folder / f"{field.name}.parquet", metadata=MARK)
     (folder / "requests.ndjson").write_bytes(msgspec.json.Encoder().encode_lines(shop.requests))
 
 

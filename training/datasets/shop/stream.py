@@ -71,7 +71,8 @@ class Stream:
 
     def events(self) -> Events:
         """Return the events from which features are counted."""
-        return Events(self.offsets, self.kind, self.page, self.time_ms, self.x, self.y, self.wait_ms)
+        unknown = np.zeros(self.kind.size, np.int64)
+        return Events(self.offsets, self.kind, self.page, self.time_ms, self.x, self.y, unknown, self.wait_ms)
 
     def last_product(self) -> I16:
         """Return the product of each session's last event that has one, -1 if none has: [sessions]."""

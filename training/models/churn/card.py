@@ -36,7 +36,8 @@ are fitted inside the fold.
 {_row("all of the table", metrics)}
 {_row("half of them, at random", metrics["halfMissing"])}
 
-ECE: 10 equal-mass bins.
+ECE: 10 equal-mass bins; rows of equal probability are in one bin.
+{_treatments(metrics.get("uplift"))}
 
 ## Feature importance
 
@@ -54,3 +55,35 @@ Mean absolute SHAP value, in log-odds.
 
 def _row(name: str, figures: Mapping[str, Any]) -> str:
     return f"| {name} | " + " | ".join(f"{figures[one]:.4f}" for one in ("auc", "averagePrecision", "logLoss", "brier", "ece")) + " |"
+
+
+def _treatments(uplift: Mapping[str, Any] | None) -> str:
+    """Return the section on the experiment, empty without one."""
+    if uplift is None:
+        return ""
+    judged = uplift["learners"][uplift["served"]]
+    rows = [
+        f"| {arm['name']} | {arm['customers']:,} | {_with_error(arm['average'], arm['averageError'])} "
+        f"| {_with_error(judged[arm['name']]['qini'], judged[arm['name']]['error'])} | {_served(arm)} |"
+        for arm in uplift["arms"]
+    ]
+    return f"""
+## Treatments
+
+Compared with `{uplift["control"]}`: the change of the probability of staying, and how well its prediction ranks customers of held-out rows
+(Qini), each with its standard error.
+
+| arm | customers | average effect | Qini | served |
+|---|---|---|---|---|
+{chr(10).join(rows)}
+"""
+
+
+def _with_error(value: float, error: float) -> str:
+    return f"{value:+.4f} ± {error:.4f}"
+
+
+def _served(arm: Mapping[str, Any]) -> str:
+    if arm["differs"]:
+        return "an effect for each customer"
+    return "the average effect" if arm["significant"] else "no effect: the experiment shows none"

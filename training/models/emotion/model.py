@@ -3,6 +3,7 @@
 head.safetensors     the head's weights, most of them int8 with a scale per row
 ranges.safetensors   the input ranges of the encoder's linear maps (`quantized`)
 encoder.safetensors  the encoder's weights in float16, where it was fine-tuned (`finetune`); else the package's weights are used
+support.safetensors  the line that calibrates frustration on support messages (`support`); absent: the general calibration
 outputs.json         for every emotion and group: its log-odds as a sum of all margins, the threshold, and the base rate
 metrics.json         metrics on held-out texts (`train`)
 card.md              the model card
@@ -21,9 +22,10 @@ from torch import Tensor, nn
 
 from kernels.types import F64, Bool
 from training.models.emotion import encoder as minilm
-from training.models.emotion import quantized
+from training.models.emotion import language, quantized
 from training.models.emotion.encoder import LAYERS, WIDTH, Encoder, Pieces
 from training.models.emotion.quantized import InputRange
+from training.models.emotion.support import SupportHead
 from training.models.shared import boosted
 from training.models.shared.calibration import probability
 from training.registry.bundle import Bundle
@@ -31,7 +33,7 @@ from training.tables.texts import EKMAN, EMOTIONS, NEUTRAL
 
 TASK = "emotion"
 HEAD, RANGES, OUTPUTS, METRICS, CARD = "head.safetensors", "ranges.safetensors", "outputs.json", "metrics.json", "card.md"
-ENCODER = "encoder.safetensors"
+ENCODER, SUPPORT = "encoder.safetensors", "support.safetensors"
 NAMES: tuple[str, ...] = (*EMOTIONS, *(f"ekman:{name}" for name in EKMAN), "frustration")
 FEATURES = (LAYERS + 4) * WIDTH  # inputs of the head: LAYERS + 1 means, two maxima, the state of the first piece
 HIDDEN = 160
@@ -40,12 +42,17 @@ MAX_LETTERS = 8192  # of a text: later ones are beyond MAX_PIECES pieces, except
 
 
 class EmotionScores(NamedTuple):
-    """probability: float64 [texts, len(NAMES)], calibrated; present: bool, whether it is above its threshold; cut, empty: bool [texts]."""
+    """probability: float64 [texts, len(NAMES)], calibrated; present: bool, whether it is above its threshold.
+
+    bool [texts]: cut, longer than what is read; empty, without a word piece; unreadable, without a known word; foreign, not in English.
+    """
 
     probability: F64
     present: Bool
     cut: Bool
     empty: Bool
+    unreadable: Bool
+    foreign: Bool
 
 
 class EmotionHead(nn.Module):
@@ -104,8 +111,15 @@ def _int8(name: str, tensor: Tensor) -> dict[str, Tensor]:
 class EmotionModel:
     """A loaded emotion model. Row i of its scores depends on text i alone, bit for bit."""
 
-    def __init__(self, encoder: Encoder, head: EmotionHead, outputs: Mapping[str, Mapping[str, Any]], version: str) -> None:
-        self.version = version
+    def __init__(
+        self,
+        encoder: Encoder,
+        head: EmotionHead,
+        outputs: Mapping[str, Mapping[str, Any]],
+        version: str,
+        support: SupportHead | None = None,
+    ) -> None:
+        self.version, self._support = version, support
         self._encoder, self._head, self._device = encoder, head, encoder.kind.device
         ordered = [outputs[name] for name in NAMES]
         self._weights, self._intercept, self.threshold, self._rate = (
@@ -129,12 +143,19 @@ class EmotionModel:
             head = EmotionHead.unpacked(load(bundle.read(HEAD)))
             weights = load(bundle.read(ENCODER)) if ENCODER in bundle.manifest["files"] else None
             encoder = minilm.quantize(minilm.encoder(weights), ranges(bundle), device if torch.cuda.is_available() else "cpu")
-            return cls(encoder, head, bundle.json(OUTPUTS), bundle.version)
+            support = SupportHead.unpacked(load(bundle.read(SUPPORT))) if SUPPORT in bundle.manifest["files"] else None
+            language.identifier()
+            return cls(encoder, head, bundle.json(OUTPUTS), bundle.version, support)
         except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
             raise boosted.unloadable(bundle, error) from error
 
+    @property
+    def frustration_threshold(self) -> float:
+        """Return the probability from which a text counts as frustrated."""
+        return float(self.threshold[-1])
+
     def score(self, texts: Sequence[str]) -> EmotionScores:
-        """Return the scores of texts. A text without a word piece gets the base rates of the training texts, and is neutral."""
+        """Return the scores of texts. A text without a known word gets the base rates of the training texts, and is neutral."""
         given = pieces(texts)
         margin = np.empty((len(texts), len(NAMES)))
         with torch.inference_mode():
@@ -143,12 +164,15 @@ class EmotionModel:
                 for text, row, text_ids in zip(group, features(self._encoder, ids.to(self._device)).cpu(), ids, strict=True):
                     margins = self._head(row[None], text_ids, _FIRST)[0].numpy()
                     margin[text] = self._weights @ margins.astype(np.float64) + self._intercept
+                    if self._support is not None:
+                        margin[text, -1] = self._support.margin(row.numpy(), margin[text, -1])
         p = probability(margin)
-        empty = np.diff(given.offsets) <= 2
-        p[empty] = self._rate
+        empty, unreadable = np.diff(given.offsets) <= 2, unknown(given)
+        unread = empty | unreadable
+        p[unread] = self._rate
         present = p >= self.threshold
-        present[empty] = [name == NEUTRAL for name in NAMES]
-        return EmotionScores(p, present, given.cut, empty)
+        present[unread] = [name == NEUTRAL for name in NAMES]
+        return EmotionScores(p, present, given.cut, empty, unreadable, language.foreign(texts, given))
 
 
 def ranges(bundle: Bundle) -> dict[str, InputRange]:
@@ -165,6 +189,13 @@ def pieces(texts: Sequence[str]) -> Pieces:
     """Return the word pieces of texts of any length."""
     found = minilm.pieces([text[:MAX_LETTERS] for text in texts])
     return found._replace(cut=found.cut | np.array([len(text) > MAX_LETTERS for text in texts], bool))
+
+
+def unknown(given: Pieces) -> Bool:
+    """Return whether each text has unknown words and, beside punctuation and symbols, no known one, bool [texts]."""
+    begins = given.offsets[:-1]
+    known = np.add.reduceat(minilm.spelled()[given.ids], begins)
+    return np.asarray((known == 0) & (np.add.reduceat(given.ids == minilm.UNK, begins) > 0))
 
 
 def features(encoder: Encoder, ids: Tensor) -> Tensor:

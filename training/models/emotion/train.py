@@ -15,16 +15,18 @@ from training.errors import CellError, TableError
 from training.evaluation import metrics as evaluate
 from training.models.emotion import card as emotion_card
 from training.models.emotion import encoder as minilm
-from training.models.emotion import finetune, quantized
+from training.models.emotion import finetune, quantized, support
 from training.models.emotion import model as emotion
 from training.models.emotion.encoder import Encoder, Pieces
 from training.models.emotion.model import FEATURES, NAMES, EmotionHead
+from training.models.emotion.support import SupportFit, SupportHead
 from training.models.shared.calibration import probability
 from training.registry import bundle as bundles
 from training.registry.bundle import Bundle
-from training.registry.provenance import fingerprint, software
+from training.registry.provenance import origin, software
 from training.tables import frames
 from training.tables import texts as emotion_table
+from training.tables.cells import DEFAULT, CellOptions
 from training.tables.texts import EKMAN, EMOTIONS, LabelledTexts
 
 TRAIN, DEV = "train.tsv", "dev.tsv"  # of a folder as GoEmotions is published
@@ -49,7 +51,16 @@ class Encoded(NamedTuple):
     y: F32
 
 
-def train(data: Path, out: Path, *, mapping: Mapping[str, str], seed: int, progress: Progress, full: bool = False) -> Bundle:
+def train(
+    data: Path,
+    out: Path,
+    *,
+    mapping: Mapping[str, str],
+    cells: CellOptions = DEFAULT,
+    seed: int,
+    progress: Progress,
+    full: bool = False,
+) -> Bundle:
     """Fit on the texts in `data`, evaluate, write the bundle into `out` (new or empty) and return it.
 
     data: .tsv without a header, .csv, .csv.gz, .parquet, or a folder with train.tsv, and dev.tsv to evaluate on. Without that the model is
@@ -59,8 +70,8 @@ def train(data: Path, out: Path, *, mapping: Mapping[str, str], seed: int, progr
     bundles.require_free(out)
     progress("reading", 0.0)
     path = data / TRAIN if (data / TRAIN).is_file() else data
-    texts = read(path, mapping)
-    dev = read(data / DEV, mapping) if (data / DEV).is_file() else None
+    texts = read(path, mapping, cells)
+    dev = read(data / DEV, mapping, cells) if (data / DEV).is_file() else None
     threads = torch.get_num_threads()
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     try:
@@ -72,15 +83,16 @@ def train(data: Path, out: Path, *, mapping: Mapping[str, str], seed: int, progr
         ranges = minilm.ranges(encoder, sample)
         minilm.quantize(encoder, ranges)
         whole = encoded(texts, encoder, lambda share: later("encoding texts", 0.03 + 0.68 * share))
-        judged = None if dev is None else encoded(dev, encoder, lambda share: later("encoding texts to evaluate on", 0.71 + 0.08 * share))
+        evaluated = None if dev is None else encoded(dev, encoder, lambda share: later("encoding texts to judge by", 0.71 + 0.08 * share))
+        own = encoded(support_messages(), encoder, lambda share: None)
         head, rows, margin = fit_with_held_out(whole, fold, full, seed, later)
-        outputs, figures = judge(head, whole.y[rows], margin, judged)
+        outputs, line, figures = judge(head, whole, rows, margin, evaluated, own, seed)
     finally:
         torch.set_num_threads(threads)
     progress("writing", 0.99)
     metrics = {**figures, "texts": len(texts.texts), "seed": seed, "judgedBy": "folds of the texts" if dev is None else DEV, "warnings": []}
     meta = {
-        "trainingData": {"name": path.name, "texts": len(texts.texts), "sha256": fingerprint(path)},
+        "trainingData": {"name": path.name, "texts": len(texts.texts), **origin(path)},
         "encoder": {"package": minilm.PACKAGE, "licence": "Apache-2.0", "longest": minilm.MAX_PIECES, "fineTuned": full},
         "parameters": {"epochs": EPOCHS, "batch": BATCH, "hidden": emotion.HIDDEN, "seed": seed},
         "software": software("numpy", "torch", "tokenizers", "revenue-engine"),
@@ -90,6 +102,7 @@ def train(data: Path, out: Path, *, mapping: Mapping[str, str], seed: int, progr
     files = {
         emotion.HEAD: save(head.packed()),
         emotion.RANGES: save(quantized.packed(ranges)),
+        emotion.SUPPORT: save(line.packed()),
         **({} if tuned is None else {emotion.ENCODER: save(tuned)}),
         emotion.OUTPUTS: bundles.encoded(outputs),
         emotion.METRICS: bundles.encoded(metrics),
@@ -113,10 +126,10 @@ def _fine_tuned(texts: LabelledTexts, fold: I64, seed: int, progress: Progress) 
     return {name: tensor.half().contiguous() for name, tensor in module.state_dict().items()}
 
 
-def read(path: Path, mapping: Mapping[str, str]) -> LabelledTexts:
+def read(path: Path, mapping: Mapping[str, str], cells: CellOptions = DEFAULT) -> LabelledTexts:
     """Return the texts of a table. Raises TableError for a wrong cell or column, and for too few rows."""
     try:
-        texts = emotion_table.read(frames.read(path, numbers=()), mapping)
+        texts = emotion_table.read(frames.read(path, numbers=(), options=cells), mapping)
     except CellError as error:
         raise error.at(frames.place(path, error.row)) from None
     except TableError as error:
@@ -196,13 +209,20 @@ def _folded(progress: Progress, number: int, what: str, share: float) -> None:
     progress(f"fitting a fold, {what}", (number + share) / FOLDS)
 
 
-def judge(head: EmotionHead, labels: F32, margin: F64, dev: Encoded | None) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the content of outputs.json, from held-out margins of texts with `labels`, and the metrics on `dev`, or on these."""
-    y = labels.astype(np.float64)
+def judge(
+    head: EmotionHead, texts: Encoded, rows: I64, margin: F64, dev: Encoded | None, messages: Encoded, seed: int
+) -> tuple[dict[str, Any], SupportHead, dict[str, Any]]:
+    """Return the content of outputs.json, the line for frustration, and the metrics on `dev`, or on the texts `rows`.
+
+    margin: held-out, of the texts `rows`; messages: the support messages of the package.
+    """
+    y = texts.y[rows].astype(np.float64)
     weights, intercepts = calibrated(margin, y)
     weights = np.round(weights, 5)  # as they are in the bundle
-    stated = probability(margin @ weights.T + intercepts)
-    limits = [threshold(stated[:, place], y[:, place]) for place in range(len(NAMES))]
+    log_odds = margin @ weights.T + intercepts
+    fitted = fit_support(head, weights[-1], intercepts[-1], texts, rows, messages, seed)
+    stated = probability(log_odds)
+    limits = [threshold(stated[:, place], y[:, place]) for place in range(len(NAMES) - 1)] + [fitted.threshold]
     outputs = {
         name: {
             "weights": weights[place].tolist(),
@@ -212,10 +232,35 @@ def judge(head: EmotionHead, labels: F32, margin: F64, dev: Encoded | None) -> t
         }
         for place, name in enumerate(NAMES)
     }
+    features = texts.features[rows] if dev is None else dev.features
     if dev is not None:
-        stated = probability(margins(head, dev, np.arange(len(dev.features))) @ weights.T + intercepts)
+        log_odds = margins(head, dev, np.arange(len(dev.features))) @ weights.T + intercepts
         y = dev.y.astype(np.float64)
-    return outputs, figures(stated, y, np.array(limits))
+    return outputs, fitted.head, judged_figures(fitted, features, log_odds, y, np.array(limits))
+
+
+def judged_figures(fitted: SupportFit, features: NDArray[np.floating], log_odds: F64, y: F64, limits: F64) -> dict[str, Any]:
+    """Return the metrics of texts: features [texts, FEATURES], log_odds and y [texts, len(NAMES)], log_odds before the line."""
+    served = log_odds.copy()
+    served[:, -1] = [fitted.head.margin(row, value) for row, value in zip(features, log_odds[:, -1], strict=True)]
+    aucs: dict[str, float | None] = {"general": None, "served": None}
+    if 0 < y[:, -1].sum() < len(y):
+        aucs = {"general": evaluate.auc(y[:, -1], log_odds[:, -1]), "served": evaluate.auc(y[:, -1], served[:, -1])}
+    return {**figures(probability(served), y, limits), "frustration": {**fitted.figures, "generalAuc": aucs}}
+
+
+def fit_support(head: EmotionHead, weights: F64, intercept: float, texts: Encoded, rows: I64, messages: Encoded, seed: int) -> SupportFit:
+    """Return the line for frustration: weights, intercept: of its general calibration; rows: the texts that are the general ones."""
+    few = rows[support.sample(len(rows))]
+    own = margins(head, messages, np.arange(len(messages.features))) @ weights + intercept
+    general = margins(head, texts, few) @ weights + intercept
+    return support.fit(messages.features, own, texts.features[few], general, texts.y[few, -1].astype(np.float64), seed)
+
+
+def support_messages() -> LabelledTexts:
+    """Return the support messages of the package, without labels of emotions."""
+    own = support.messages()
+    return LabelledTexts(own.texts, np.zeros((len(own.texts), len(EMOTIONS)), np.float32))
 
 
 def calibrated(margin: F64, y: F64) -> tuple[F64, F64]:

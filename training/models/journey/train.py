@@ -18,6 +18,7 @@ from kernels.networks import gru
 from kernels.networks.gru import Network
 from kernels.sessions.journey import LAST_GAPS, LAST_PAGES
 from kernels.types import F32, F64, I64, Bool
+from training.datasets.shop.mark import is_simulated
 from training.errors import CellError, TableError
 from training.evaluation import metrics as evaluate
 from training.evaluation.curves import picture as curves_of
@@ -34,8 +35,10 @@ from training.models.shared.calibration import Blend, Platt
 from training.registry import bundle as bundles
 from training.registry.bundle import Bundle
 from training.registry.provenance import software
+from training.registry.simulated import SIMULATED
 from training.tables import journeys
 from training.tables import outcomes as outcomes_table
+from training.tables.cells import DEFAULT, EMPTY_ONLY, CellOptions
 from training.tables.journeys import Journeys
 from training.tables.outcomes import Outcomes
 from training.tables.table import Mapped, listed
@@ -109,7 +112,7 @@ class TrainingSessions(NamedTuple):
     warnings: Sequence[str]
 
 
-def train(data: Path, out: Path, *, mapping: Mapped, seed: int, progress: Progress) -> Bundle:
+def train(data: Path, out: Path, *, mapping: Mapped, cells: CellOptions = DEFAULT, seed: int, progress: Progress) -> Bundle:
     """Fit on the sessions in `data`, evaluate on those held out, write the bundle into `out` (new or empty) and return it.
 
     data: a folder with events and sessions, or one table of events. Sessions whose `split` is val are never trained on; without a split
@@ -117,7 +120,7 @@ def train(data: Path, out: Path, *, mapping: Mapped, seed: int, progress: Progre
     """
     bundles.require_free(out)
     progress("reading", 0.0)
-    table, sessions, pages, prior, warnings = training_sessions(data, _read(data, mapping))
+    table, sessions, pages, prior, warnings = training_sessions(data, _read(data, mapping, cells))
     learn, judge = split(table, seed)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -131,7 +134,7 @@ def train(data: Path, out: Path, *, mapping: Mapped, seed: int, progress: Progre
         candidates = _compare(sessions, fitted, counting, learn, judge, len(pages) + 1, seed)
     finally:
         torch.set_num_threads(threads)
-    outcomes = _outcomes(data)
+    outcomes = _outcomes(data, cells)
     progress("writing", 0.99)
     metrics = {
         **_headlines(candidates),
@@ -145,7 +148,7 @@ def train(data: Path, out: Path, *, mapping: Mapped, seed: int, progress: Progre
     meta = {
         "pages": list(pages),
         "attributes": list(table.names),
-        "trainingData": {"name": data.name, "sessions": len(table.ids), "events": len(table.pages)},
+        "trainingData": {"name": data.name, "sessions": len(table.ids), "events": len(table.pages), SIMULATED: is_simulated(data)},
         "parameters": {**PARAMETERS, "rounds": ROUNDS, "width": WIDTH, "epochs": EPOCHS, "seed": seed},
         "software": software("numpy", "torch", "xgboost", "revenue-engine"),
     }
@@ -167,9 +170,9 @@ def train(data: Path, out: Path, *, mapping: Mapped, seed: int, progress: Progre
     return bundle
 
 
-def _read(data: Path, mapping: Mapped) -> Journeys:
+def _read(data: Path, mapping: Mapped, cells: CellOptions) -> Journeys:
     try:
-        return journeys.read(journeys.join(data, mapping))
+        return journeys.read(journeys.join(data, mapping, options=cells), options=EMPTY_ONLY)
     except CellError as error:
         raise TableError(f"{data}: {error}") from None
 
@@ -189,7 +192,7 @@ def training_sessions(data: Path, found: Journeys) -> TrainingSessions:
     sizes = np.diff(table.offsets)
     first = np.full(len(sizes), -1)
     first[sizes > 0] = page[table.offsets[:-1][sizes > 0]]
-    warnings = _left_out(int((~labelled).sum()), int((sizes == 0).sum()), named[MAX_PAGES:])
+    warnings = [*found.warnings, *_left_out(int((~labelled).sum()), int((sizes == 0).sum()), named[MAX_PAGES:])]
     prior = JourneyPrior.fit(first, table.y, len(pages) + 1) if len(first) else None
     table = table.of(sizes > 0)
     y = np.asarray(table.y, np.float64)
@@ -288,9 +291,9 @@ def _heads(table: Journeys, sessions: SessionArrays, stack: Stack, seed: int) ->
     return train_heads.files(trainer, table.value, sessions.y, table.churned, table.currency)
 
 
-def _outcomes(data: Path) -> Outcomes | None:
+def _outcomes(data: Path, cells: CellOptions) -> Outcomes | None:
     path = outcomes_table.find(data)
-    return None if path is None else outcomes_table.read(path)
+    return None if path is None else outcomes_table.read(path, options=cells)
 
 
 def prefixes(sessions: SessionArrays, learn: I64) -> Prefixes:

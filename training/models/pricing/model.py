@@ -1,6 +1,7 @@
 """The pricing model: price elasticities of demand, product by product, in a bundle without pickles.
 
-demand.json   columns by product: elasticity and its sd, cross elasticities, reference price, quantity per period, cost, season
+demand.json   columns by product: elasticity and its sd, cross elasticities, reference price, quantity per period, cost; season; the
+              sd of the elasticity of a product that is not among them
 metrics.json  the estimates before and after shrinkage, with their errors
 card.md       the model card
 """
@@ -14,7 +15,7 @@ import numpy as np
 from kernels.pricing.demand import MAX_ABS_Z
 from kernels.types import F64
 from training.errors import BundleError
-from training.models.pricing.shrinkage import OWN
+from training.models.pricing.shrinkage import OWN, sd_of_another
 from training.registry.bundle import Bundle
 
 TASK = "pricing"
@@ -39,11 +40,11 @@ class PricingModel:
         self.currency: str | None = meta["currency"]
         self.places = {name: place for place, name in enumerate(content["products"])}
         mean, sd = np.array(content["elasticity"], np.float64), np.array(content["elasticitySd"], np.float64)
-        typical = float(mean.mean()) if len(mean) else OWN.mean
-        self.elasticity = np.append(mean, typical)
+        self.elasticity = np.append(mean, float(mean.mean()) if len(mean) else OWN.mean)
+        # In an older bundle the posteriors are the nearest to the estimates.
+        unknown = content["unknownSd"] if "unknownSd" in content else sd_of_another(mean, sd, OWN)
         # Elasticities are negative. The draws are quantiles of a normal, whose width is therefore limited.
-        wide = np.append(sd, float(np.hypot(sd.max(initial=0.0), mean.std())) if len(sd) else OWN.spread)
-        self.sd = np.minimum(wide, (MAX_ELASTICITY - self.elasticity) / MAX_ABS_Z)
+        self.sd = np.minimum(np.append(sd, unknown), (MAX_ELASTICITY - self.elasticity) / MAX_ABS_Z)
         self.price, self.quantity = _with_unknown(content["price"]), _with_unknown(content["quantity"])
         self.cost = _with_unknown(content["cost"])
         self.insufficient = np.append(np.array(content["insufficient"], bool), True)

@@ -62,6 +62,14 @@ def shrunk(estimates: F64, errors: F64, prior: Prior) -> Posterior:
     return truncated(centre, sd, prior.below)
 
 
+def sd_of_another(estimates: F64, errors: F64, prior: Prior) -> float:
+    """Return the sd of a member of the group that has no estimate and is none of these.
+
+    With few members it is about that of the prior, however precise their estimates: how far members differ is then hardly known.
+    """
+    return float(shrunk(np.append(estimates, np.nan), np.append(errors, np.nan), prior).sd[-1])
+
+
 def truncated(mean: F64, sd: F64, below: float) -> Posterior:
     """Return mean, sd and central 80 % of a normal truncated to values below `below`."""
     from scipy.stats import norm

@@ -12,17 +12,19 @@ from typing import Any
 import numpy as np
 
 from kernels.types import F64, Bool
+from training.currencies import shown_digits
 from training.errors import CellError, TableError
 from training.models.pricing import card as pricing_card
 from training.models.pricing import double_ml
 from training.models.pricing import model as pricing
-from training.models.pricing.shrinkage import CROSS, OWN, Posterior, shrunk
+from training.models.pricing.shrinkage import CROSS, OWN, Posterior, sd_of_another, shrunk
 from training.models.pricing.slopes import MIN_PRICES, MIN_ROWS, SlopeEstimates, Slopes, of_products, pooled
 from training.registry import bundle as bundles
 from training.registry.bundle import Bundle
-from training.registry.provenance import fingerprint, software
+from training.registry.provenance import origin, software
 from training.tables import frames
 from training.tables import sales as sales_table
+from training.tables.cells import DEFAULT, CellOptions
 from training.tables.sales import EFFECTS, PERIOD, PRODUCT, STORE, Sales
 
 SALES = "sales.parquet"  # of a folder that `revenue-engine simulate` wrote
@@ -53,6 +55,7 @@ def train(
     out: Path,
     *,
     mapping: Mapping[str, str | Sequence[str]],
+    cells: CellOptions = DEFAULT,
     seed: int,
     progress: Progress,
     effects: Collection[str] | None = None,
@@ -66,10 +69,10 @@ def train(
     bundles.require_free(out)  # fail before the work, not after it
     progress("reading", 0.0)
     path = data / SALES if (data / SALES).is_file() else data
-    frame = frames.read(path, numbers=sales_table.TABLE.number_columns(mapping))
+    frame = frames.read(path, numbers=sales_table.TABLE.number_columns(mapping), options=cells)
     try:
         columns = sales_table.resolve(frame.columns, mapping)
-        sales = sales_table.read(frame, mapping)
+        sales = sales_table.read(frame, mapping, options=cells)
         demand = fit(sales, chosen(effects, sales), lambda share: progress("fitting demand", 0.1 + 0.8 * share), seed)
     except CellError as error:
         raise error.at(frames.place(path, error.row)) from None
@@ -83,7 +86,7 @@ def train(
             "name": path.name,
             "rows": len(sales),
             "leftOut": dict(sales.left_out),
-            "sha256": fingerprint(path),
+            **origin(path),
             "columns": {field: list(names) for field, names in columns.of.items()},
             "ignored": list(columns.ignored),
             "periodForm": sales.period_form if sales.period is not None else None,
@@ -180,6 +183,7 @@ def metrics(demand: Demand) -> dict[str, Any]:
         "effects": list(demand.effects),
         "promotionState": demand.served,
         "controls": list(sales.control_names),
+        "warnings": list(sales.warnings),
         "elasticities": listed,
     }
 
@@ -189,8 +193,9 @@ def content(demand: Demand) -> dict[str, Any]:
     sales = demand.sales
     found, own = demand.states[demand.served]
     recent, last = _recent(sales, RECENT), _recent(sales, 1)
-    # Prices are the latest, to the cent; quantities are the mean of some periods, since one is noisy, each moved to these prices.
-    price = np.log(np.maximum(np.round(np.exp(_means(sales, sales.price, last)), 2), 0.01))
+    digits = shown_digits(sales.currency)
+    # Prices are the latest, to the minor unit; quantities are the mean of some periods, since one is noisy, each moved to these prices.
+    price = np.log(np.maximum(np.round(np.exp(_means(sales, sales.price, last)), digits), 10.0**-digits))
     competitors = [_means(sales, sales.competitors[:, column], last) for column in range(len(sales.competitor_names))]
     return {
         "products": list(sales.products),
@@ -198,7 +203,8 @@ def content(demand: Demand) -> dict[str, Any]:
         "category": sales.category.tolist(),
         "elasticity": own.mean.tolist(),
         "elasticitySd": own.sd.tolist(),
-        "price": np.round(np.exp(price), 2).tolist(),
+        "unknownSd": sd_of_another(*_estimates(found), OWN),
+        "price": np.round(np.exp(price), digits).tolist(),
         "quantity": _quantities(demand, price, competitors, recent).tolist(),
         "cost": [_finite(cost) for cost in sales.cost],
         "insufficient": [slopes.insufficient for slopes in found.products],
@@ -242,8 +248,13 @@ def _by_category(sales: Sales, estimates: F64, errors: F64, prior: Any) -> Poste
     return Posterior(mean, sd, interval)
 
 
+def _estimates(found: SlopeEstimates) -> tuple[F64, F64]:
+    """Return the elasticity of each product's own regression, and its standard error."""
+    return _column(found, lambda one: one.own), _column(found, lambda one: one.own_error)
+
+
 def _own(sales: Sales, found: SlopeEstimates) -> Posterior:
-    return _by_category(sales, _column(found, lambda one: one.own), _column(found, lambda one: one.own_error), OWN)
+    return _by_category(sales, *_estimates(found), OWN)
 
 
 def _cross(sales: Sales, found: SlopeEstimates, column: int) -> Posterior:

@@ -15,6 +15,7 @@ import numpy as np
 
 from kernels.arrays import Arrays
 from kernels.trees.calibrated import scores
+from kernels.trees.ensemble import LEAF
 from kernels.trees.forest import Forest
 from kernels.trees.shap import TreeShap
 from kernels.types import F32, F64
@@ -61,6 +62,7 @@ class PurchaseModel:
         self.currency = str(meta["orderValue"]["currency"])
         self._forest, self._platt, self._confidence, self._base_rate = forest, platt, confidence, base_rate
         self._factors = factors
+        self.used = frozenset(features.NAMES[column] for column in np.unique(forest.trees.feature) if column != LEAF)
         self._tuned = ForestTuning(forest)
         self._bias = float(platt.slope * self._factors.bias[0] + platt.intercept)
 

@@ -20,8 +20,9 @@ from training.models.purchase.fitted import FittedPurchase
 from training.models.shared import folds, trees
 from training.registry import bundle as bundles
 from training.registry.bundle import Bundle
-from training.registry.provenance import fingerprint, software
+from training.registry.provenance import origin, software
 from training.tables import frames, sessions
+from training.tables.cells import DEFAULT, CellOptions
 
 MIN_ROWS = 200
 MIN_OF_CLASS = 20
@@ -42,9 +43,18 @@ class TrainingRows:
     columns: sessions.SessionColumns
     order_value: tuple[float, str] | None
     path: Path
+    warnings: tuple[str, ...] = ()
 
 
-def train(data: Path, out: Path, *, mapping: Mapping[str, str], seed: int, progress: Callable[[str, float], None]) -> Bundle:
+def train(
+    data: Path,
+    out: Path,
+    *,
+    mapping: Mapping[str, str],
+    cells: CellOptions = DEFAULT,
+    seed: int,
+    progress: Callable[[str, float], None],
+) -> Bundle:
     """Fit on the table in `data`, evaluate by cross-validation, write the bundle into `out` (new or empty) and return it.
 
     data: .csv, .csv.gz, .parquet, a folder of them, or a folder that `revenue-engine simulate` wrote. mapping: FIELD to COLUMN.
@@ -52,8 +62,9 @@ def train(data: Path, out: Path, *, mapping: Mapping[str, str], seed: int, progr
     """
     bundles.require_free(out)  # fail before the work, not after it
     progress("reading", 0.0)
-    rows = read(data, mapping)
+    rows = read(data, mapping, cells)
     model, metrics = fit(rows, seed, lambda share: progress("fitting and evaluating", 0.02 + 0.96 * share))
+    metrics["warnings"] = [*metrics.get("warnings", ()), *rows.warnings]
     progress("writing", 0.98)
     files, meta = contents(rows, model, metrics, seed)
     bundle = bundles.write(out, task=purchase.TASK, files=files, meta=meta)
@@ -61,18 +72,19 @@ def train(data: Path, out: Path, *, mapping: Mapping[str, str], seed: int, progr
     return bundle
 
 
-def read(data: Path, mapping: Mapping[str, str]) -> TrainingRows:
+def read(data: Path, mapping: Mapping[str, str], cells: CellOptions = DEFAULT) -> TrainingRows:
     """Return the training rows of a table. Raises TableError for a wrong cell or column, and for too few rows."""
     path = data / SESSIONS if (data / SESSIONS).is_file() else data
-    frame = frames.read(path, numbers=sessions.TABLE.number_columns(mapping))
+    frame = frames.read(path, numbers=sessions.TABLE.number_columns(mapping), options=cells)
     try:
         columns = sessions.resolve(frame.columns, mapping)
-        y = sessions.labels(frame, mapping)
+        y = sessions.labels(frame, mapping, options=cells)
         _check_enough(path, y)
-        keys = sessions.keys(frame, mapping)
+        keys = sessions.keys(frame, mapping, options=cells)
         ids = Vocabulary({name: {key: float(i) for i, key in enumerate(values)} for name, values in keys.items()})
-        X = sessions.matrix(frame, ids, mapping)
-        return TrainingRows(X, y, keys, columns, sessions.order_value(frame, y, mapping), path)
+        X = sessions.matrix(frame, ids, mapping, options=cells)
+        value = sessions.order_value(frame, y, mapping, options=cells)
+        return TrainingRows(X, y, keys, columns, value, path, tuple(sessions.warnings(frame, mapping, options=cells)))
     except CellError as error:
         raise error.at(frames.place(path, error.row)) from None
     except TableError as error:
@@ -123,7 +135,7 @@ def _meta(rows: TrainingRows, model: FittedPurchase, seed: int) -> dict[str, Any
         "trainingData": {
             "name": rows.path.name,
             "rows": len(rows.y),
-            "sha256": fingerprint(rows.path),
+            **origin(rows.path),
             "labelRate": float(rows.y.mean()),
             "columns": dict(rows.columns.of),
             "absent": list(rows.columns.absent),

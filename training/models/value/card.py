@@ -34,21 +34,15 @@ customer, and do not expect it to rank customers much better than their past spe
 
 
 def _warning(metrics: Mapping[str, Any]) -> str:
-    related = metrics["spendDependence"]
-    lacking = [f"{one['gate']} is {one['found']:g}, less than {one['needed']:g}" for one in metrics["gates"] if not one["met"]]
-    warnings = (
-        []
-        if related["independent"]
-        else [f"Purchase frequency and spend are correlated ({related['correlation']:.2f}): Gamma-Gamma assumes that they are independent."]
-    )
-    return "\n".join([*warnings, *(f"Insufficient data: {one}." for one in lacking)])
+    return "\n".join(f"- **{one[0].upper()}{one[1:]}.**" for one in metrics["warnings"]) or "No warnings."
 
 
 def _row(name: str, one: Mapping[str, Any] | None) -> str:
     if one is None:
         return f"| {NAMES[name]} | could not be fitted | - |"
     values = ", ".join(f"{key} {one[key]:.5g}" for key in one["standardErrors"])
-    return f"| {NAMES[name]} | {values} | {one['logLikelihood']:,.2f} |"
+    prior = " (with a weakly informative prior)" if one["penalised"] else ""
+    return f"| {NAMES[name]}{prior} | {values} | {one['logLikelihood']:,.2f} |"
 
 
 def _holdout(after: Mapping[str, Any] | None, end: str) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from kernels.types import F64
+from training.evaluation.ranking import means_of_ties
 
 MAX_REPEATS = 7  # customers with at least this many repeat purchases share one row of the table
 TOP = 0.1  # share of the customers in `top_share`
@@ -55,16 +56,18 @@ def gini(ranked_by: F64, spend: F64) -> float | None:
 
 def _area(ranked_by: F64, spend: F64) -> float:
     """Return the area between the Lorenz curve of a ranking, best first, and the diagonal."""
-    share = np.cumsum(spend[np.argsort(-ranked_by, kind="stable")]) / max(float(spend.sum()), 1e-300)
+    share = np.cumsum(means_of_ties(ranked_by, spend)) / max(math.fsum(spend), 1e-300)
     return float(share.mean() - (len(spend) + 1) / (2 * len(spend)))
 
 
 def top_share(ranked_by: F64, spend: F64) -> float | None:
-    """Return the share of the spend that the top tenth of a ranking accounts for, None where nothing was spent."""
+    """Return the share of the spend that the top tenth of a ranking accounts for, None where nothing was spent.
+
+    Of customers who are tied at the end of the tenth, a share belongs to it.
+    """
     if spend.sum() <= 0:
         return None
-    best = np.argsort(-ranked_by, kind="stable")[: max(1, round(TOP * len(spend)))]
-    return float(spend[best].sum() / spend.sum())
+    return float(means_of_ties(ranked_by, spend)[: max(1, round(TOP * len(spend)))].sum() / math.fsum(spend))
 
 
 def deviance(predicted: F64, actual: F64) -> float:

@@ -21,17 +21,37 @@ from training.tables.purchases import Purchases
 from training.tables.summaries import DAYS_A_WEEK, Summaries
 
 
+def supported(counting: Mapping[str, FittedModel]) -> tuple[str, ...]:
+    """Return the names of the models that the data support: fitted without a prior, and churn only where it shows.
+
+    Churn shows where a model with it has the smaller AIC than the model without. If no model could be fitted without a prior, all are
+    returned.
+    """
+    plain = {name: one for name, one in counting.items() if not one.penalised}
+    without = [one.aic for name, one in plain.items() if MODELS[name].churns == "never"]
+    return tuple(name for name, one in plain.items() if one.aic <= min(without, default=one.aic)) or tuple(counting)
+
+
 def best(counting: Mapping[str, FittedModel], after: Mapping[str, Any] | None) -> str:
-    """Return the name of the served model: least mean absolute error on the hold-out, or greatest log-likelihood without one."""
+    """Return the name of the served model among the supported: least mean absolute error on the hold-out, or least AIC without one."""
+    names = supported(counting)
     if after is None:
-        return max(counting, key=lambda name: counting[name].log_likelihood)
-    return min(counting, key=lambda name: float(after["models"][name]["mae"]))
+        return min(names, key=lambda name: counting[name].aic)
+    return min(names, key=lambda name: float(after["models"][name]["mae"]))
 
 
 def held_out(
-    purchases: Purchases, seen: Histories, counting: Mapping[str, FittedModel], spend: FittedModel | None, seed: int
+    purchases: Purchases,
+    seen: Histories,
+    counting: Mapping[str, FittedModel],
+    spend: FittedModel | None,
+    seed: int,
+    chosen: str | None = None,
 ) -> dict[str, Any]:
-    """Return the hold-out metrics of every model and of the naive rate: purchases, ranking, spend, intervals and P(no purchase)."""
+    """Return the hold-out metrics of every model and of the naive rate: purchases, ranking, spend, intervals and P(no purchase).
+
+    chosen: the model to serve; None for the best.
+    """
     assert seen.holdout_count is not None, "held_out needs a hold-out; this is a bug"
     assert seen.holdout_spend is not None, "the hold-out has no spend; this is a bug"
     known, days = seen.known, float((seen.end - seen.split).days)
@@ -42,7 +62,7 @@ def held_out(
     }
     naive = np.where(known.age > 0, known.frequency / np.maximum(known.age, 1e-9) * days / DAYS_A_WEEK, 0.0)
     models = {name: holdout.errors(column, actual) for name, column in predicted.items()}
-    served = best(counting, {"models": models})
+    served = chosen or best(counting, {"models": models})
     learned = value.content(counting[served], spend, known, as_of="", insufficient=())
     closed = ValueModel(learned, {"currency": None}, "")
     trees, why = _fit_trees(purchases, seen, spent, days, seed)
@@ -102,7 +122,7 @@ def _ranking(known: Summaries, spent: F64, predicted: F64, spend: FittedModel | 
     """Return how predicted value and past spend rank customers by actual spend, None where no customer spent anything."""
     if spent.sum() <= 0:
         return None
-    each = np.ones(len(spent)) if spend is None else value.expected_spend(spend.values, known.spent, known.average_spend)
+    each = np.ones(len(spent)) if spend is None else value.expected_spend(*value.mean_parameters(spend, known), known.spent)
     past = np.nan_to_num(known.mean_spend) * known.spend_repeats
     return holdout.ranking(spent, {"predictedValue": predicted * each, "pastRepeatSpend": past})
 

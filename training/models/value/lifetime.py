@@ -3,11 +3,17 @@
 All parameters are positive, so the optimisation is over their logs: L-BFGS-B from several starts with exact gradients, then Newton steps
 to the optimum, whose Hessian gives the standard errors. Identical customers are aggregated first, since few rows are distinct.
 
+Where the likelihood has no optimum, as that of BG/NBD in a season of growth in which nobody visibly leaves, a penalised fit has one
+(`fit_penalised`): the mode of the posterior under a weakly informative prior, in which each parameter has the log-logistic distribution
+of median 1, times in units of the mean age of the customers. PyMC-Marketing has such priors, and lifetimes its penalizer, for the same
+reason. The prior weighs as much as a few customers: with more data it vanishes.
+
 Times are in weeks and not rounded: rounding down would shift the last purchase against the end of the observation.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -34,13 +40,15 @@ _OPTIONS = {"maxiter": 1000, "ftol": 1e-13, "gtol": 1e-8}
 class CountingModel:
     """A model of purchase counts: its number in the kernels, its parameters by their published names, and start values.
 
-    fixed: the values of the kernel's other parameters.
+    fixed: the values of the kernel's other parameters. churns: when a customer can churn: always, after a repeat purchase, or never; where
+    they cannot, P(alive) is 1 by assumption and not a finding.
     """
 
     number: int
     parameters: tuple[str, ...]
     starts: tuple[tuple[float, ...], ...]  # with times in units of the mean age
     fixed: tuple[float, ...] = ()
+    churns: Literal["always", "after-repeat", "never"] = "always"
 
     def kernel_parameters(self, values: F64) -> F64:
         """Return the four parameters that the kernels take, float64 [4]."""
@@ -52,16 +60,18 @@ _STARTS = ((0.5, 0.5, 1.0, 2.0), (1.0, 1.0, 1.0, 1.0), (0.2, 0.1, 0.5, 5.0))
 _PARETO_STARTS = ((0.5, 0.5, 0.5, 0.5), (1.0, 1.0, 1.0, 1.0), (0.2, 0.1, 1.0, 3.0))
 
 MODELS: Mapping[str, CountingModel] = {
-    "bg_nbd": CountingModel(kernel.BG_NBD, ("r", "alpha", "a", "b"), _STARTS),
+    "bg_nbd": CountingModel(kernel.BG_NBD, ("r", "alpha", "a", "b"), _STARTS, churns="after-repeat"),
     "mbg_nbd": CountingModel(kernel.MBG_NBD, ("r", "alpha", "a", "b"), _STARTS),
     "pareto_nbd": CountingModel(kernel.PARETO_NBD, ("r", "alpha", "s", "beta"), _PARETO_STARTS),
     # Without visible churn, as in a season of growth, the other models have no optimum and tend to this one (Ehrenberg 1959).
-    "nbd": CountingModel(kernel.BG_NBD, ("r", "alpha"), ((0.5, 0.5), (1.0, 1.0), (0.2, 0.1)), fixed=(_NO_CHURN, 1.0)),
+    "nbd": CountingModel(kernel.BG_NBD, ("r", "alpha"), ((0.5, 0.5), (1.0, 1.0), (0.2, 0.1)), fixed=(_NO_CHURN, 1.0), churns="never"),
 }
 TIMES = frozenset({"alpha", "beta"})  # the parameters that are times
 
 GAMMA_GAMMA = "gamma_gamma"
 SPEND_PARAMETERS = ("p", "q", "v")
+MAX_MEANLESS_Q = 1.0  # with q up to this the population of Gamma-Gamma has no mean
+CERTAIN = 2.0  # standard errors by which q must exceed it
 _SPEND_STARTS = ((2.0, 3.0, 1.0), (6.0, 4.0, 0.5), (1.0, 2.0, 2.0))  # with money in units of the mean spend
 
 
@@ -71,7 +81,8 @@ class FittedModel:
 
     model: its name in MODELS, or GAMMA_GAMMA; names: the published names of its parameters; values: float64 [parameters], in the order of
     the kernels; errors: their standard errors, from the Hessian; covariance: float64 [parameters, parameters], of their logs;
-    log_likelihood: the sum over customers; converged: always true, because the functions here raise FitError otherwise.
+    log_likelihood: the sum over customers, without the prior of a penalised fit; converged: always true, because the functions here raise
+    FitError otherwise; penalised: whether the parameters are those of `fit_penalised`.
     """
 
     model: str
@@ -82,6 +93,12 @@ class FittedModel:
     log_likelihood: float
     customers: int
     converged: bool
+    penalised: bool = False
+
+    @property
+    def aic(self) -> float:
+        """Akaike's information criterion: the smallest is best."""
+        return 2 * (len(self.names) - self.log_likelihood)
 
     @property
     def parameters(self) -> dict[str, float]:
@@ -103,6 +120,7 @@ class FittedModel:
             "logLikelihood": self.log_likelihood,
             "customers": self.customers,
             "converged": self.converged,
+            "penalised": self.penalised,
         }
 
 
@@ -112,6 +130,15 @@ def fit(model: str, x: ArrayLike, t_x: ArrayLike, age: ArrayLike) -> FittedModel
     x: [customers] repeat purchases; t_x: the time of the last of them, 0 where there is none; age: T, the end of the observation; both in
     weeks since the first purchase. Raises FitError where the values are invalid or do not determine the model.
     """
+    return _fit_counting(model, x, t_x, age, penalised=False)
+
+
+def fit_penalised(model: str, x: ArrayLike, t_x: ArrayLike, age: ArrayLike) -> FittedModel:
+    """Return the mode of the posterior of a model of MODELS; arguments as of `fit`. Raises FitError where the values are invalid."""
+    return _fit_counting(model, x, t_x, age, penalised=True)
+
+
+def _fit_counting(model: str, x: ArrayLike, t_x: ArrayLike, age: ArrayLike, *, penalised: bool) -> FittedModel:
     counting = MODELS[model]
     rows = _columns(x=x, t_x=t_x, T=age)
     _check_times(*rows.T)
@@ -124,11 +151,28 @@ def fit(model: str, x: ArrayLike, t_x: ArrayLike, age: ArrayLike) -> FittedModel
         found = kernel.log_likelihood(counting.number, counting.kernel_parameters(np.exp(logs)), distinct, counts)
         return np.asarray(found)[: 1 + len(counting.parameters)] / len(rows)
 
-    logs, hessian = _optimum(likelihood, counting.starts, model, len(rows))
+    def posterior(logs: F64) -> F64:
+        return likelihood(logs) + log_prior(logs) / len(rows)
+
+    logs, hessian = _optimum(posterior if penalised else likelihood, counting.starts, model, len(rows))
     values = np.exp(logs) * scale
     # A change of the unit of time divides the density by the unit once for each purchase.
     total = float(likelihood(logs)[0]) * len(rows) - np.log(unit) * float(rows[:, kernel.FREQUENCY].sum())
-    return _fit(model, counting.parameters, values, hessian, total, len(rows))
+    return _fit(model, counting.parameters, values, hessian, total, len(rows), penalised=penalised)
+
+
+def log_prior(logs: F64) -> F64:
+    """Return the log density of the prior of `fit_penalised` and its derivatives, float64 [1 + parameters], at the logs of the parameters.
+
+    The logistic distribution of each log, so that p / (1 + p) of a parameter p is uniform between 0 and 1.
+    """
+    return np.concatenate(([float((logs - 2 * np.logaddexp(0, logs)).sum())], -np.tanh(logs / 2)))
+
+
+def has_no_mean(spend: FittedModel) -> bool:
+    """Return whether Gamma-Gamma's q is not above 1 by CERTAIN standard errors: the mean spend of the population is then not finite."""
+    q = spend.names.index("q")
+    return bool(spend.values[q] - CERTAIN * spend.errors[q] <= MAX_MEANLESS_Q)
 
 
 def fit_spend(x: ArrayLike, mean_spend: ArrayLike) -> FittedModel:
@@ -243,8 +287,10 @@ def _hessian(likelihood: Likelihood, logs: F64) -> F64:
     return np.asarray((rows + rows.T) / 2)
 
 
-def _fit(model: str, names: tuple[str, ...], values: F64, hessian: F64, total: float, customers: int) -> FittedModel:
+def _fit(
+    model: str, names: tuple[str, ...], values: F64, hessian: F64, total: float, customers: int, *, penalised: bool = False
+) -> FittedModel:
     """Return the fitted model, from the Hessian per customer at the optimum."""
     covariance = np.linalg.inv(-hessian * customers)
     covariance = (covariance + covariance.T) / 2
-    return FittedModel(model, names, values, values * np.sqrt(np.diag(covariance)), covariance, total, customers, converged=True)
+    return FittedModel(model, names, values, values * np.sqrt(np.diag(covariance)), covariance, total, customers, True, penalised)

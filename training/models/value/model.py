@@ -16,12 +16,12 @@ from kernels.arrays import Arrays
 from kernels.customers import expected_purchases as kernel
 from kernels.customers import spend_intervals
 from kernels.customers.spend import mean_spends
-from kernels.types import F64
+from kernels.types import F64, Bool
 from training.errors import BundleError
 from training.models.shared import boosted
 from training.models.value import ziln
-from training.models.value.defaults import DISCOUNT, HORIZON_DAYS, LEVEL, NO_PURCHASE_DAYS
-from training.models.value.lifetime import MODELS, SPEND_PARAMETERS, FittedModel
+from training.models.value.defaults import DISCOUNT, HORIZON_DAYS, LEVEL, NO_PURCHASE_DAYS, NoChurnReason
+from training.models.value.lifetime import MODELS, SPEND_PARAMETERS, FittedModel, has_no_mean
 from training.models.value.rfm import Edges, segments
 from training.models.value.ziln import Ziln
 from training.registry.bundle import Bundle
@@ -29,6 +29,7 @@ from training.tables.summaries import DAYS_A_WEEK, NAMES, Summaries
 
 TASK = "value"
 VALUE, METRICS, CARD = "value.json", "metrics.json", "card.md"
+_NO_CHURN_REASONS: Mapping[str, NoChurnReason] = {"never": "no-churn-in-model", "after-repeat": "no-repeat-purchase"}
 PERIOD_WEEKS = 1.0  # length of a discounting period
 LEVELS = np.array([0.5 - LEVEL / 2, 0.5 + LEVEL / 2])  # quantiles of the interval
 
@@ -36,8 +37,9 @@ LEVELS = np.array([0.5 - LEVEL / 2, 0.5 + LEVEL / 2])  # quantiles of the interv
 class Outlook(NamedTuple):
     """Predictions for customers, float64 [customers] each; NaN where the model was fitted to insufficient data.
 
-    alive: P(alive); no_purchase: P(no purchase within NO_PURCHASE_DAYS); purchases: expected purchases within the horizon; spend: expected
-    spend per purchase; value: their present value; low, high: the interval of LEVEL around it, widened to include `value`.
+    alive: P(alive), NaN too where the model assumes that the customer cannot have left; no_purchase: P(no purchase within
+    NO_PURCHASE_DAYS); purchases: expected purchases within the horizon; spend: expected spend per purchase; value: their present value;
+    low, high: the interval of LEVEL around it, widened to include `value`.
     """
 
     alive: F64
@@ -60,8 +62,12 @@ class ValueModel:
         model = MODELS[counting["model"]]
         self._number = model.number
         self._parameters = model.kernel_parameters(np.array([counting["parameters"][name] for name in model.parameters], np.float64))
+        self._churns = model.churns
         spend = content["spend"]
         self._spend = None if spend is None else np.array([spend["parameters"][name] for name in SPEND_PARAMETERS], np.float64)
+        self._mean_parameters = self._spend
+        if self._spend is not None and spend.get("noMean"):  # absent from bundles of earlier versions
+            self._mean_parameters = _meanless(self._spend)
         self._mean_spend = float(content["meanSpend"])
         self.edges = Edges.load(content["edges"])
         self.insufficient: tuple[str, ...] = tuple(content["insufficientData"])
@@ -106,22 +112,36 @@ class ValueModel:
         # Quantiles are discounted like the mean: the model has no joint distribution of the time and amount of purchases.
         discount = np.divide(discounted, purchases, out=np.ones(len(seen)), where=purchases > 0)
         low, high = self._range(seen, spent, alive, closed, weeks).T * discount * factor
-        return Outlook(alive, no_purchase, purchases, spend, value, np.minimum(low, value), np.maximum(high, value))
+        shown = np.where(self.can_churn(known), alive, np.nan)
+        return Outlook(shown, no_purchase, purchases, spend, value, np.minimum(low, value), np.maximum(high, value))
+
+    def can_churn(self, known: Summaries) -> Bool:
+        """Return which customers can have left by the model, bool [customers]: by BG/NBD after a repeat purchase, by NBD never."""
+        if self._churns == "after-repeat":
+            return known.frequency > 0
+        return np.full(len(known.total), self._churns == "always")
+
+    def no_churn_reasons(self, known: Summaries) -> list[NoChurnReason | None]:
+        """Return why P(alive) of each customer is not known, None where it is."""
+        if self.insufficient:
+            return ["insufficient-data"] * len(known.total)
+        reason = _NO_CHURN_REASONS.get(self._churns)
+        return [None if can else reason for can in self.can_churn(known).tolist()]
 
     def alive_at_last(self, known: Summaries) -> F64:
         """Return P(alive) of customers right after their last purchase, float64 [customers]."""
         return expected_purchases(self._number, self._parameters, known._replace(age=known.recency).seen, 0.0)[0]
 
-    def segments(self, known: Summaries) -> tuple[list[str], F64]:
+    def segments(self, known: Summaries, outlook: Outlook) -> tuple[list[str], F64]:
         """Return the segment of each customer and its RFM scores, float64 [customers, 3], 5 is best."""
         scores = self.edges.scores(*known.rfm)
-        return segments(*scores), np.array(scores, np.float64).T
+        return segments(*scores, outlook.alive, outlook.no_purchase), np.array(scores, np.float64).T
 
     def _expected_spend(self, spent: F64) -> F64:
         """Return the expected spend per purchase; the mean of all customers for those without repeat purchases."""
-        if self._spend is None:
+        if self._mean_parameters is None:
             return np.full(len(spent), self._mean_spend)
-        return expected_spend(self._spend, spent, self._mean_spend)
+        return expected_spend(self._mean_parameters, self._mean_spend, spent)
 
     def _factor(self, known: Summaries, seen: F64, spend: F64) -> F64:
         """Return the factor by which the trees correct the spend per purchase, so that spend in their window equals theirs."""
@@ -166,7 +186,8 @@ def table(model: ValueModel, customers: Sequence[str], as_of: Sequence[str], kno
         "daysSincePurchase": recency_days,
         **{name: pl.Series(column, nan_to_null=True) for name, column in zip(NAMES, known, strict=True)},
         **{name: pl.Series(column, nan_to_null=True) for name, column in expected.items()},
-        "segment": model.segments(known)[0],
+        "segment": model.segments(known, outlook)[0],
+        "churnRiskReason": pl.Series(model.no_churn_reasons(known), dtype=pl.String),
         "insufficientData": [insufficient] * len(money),
         "modelVersion": [model.version] * len(money),
     }
@@ -183,8 +204,8 @@ def content(
     """Return the content of value.json; now: the customers as of the end of the data; trees: spread and window of the bundled trees."""
     return {
         "counting": served.content(),
-        "spend": None if spend is None else spend.content(),
-        "meanSpend": now.average_spend,
+        "spend": None if spend is None else {**spend.content(), "noMean": has_no_mean(spend)},
+        "meanSpend": now.average_spend if spend is None else mean_parameters(spend, now)[1],
         "asOf": as_of,
         "edges": Edges.of(*now.rfm).content(),
         "insufficientData": list(insufficient),
@@ -199,7 +220,23 @@ def expected_purchases(model: int, parameters: F64, seen: F64, weeks: float) -> 
     return out[:, kernel.ALIVE].copy(), out[:, kernel.EXPECTED].copy()
 
 
-def expected_spend(parameters: F64, spent: F64, otherwise: float) -> F64:
+def mean_parameters(spend: FittedModel, known: Summaries) -> tuple[F64, float]:
+    """Return the first two arguments of `expected_spend`: Gamma-Gamma's parameters, and the spend of customers without repeat purchases.
+
+    Where the population has no mean, no customer is drawn towards it: with q = 1 the expected spend is the customer's own mean plus v over
+    the number of their purchases, and it is the median of all for those without any.
+    """
+    if not has_no_mean(spend):
+        return spend.values, known.average_spend
+    return _meanless(spend.values), float(np.median(known.spend[1])) if known.has_spend.any() else 0.0
+
+
+def _meanless(values: F64) -> F64:
+    p, _, v = values
+    return np.array([p, 1.0, v])
+
+
+def expected_spend(parameters: F64, otherwise: float, spent: F64) -> F64:
     """Return the expected spend per purchase by Gamma-Gamma from `Summaries.spent`, `otherwise` where that is not finite."""
     out = np.empty(len(spent))
     mean_spends(parameters, spent, out)

@@ -102,12 +102,15 @@ def test_factors_show_values_as_the_table_spells_them(scorer):
     assert (got["tenure"].value, got["tenure"].direction) == (2.0, "raises")
 
 
-def test_missing_features_are_named_and_unknown_ones_are_counted(scorer):
+def test_missing_features_are_named_and_so_is_what_the_model_cannot_use(scorer):
     got = answer(scorer, {"tenure": None, "Contract": "Three year", "MonthlyCharges": " ", "TotalCharges": 5, "shoeSize": 44, "hat": None})
     assert got.missing_features == ["SeniorCitizen", "tenure", "Contract", "InternetService", "MonthlyCharges"]
-    assert got.ignored == 1
+    assert (got.ignored, got.more_ignored) == (["features.shoeSize", "features.Contract"], 0)  # a value that training has not seen
+    many = answer(scorer, {f"x{place}": place for place in range(30)})
+    assert (many.ignored, many.more_ignored) == ([f"features.x{place}" for place in range(20)], 10)
     nothing = answer(scorer, {})
     assert len(nothing.missing_features) == 6
+    assert (nothing.ignored, nothing.more_ignored) == ([], 0)
     assert 0.1 < nothing.churn_risk < 0.6
 
 
@@ -298,6 +301,21 @@ def test_measured_effects_are_ranked_with_the_rules_by_what_they_save():
     assert [one.expected_value_saved for one in rules.actions(0.5, None, EFFECTS)] == [None, None, None]
 
 
+@settings(deadline=None)
+@given(st.floats(0, 1), st.dictionaries(st.sampled_from("abc"), st.floats(-1, 1)), st.none() | st.floats(0, 1e6), st.floats(0, 1e5))
+def test_no_action_saves_less_than_nothing_and_none_is_recommended_beside_spending_nothing(risk, effects, value, cost):
+    rules = RetentionRules([rule for _, _, rule in RULES._rules], {"a": cost})
+    actions = rules.actions(risk, value, effects)
+    assert all(one.expected_value_saved is None or one.expected_value_saved >= 0 for one in actions)
+    assert {one.arm for one in actions if one.basis == "uplift"} <= {arm for arm, effect in effects.items() if effect > 0}
+    assert len(actions) == 1 or "spend_nothing" not in {one.action for one in actions}
+
+
+def test_amounts_have_a_currency_and_without_amounts_there_is_none(scorer):
+    assert answer(scorer, currency="EUR").currency is None
+    assert answer(scorer, customerValue=0, currency="EUR").currency == "EUR"
+
+
 async def test_a_model_with_an_experiment_states_its_basis_and_a_batch_has_a_column_for_each_arm(tmp_path):
     table, _ = experiment(1_500)
     table.write_csv(tmp_path / "in.csv")
@@ -310,3 +328,5 @@ async def test_a_model_with_an_experiment_states_its_basis_and_a_batch_has_a_col
     shown = {one.arm: one.effect for one in got.retention_actions if one.basis == "uplift"}
     assert shown
     assert {name: rows[f"effect:{name}"][0] for name in shown} == shown
+    effects = rows.select(pl.col("^effect:.*$"))
+    assert all((column <= rows["churnRisk"]).all() and (column >= rows["churnRisk"] - 1).all() for column in effects)

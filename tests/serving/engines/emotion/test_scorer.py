@@ -60,6 +60,12 @@ def test_remarks_state_what_was_cut_or_empty(scorer):
     assert answer(scorer, "").remarks == ["empty"]
     assert answer(scorer, "good " * 2_000).remarks == ["cut"]
     assert answer(scorer, "good").remarks == []
+    assert answer(scorer, "😡😡").remarks == ["unreadable"]
+    assert answer(scorer, "Ich will mein Geld zurück, und zwar sofort!").remarks == ["language"]
+
+
+def test_the_answer_has_the_threshold_of_the_model(scorer, bundle_of):
+    assert answer(scorer, "hm").frustration_threshold == bundle_of("emotion").json("outputs.json")["frustration"]["threshold"]
 
 
 def test_a_known_customer_needs_consent():
@@ -75,16 +81,19 @@ def test_more_letters_than_allowed_are_refused():
 
 
 def test_batch_writes_a_column_for_each_emotion_and_the_labels(scorer, bundle_of, tmp_path):
-    texts = ['he said "thanks', "", "what a day!", "I am so sad"]
+    texts = ['he said "thanks', "", "what a day!", "I am so sad", "Wo ist meine Bestellung? Ich warte seit Wochen.", "😡", "a" * 300]
     (tmp_path / "in.tsv").write_text("".join(f"{text}\t27\tid\n" for text in texts))
     done = batch.run(Task("emotion", bundle_of("emotion").path, {}, configuration.load()), tmp_path / "in.tsv", tmp_path / "out.csv")
     out = pl.read_csv(tmp_path / "out.csv")
-    assert (done.rows, out.height) == (4, 4)
+    assert (done.rows, out.height) == (7, 7)
     assert set(EMOTIONS) | {"labels", "frustration", "modelVersion"} <= set(out.columns)
     for row, text in zip(out.iter_rows(named=True), texts, strict=True):
         got = answer(scorer, text)
         assert {name: row[name] for name in EMOTIONS} == got.probabilities
         assert (row["labels"] or "") == ",".join(got.labels)
+        assert (row["remarks"] or "") == ",".join(got.remarks)
+        assert row["frustrationThreshold"] == got.frustration_threshold
+    assert [cell or "" for cell in out["remarks"]] == ["", "empty", "", "", "language", "unreadable", "unreadable"]
 
 
 def test_a_fresh_machine_has_a_default_without_data(tmp_path):

@@ -12,6 +12,7 @@ from serving.engines.journey.types import MAX_EVENTS, JourneyRequest
 from serving.errors import InvalidRequestError, TooLargeError
 from serving.ingress.decoding.decoder import Decoder
 from serving.settings import CONFIGS
+from training.event_names import SAME_AS
 from training.models.journey.model import JourneyModel
 from training.tables import journeys
 
@@ -84,11 +85,69 @@ def test_the_numbers_are_those_of_the_table(scorer, tmp_path):
     assert table["exitProbability"][0] == got.exit_probability
 
 
-def test_unknown_pages_types_and_attributes_are_counted_and_never_an_error(scorer):
-    events = [event("page_view", 0, pageKind="nowhere"), event("levitate", 1), event("page_view", 2)]
+def test_unknown_pages_types_and_attributes_are_named_and_never_an_error(scorer):
+    events = [event("page_view", 0, pageKind="nowhere"), event("levitate", 1), event("page_view", 2), event("levitate", 3)]
     got = answer(scorer, events, attributes={"static0": None, "moon": 3})
-    assert (got.unknown_pages, got.missing_features, got.ignored) == (2, ["static0"], 1)
-    assert [(one.detector, one.count) for one in got.friction] == [("unknownKind", 1)]
+    assert (got.unknown_pages, got.missing_features) == (2, ["static0"])
+    assert (got.ignored, got.more_ignored) == (["attributes.moon", "events.pageKind.nowhere", "events.levitate"], 0)
+    assert [(one.detector, one.count) for one in got.friction] == [("unknownKind", 2)]
+
+
+def test_what_the_model_or_the_friction_rules_use_is_not_named_as_ignored(scorer):
+    events = [
+        event("page_view", 0, pageKind="1"),
+        event("click", 1),
+        event("add_to_cart", 2),
+        event("view_cart", 3),
+        event("Cart Viewed", 4),
+    ]
+    got = answer(scorer, events, attributes={"static0": 1})
+    assert (got.ignored, got.more_ignored) == ([], 0)
+
+
+def test_of_much_that_is_ignored_twenty_names_are_listed_and_the_others_counted(scorer):
+    got = answer(scorer, [event(f"levitate {place % 25}", place) for place in range(50)] + [event("x" * 256, 60)])
+    assert got.ignored == [f"events.levitate {place}" for place in range(20)]
+    assert got.more_ignored == 6
+
+
+RESPONSES = [
+    "add_to_cart",
+    "begin_checkout",
+    "view_item",
+    "view_cart",
+    "add_to_wishlist",
+    "Product Added",
+    "cart_viewed",
+    "Checkout Started",
+]
+
+
+@pytest.mark.parametrize("kind", ["change", "page_view", "back", *RESPONSES, *SAME_AS])
+def test_a_click_is_answered_by_any_name_of_a_response(scorer, kind):
+    """None of the presses of one button is rage or dead if each is answered, by whichever vocabulary."""
+    presses = [event("click", 10 + place / 4, elementId="plus") for place in range(4)]
+    answers = [event(kind, 10.1 + place / 4, pageKind="1", page=f"/{place}") for place in range(4)]
+    events = [event("page_view", 0, pageKind="1"), *(one for pair in zip(presses, answers, strict=True) for one in pair)]
+    found = {one.detector for one in answer(scorer, [*events, event("page_view", 60, pageKind="2")]).friction}
+    assert not found & {"rageClick", "deadClick", "unknownKind"}
+    unanswered = {one.detector for one in answer(scorer, [events[0], *presses, event("page_view", 60, pageKind="2")]).friction}
+    assert unanswered >= {"rageClick", "deadClick"}
+
+
+@pytest.mark.parametrize("link", [{"target": "blank"}, {"target": "_blank"}, {"download": True}, {"download": "terms.pdf"}])
+def test_a_click_on_a_link_that_leaves_the_page_is_neither_dead_nor_rage(scorer, link):
+    clicks = [event("click", 10 + place / 5, elementId="terms", x=5, y=5, **link) for place in range(6)]
+    events = [event("page_view", 0, pageKind="1"), *clicks, event("page_view", 60, pageKind="2")]
+    assert answer(scorer, events).friction == []
+    assert with_memory(scorer, {"events": events, "remember": True}, {}).friction == []
+
+
+@pytest.mark.parametrize("link", [{"target": "self"}, {"target": ""}, {"download": False}, {"download": ""}, {}])
+def test_a_click_on_any_other_link_waits_for_a_response(scorer, link):
+    clicks = [event("click", 10 + place / 5, elementId="terms", **link) for place in range(6)]
+    found = answer(scorer, [event("page_view", 0, pageKind="1"), *clicks, event("page_view", 60, pageKind="2")]).friction
+    assert [(one.detector, one.count) for one in found] == [("rageClick", 1), ("deadClick", 1)]
 
 
 def test_an_event_is_a_step_only_if_the_model_has_it(scorer):

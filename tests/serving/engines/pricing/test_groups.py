@@ -121,6 +121,18 @@ def test_packs_of_packs_and_packs_in_groups_agree_too():
     assert crate <= 4 * six
 
 
+def test_the_rule_that_aligned_a_price_is_the_one_that_decided_it():
+    pair = [{"itemGroup": "g"}, {"itemGroup": "g", "price": 14.0, "cost": 9.0}]
+    assert set(priced(pair)["alignedBy"]) - {""} == {"item_group"}
+    pack = {"product": "six", "price": 90.0, "cost": 30.0, "packOf": "A", "packSize": 6.0, "itemGroup": "g"}
+    other = {"product": "other six", "price": 95.0, "cost": 30.0, "itemGroup": "g"}
+    found = priced([pack, other, {}])
+    assert found["alignedBy"].to_list() == ["pack", "pack", ""]  # the content of the pack holds the price of the whole group down
+    assert found["bindingRule"].to_list()[:2] == ["pack", "pack"]
+    roomy = priced([{**pack, "packSize": 60.0}, other, {}])
+    assert set(roomy["alignedBy"]) == {"item_group", ""}
+
+
 def test_what_is_sold_out_follows_its_group_and_a_group_that_is_sold_out_stays():
     rows = [{"itemGroup": "g"}, {"itemGroup": "g", "price": 12.0, "stock": 0.0}]
     assert len(set(priced(rows)["recommendedPrice"])) == 1

@@ -68,8 +68,8 @@ def test_without_a_binding_rule_the_price_is_the_rung_that_earns_most():
 def test_inelastic_demand_is_decided_by_the_bounds_with_low_confidence():
     got = answer(asked("inelastic", {"maxChange": 0.1}))
     assert 10.7 < got.recommended_price <= 11.0
-    assert got.binding_rule in ("change_per_step", "price_ladder")
-    assert got.adjustments[0].rule == "change_per_step"
+    assert got.binding_rule == "change_per_step"
+    assert [adjustment.rule for adjustment in got.adjustments] == ["change_per_step", "price_ladder"]
     assert got.confidence < 0.1
     assert answer(asked()).confidence > 0.4
 
@@ -101,14 +101,14 @@ def test_the_margin_floor_wins_over_every_other_rule():
         )
     )
     assert got.recommended_price >= 9.0 / 0.7 - 1e-9
-    assert got.price_change_reason == "raised_by_rule"
-    assert "margin_floor" in {adjustment.rule for adjustment in got.adjustments}
+    assert (got.price_change_reason, got.binding_rule) == ("raised_by_rule", "margin_floor")
+    assert got.recommended_price < 9.0 / 0.7 * 1.03
+    assert "must be between its lowest and highest allowed value (at most 10.20)" in got.explanation
 
 
 def test_a_floor_that_no_rung_meets_is_the_price():
     got = answer(asked(policy={"ladder": [8.0, 9.0], "minMarginShare": 0.5}, unitCost=8.0))
-    assert got.recommended_price == pytest.approx(16.0)
-    assert got.binding_rule in ("margin_floor", "price_ladder")
+    assert (got.recommended_price, got.binding_rule) == (16.0, "margin_floor")
 
 
 def test_a_ladder_of_one_is_the_price():
@@ -270,7 +270,7 @@ POLICY = st.fixed_dictionaries(
         "competitorLow": st.floats(0.5, 1),
         "competitorHigh": st.floats(1, 1.5),
         "objective": st.sampled_from(["profit", "revenue", "mix"]),
-        "ladder": st.lists(st.floats(1, 400), min_size=1, max_size=20),
+        "ladder": st.lists(st.floats(1, 400).map(lambda price: round(price, 2)), min_size=1, max_size=20),
     },
 )
 
@@ -347,6 +347,61 @@ def test_confidence_is_how_often_the_price_earns_no_less():
     true = columns.inputs[0, kernel.ELASTICITY] + columns.inputs[0, kernel.SD] * random.normal(size=20_000)
     gained = ((price - cost) * (price / current) ** true >= current - cost) & (true < -1)
     assert answers.changes[0, kernel.CONFIDENCE] == pytest.approx(gained.mean(), abs=0.05)
+
+
+def test_competitors_prices_may_be_absent_or_null():
+    body = {"productId": "A", "contextData": {"currentDemand": 0, "inventoryLevel": 1e6}}
+    bodies = [body, *({**body, "contextData": {**body["contextData"], "competitorPrices": none}} for none in (None, []))]
+    policy = {"competitorLow": 1.0, "competitorHigh": 1.0}
+    absent, null, empty = (answer(msgspec.convert({**one, "policy": policy}, DynamicPricingRequest)) for one in bodies)
+    assert absent == null == empty
+    assert absent.recommended_price == answer(asked()).recommended_price
+
+
+@pytest.mark.parametrize("elasticity", [-2.5, -4.0])
+def test_the_confidence_in_a_product_without_history_is_that_of_the_prior(elasticity):
+    """However precisely one product is known, another may differ from it."""
+    one = {"products": ["A"], "elasticity": [elasticity], "elasticitySd": [0.01], "insufficient": [False], "competitors": {}}
+    by = scorer(**{**one, "price": [10.0], "quantity": [70.0], "cost": [6.0]})
+    facts = {"currentPrice": 10.0, "unitCost": 6.0, "currentDemand": 70}
+    for context in (facts, {**facts, "inventoryLevel": 5}, {**facts, "inventoryLevel": 0}):
+        known, unknown = answer(asked("A", **context), by), answer(asked("never seen", **context), by)
+        assert known.confidence > 0.9
+        assert unknown.confidence < known.confidence - 0.01
+        assert unknown.elasticity.standard_deviation > 0.5
+
+
+def test_no_confidence_is_certain():
+    """64 draws of the elasticity are no evidence for a probability of 0 or 1."""
+    facts = {"inventoryLevel": 5, "currentPrice": 3.1, "unitCost": 2.0, "currentDemand": 100}
+    assert 0.99 < answer(asked("A", **facts)).confidence < 1
+    assert 0 < answer(asked("inelastic", **facts)).confidence < 0.01
+
+
+def test_a_stock_that_is_just_enough_has_no_shadow_price():
+    for demand in range(1, 200):
+        got = answer(asked(policy={"maxChange": 1e-9}, currentPrice=9.99, currentDemand=demand, inventoryLevel=demand))
+        assert (got.recommended_price, got.shadow_price) == (9.99, 0)
+
+
+def test_batch_columns_are_those_of_the_answers():
+    by = scorer()
+    asks = [
+        asked(policy={"maxChange": 1}),
+        asked(inventoryLevel=5, currentPrice=3.1, unitCost=2.0, currentDemand=100),
+        asked(inventoryLevel=0),
+        asked("thin"),
+        asked("Z", currentPrice=10.0, unitCost=14.0, currentDemand=5),
+        *(asked(f"p{number}", {"exploration": 0.5}, currentPrice=10.0, unitCost=6.0, currentDemand=7) for number in range(9)),
+    ]
+    predictions = by.run(by.columns(asks))
+    columns, rows = by.output_columns(predictions), by.rows(asks, predictions)
+    assert columns["bindingRule"] == [row.binding_rule or "" for row in rows]
+    assert set(columns["bindingRule"]) >= {"", "change_per_step", "out_of_stock", "margin_floor", "exploration"}
+    assert columns["unconstrainedPrice"].tolist() == [row.unconstrained_price for row in rows]
+    assert columns["objective"] == [row.objective for row in rows]
+    assert columns["elasticitySource"] == [row.elasticity.source for row in rows]
+    assert columns["currency"] == [row.currency for row in rows]
 
 
 def test_the_example_is_answered():

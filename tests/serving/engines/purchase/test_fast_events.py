@@ -9,10 +9,15 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from kernels.sessions.features import OUTBOUND
+from kernels.sessions.json_events import MAX_UNKNOWN
+from kernels.sessions.timeline import TARGET
 from serving.engines.purchase import columns as events
 from serving.engines.purchase import fast_events
+from serving.engines.purchase.columns import EventTable
 from serving.engines.types import InteractionEvent, is_valid_moment
 from serving.ingress.decoding.strict import strict
+from training.event_names import SAME_AS
 from training.features import EVENT_TYPES, PAGE_KINDS
 
 DECODE = msgspec.json.Decoder(list[strict(InteractionEvent)]).decode  # type: ignore[misc]  # a type made at run time
@@ -22,7 +27,9 @@ def bounded(low: float, high: float) -> st.SearchStrategy[float | None]:
     return st.one_of(st.none(), st.integers(int(low), int(high)), st.floats(low, high).map(lambda x: round(x, 3)))
 
 
-NAMES = st.sampled_from([*EVENT_TYPES, *PAGE_KINDS, "purchase", "", "clicks", "page_vie", "page_view_", "x" * 40])
+NAMES = st.sampled_from(
+    [*EVENT_TYPES, *PAGE_KINDS, *SAME_AS, "purchase", "", "clicks", "page_vie", "page_view_", "x" * 40, "begin_checkou", "Product Adde"]
+)
 MOMENTS = st.one_of(
     st.datetimes(min_value=datetime(2001, 1, 1), max_value=datetime(2098, 12, 31)).map(lambda moment: moment.isoformat() + "Z"),
     st.sampled_from(["2024-02-29T23:59:59.5+02:00", "2026-11-20T19:02:11Z", "2026-11-20T19:02:11.123456-09:30", "2100-02-28T00:00:00Z"]),
@@ -41,22 +48,27 @@ EVENTS = st.lists(
             "y": bounded(-1e6, 1e6),
             "waitMs": bounded(0, 1e9),
             "value": bounded(-1e12, 1e12),
+            "target": st.none() | st.sampled_from(["blank", "_blank", "_self", "", "blanks", "parent"]) | TEXTS,
+            "download": st.none() | st.booleans() | st.just("") | TEXTS,
         },
     ),
     max_size=6,
 )
 
 
-def usual(body: bytes) -> np.ndarray:
-    """Return the rows that the usual way gives. Raises for a body that it refuses."""
+def usual(body: bytes) -> EventTable:
+    """Return the table that the usual way gives. Raises for a body that it refuses."""
     decoded = DECODE(body)
     assert all(is_valid_moment(event.timestamp) for event in decoded)
-    return events.rows(decoded)
+    return events.read(decoded)
 
 
-def is_right(found: np.ndarray | None, body: bytes) -> bool:
+def is_right(found: EventTable | None, body: bytes) -> bool:
     """Return whether nothing was read, or what the usual way gives."""
-    return found is None or np.array_equal(found, usual(body), equal_nan=True)
+    if found is None:
+        return True
+    expected = usual(body)
+    return np.array_equal(found.rows, expected.rows, equal_nan=True) and list(found.unknown) == list(expected.unknown)
 
 
 @settings(deadline=None, max_examples=300)
@@ -131,8 +143,50 @@ EVENT = '"type":"click","timestamp":1732129331000'
 def test_what_is_odd_is_left_to_the_usual_way(event):
     assert fast_events.read(("[{" + event + "}]").encode()) is None
     plain = b"[{" + EVENT.encode() + b"}]"
-    np.testing.assert_array_equal(fast_events.read(plain), usual(plain))
+    assert fast_events.read(plain) is not None
+    assert is_right(fast_events.read(plain), plain)
 
 
 def test_an_empty_list_has_no_rows():
-    assert fast_events.read(b" [ ] ").shape == (0, 6)
+    assert fast_events.read(b" [ ] ").rows.shape == (0, 7)
+
+
+def test_unknown_types_are_named_once_each_in_their_order_and_no_others_are():
+    types = ["zoom", "click", "begin_checkout", "zo", "zoom", "Product Added", "Zoom", "purchase", "", "zoom_in"]
+    body = json.dumps([{"type": name, "timestamp": 1732129331000} for name in types]).encode()
+    found = fast_events.read(body)
+    assert found is not None
+    assert list(found.unknown) == ["zoom", "zo", "Zoom", "", "zoom_in"]
+    assert is_right(found, body)
+
+
+def test_of_many_unknown_types_the_first_are_named():
+    body = json.dumps([{"type": f"type-{place % 100}", "timestamp": 1732129331000} for place in range(1000)]).encode()
+    found = fast_events.read(body)
+    assert found is not None
+    assert list(found.unknown) == [f"type-{place}" for place in range(MAX_UNKNOWN)]
+    assert is_right(found, body)
+
+
+@pytest.mark.parametrize("link", ['"target":"blank"', '"target":"_blank"', '"download":true', '"download":"terms.pdf"'])
+@pytest.mark.parametrize("element", ["", '"elementId":"terms",'])
+@pytest.mark.parametrize("escaped", [False, True])  # an escape leaves the body to msgspec
+def test_a_link_to_a_new_tab_or_a_download_has_the_target_of_one_that_leaves(link: str, element: str, escaped: bool):
+    page = '"page":"\\u002fhelp",' if escaped else '"page":"/help",'
+    for body in ("[{" + element + page + link + "," + EVENT + "}]", "[{" + link + "," + element + page + EVENT + "}]"):
+        found = fast_events.read(body.encode())
+        assert (found is None) == escaped
+        assert (usual(body.encode()) if found is None else found).rows[0, TARGET] == OUTBOUND
+
+
+@pytest.mark.parametrize(
+    "link", ['"target":"self"', '"target":""', '"target":null', '"download":false', '"download":""', '"download":null']
+)
+def test_other_links_have_the_target_of_their_element(link: str):
+    body = (
+        '[{"elementId":"terms",' + link + "," + EVENT + '},{"elementId":"term",' + EVENT + '},{"elementId":"terms",' + EVENT + "}]"
+    ).encode()
+    found = fast_events.read(body)
+    assert found is not None
+    first, other, again = found.rows[:, TARGET].tolist()
+    assert 0 < first == again != other > 0

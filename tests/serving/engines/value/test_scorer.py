@@ -17,6 +17,7 @@ from serving.batch.publish import Publication
 from serving.batch.task import Task
 from serving.engines import actions
 from serving.engines.lookup import Stored
+from serving.engines.types import LOW_RISK, risk_bands
 from serving.engines.value.checks import check
 from serving.engines.value.drivers import contributions
 from serving.engines.value.scorer import EXAMPLE, FACTS, VALUE, ValueScorer
@@ -32,7 +33,9 @@ from tests.serving.greeting import client
 from training.datasets import buyers
 from training.errors import TableError
 from training.models import MODELS
+from training.models.value import rfm
 from training.models.value.model import ValueModel
+from training.models.value.rfm import GRID
 from training.registry import bundle as bundles
 from training.registry.registry import Registry
 from training.tables.summaries import NAMES
@@ -83,10 +86,73 @@ def summaries(draw):
     return {"frequency": frequency, "recencyDays": recency, "ageDays": age, "meanSpend": draw(st.floats(1, 500))}
 
 
+PARAMETERS = {
+    "bg_nbd": {"r": 0.24259, "alpha": 4.41353, "a": 0.79289, "b": 2.42575},
+    "mbg_nbd": {"r": 0.525, "alpha": 6.183, "a": 0.891, "b": 1.614},
+    "pareto_nbd": {"r": 0.55328, "alpha": 10.5776, "s": 0.60621, "beta": 11.6679},
+    "nbd": {"r": 0.72, "alpha": 9.4},
+}
+ACTIVE = {name for row in GRID[:3] for name in row} - {"about_to_sleep"}
+LAPSED = {name for row in GRID[3:] for name in row} - {"about_to_sleep"}
+
+
+@pytest.fixture(scope="module")
+def scorers(trained):
+    """Return a scorer of each counting model, with CDNOW's published parameters, over the base of `trained`."""
+    content = trained.json("value.json")
+    counting = {name: {"counting": {"model": name, "parameters": of}} for name, of in PARAMETERS.items()}
+    models = {name: ValueModel({**content, **of}, trained.manifest, trained.version) for name, of in counting.items()}
+    return {name: ValueScorer(model, RULES, lambda: NOW) for name, model in models.items()}
+
+
+@settings(max_examples=200, deadline=None)
+@given(name=st.sampled_from(sorted(PARAMETERS)), summary=summaries(), horizon=st.floats(90, 3650), money=st.booleans())
+def test_the_parts_of_an_answer_do_not_contradict_each_other(scorers, name, summary, horizon, money):
+    summary = summary if money else {field: value for field, value in summary.items() if field != "meanSpend"}
+    got = answer(scorers[name], summary, predictionHorizon=horizon)
+    unknown = {"nbd": "no-churn-in-model", "bg_nbd": None if summary["frequency"] else "no-repeat-purchase"}.get(name)
+    assert got.churn_risk_reason == unknown
+    assert (got.churn_risk is None) == (got.probability_alive is None) == (unknown is not None)
+    assert ("probabilityAlive" in {one.name for one in got.value_drivers}) == (unknown is None)
+    assert got.risk_factors == [] or unknown is None
+    risk = 0.0 if got.churn_risk is None else got.churn_risk
+    assert got.risk_band == risk_bands(np.array([got.no_purchase_risk]))[0]
+    assert got.no_purchase_risk >= risk - 1e-12
+    assert 1 - got.no_purchase_risk <= got.expected_purchases + 1e-9
+    assert got.lifetime_value <= got.expected_purchases * got.expected_spend * (1 + 1e-9)
+    assert got.segment not in ACTIVE or risk < 0.5
+    assert got.segment not in LAPSED or got.risk_band != "low"
+    assert got.segment not in ("lost", "cannot_lose") or unknown or risk >= 0.33
+    action = got.next_best_action.action
+    assert action != "spend_nothing" or got.risk_band != "low"
+    assert action not in ("cross_sell", "reward_loyalty") or got.risk_band != "high"
+    assert (got.current_value is None) == (not money)
+
+
+def test_a_customer_last_seen_long_ago_is_not_certainly_alive_by_a_model_that_cannot_tell(scorers):
+    for name in ("nbd", "bg_nbd"):
+        got = answer(scorers[name], {"frequency": 0, "recencyDays": 0, "ageDays": 325, "currentValue": 40})
+        assert (got.probability_alive, got.churn_risk, got.risk_band) == (None, None, "high")
+        assert got.churn_risk_reason is not None
+        assert got.segment in LAPSED
+
+
+def test_the_low_band_is_that_by_which_segments_are_named():
+    assert rfm.MAX_LOW_RISK == LOW_RISK
+
+
+def test_a_customer_of_unknown_spend_has_no_current_value_and_no_rule_of_money_fires(scorer):
+    got = answer(scorer, {"frequency": 20, "recencyDays": 300, "ageDays": 300})
+    assert got.current_value is None
+    assert got.segment_scores[1] == got.segment_scores[2] == 5
+    assert got.next_best_action.rule == "everybody-else"
+    assert answer(scorer, {"frequency": 0, "recencyDays": 0, "ageDays": 0, "currentValue": 0}).current_value == 0
+
+
 @settings(max_examples=60, deadline=None)
 @given(summary=summaries(), horizon=st.floats(1, 3650))
-def test_drivers_add_up_to_the_value_and_risk_factors_to_the_risk(scorer, summary, horizon):
-    got = answer(scorer, summary, predictionHorizon=horizon)
+def test_drivers_add_up_to_the_value_and_risk_factors_to_the_risk(scorers, summary, horizon):
+    got = answer(scorers["mbg_nbd"], summary, predictionHorizon=horizon)
     assert got.new_customer_value + sum(one.contribution for one in got.value_drivers) == pytest.approx(
         got.lifetime_value, rel=1e-9, abs=1e-9
     )
@@ -96,6 +162,7 @@ def test_drivers_add_up_to_the_value_and_risk_factors_to_the_risk(scorer, summar
     assert got.no_purchase_risk >= got.churn_risk - 1e-12
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 10), min_size=6, max_size=6))
 def test_contributions_are_the_mean_over_the_orders_in_which_factors_may_change(numbers):
     own, other = np.array(numbers[:3]), np.array(numbers[3:])
@@ -199,6 +266,7 @@ def test_a_base_too_small_to_learn_from_gets_no_number_and_the_reason(tmp_path):
     got = answer(scorer)
     assert got.insufficient_data == ["customers 120, 500 needed"]
     assert (got.lifetime_value, got.lifetime_value_interval, got.churn_risk, got.risk_band) == (None, None, None, None)
+    assert got.churn_risk_reason == "insufficient-data"
     assert (got.value_drivers, got.risk_factors, got.current_value) == ([], [], 260)
     batch.run(Task("value", few.path, {}, configuration.load()), tmp_path / "few.csv", tmp_path / "out.csv")
     out = pl.read_csv(tmp_path / "out.csv")

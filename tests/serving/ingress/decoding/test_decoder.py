@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from serving.errors import InvalidRequestError, NotJSONError, TooLargeError
 from serving.ingress.decoding.decoder import REFUSED, Decoder
-from serving.ingress.decoding.fields import MAX_PROBLEMS
+from serving.ingress.decoding.fields import MAX_COUNTED, MAX_PROBLEMS, MAX_UNKNOWN, OTHERS
 from serving.ingress.decoding.strict import strict
 from tests.serving.greeting import EXAMPLE, MAX_EVENTS, Greeting, check, encoded
 
@@ -105,8 +105,17 @@ def test_further_checks_run_in_both_decoders() -> None:
 
 def test_the_number_of_problems_is_bounded() -> None:
     with pytest.raises(InvalidRequestError) as refused:
-        DECODER.reread(encoded(behaviorData=behavior(*[{}] * 1000)))
-    assert len(refused.value.problems) == MAX_PROBLEMS
+        DECODER.reread(encoded(behaviorData=behavior(*[{"timestamp": 1}] * 150)))
+    assert (len(refused.value.problems), refused.value.more) == (MAX_PROBLEMS, 50)
+    with pytest.raises(InvalidRequestError) as refused:
+        DECODER.reread(encoded(behaviorData=behavior(*[{"timestamp": 1}] * 3000)), 5)
+    assert (len(refused.value.problems), refused.value.more) == (5, MAX_COUNTED - 5)
+
+
+def test_unknown_fields_beyond_a_number_of_names_are_counted_together() -> None:
+    names = [f"k{number}" for number in range(3 * MAX_UNKNOWN)]
+    _, unknown = DECODER.reread(encoded(**dict.fromkeys(names, 1), place=dict.fromkeys([*names, "country"], 1)))
+    assert (unknown[names[0]], unknown[OTHERS], len(unknown)) == (1, 5 * MAX_UNKNOWN + 1, MAX_UNKNOWN + 1)
 
 
 @pytest.mark.parametrize(
@@ -146,7 +155,7 @@ def test_deep_nesting_is_refused(opening: bytes, closing: bytes, levels: int, st
     with pytest.raises(NotJSONError, match="deep"):
         DECODER.reread(body)
     with pytest.raises(NotJSONError):
-        DECODER.items(b"[" + body + b"]")
+        DECODER.split(b"[" + body + b"]")
     assert DECODER.read(encoded()).session_id == "s-1"
 
 
@@ -166,23 +175,15 @@ def test_unknown_fields_are_ignored_and_counted_by_path_without_indexes() -> Non
     assert msgspec.to_builtins(request) == msgspec.to_builtins(clean)
 
 
-def test_a_list_is_decoded_item_by_item() -> None:
-    body = b"[" + b",".join([encoded(), encoded(hour=-1), encoded(extra=1)]) + b"]"
-    items, unknown = DECODER.items(body)
-    assert [type(item).__name__ for item in items] == ["Greeting", "InvalidRequestError", "Greeting"]
-    assert dict(unknown) == {"extra": 1}
-    assert DECODER.items(b"[]").items == []
-
-
 def test_a_list_with_too_many_items_is_refused_as_a_whole() -> None:
     with pytest.raises(TooLargeError, match="more than 3"):
-        DECODER.items(b"[1,2,3,4]")
+        DECODER.split(b"[1,2,3,4]")
 
 
-@pytest.mark.parametrize("body", [b"[", b"[1,]", b"[NaN]", b'[{}, "\xff"]', b"[{}] x"])
+@pytest.mark.parametrize("body", [b"[", b"[1,]", b"[NaN]", b"[{}] x"])
 def test_a_list_that_is_not_json_is_refused_as_a_whole(body: bytes) -> None:
     with pytest.raises(NotJSONError):
-        DECODER.items(body)
+        DECODER.split(body)
 
 
 class Cat(msgspec.Struct, tag="cat", rename="camel"):

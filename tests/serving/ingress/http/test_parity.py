@@ -1,5 +1,6 @@
 """A hot route answers from the parser with the same bytes as over ASGI."""
 
+import gzip
 import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -7,6 +8,7 @@ from contextlib import ExitStack
 import msgspec
 import pytest
 
+from serving.ingress.http.compression import MARK
 from serving.ingress.http.headers import Headers
 from serving.ingress.http.lifecycle import State
 from serving.ingress.http.response import Response
@@ -45,7 +47,39 @@ REQUESTS = {
     "wrong fields": post(encoded(hour=99, sessionId="")),
     "unknown fields": post(encoded(colour="red")),
     "no type": request(GOOD, path=PATH),
-    "compressed": post(GOOD, b"Content-Encoding: gzip"),
+    "compressed, but it is not": post(GOOD, b"Content-Encoding: gzip"),
+    "gzip": post(gzip.compress(GOOD), b"Content-Encoding: gzip"),
+    "gzip by its other name": post(gzip.compress(GOOD), b"Content-Encoding: X-GZIP, identity"),
+    "gzip of several members": post(gzip.compress(GOOD[:9]) + gzip.compress(GOOD[9:]), b"Content-Encoding: gzip"),
+    "gzip twice": post(gzip.compress(gzip.compress(GOOD)), b"Content-Encoding: gzip, gzip"),
+    "gzip that ends early": post(gzip.compress(GOOD)[:-1], b"Content-Encoding: gzip"),
+    "gzip that is damaged": post(gzip.compress(GOOD)[:-8] + bytes(8), b"Content-Encoding: gzip"),
+    "gzip of too much": post(gzip.compress(GOOD.ljust(LIMIT + 1)), b"Content-Encoding: gzip"),
+    "gzip of very much": post(gzip.compress(b" " * 50_000_000), b"Content-Encoding: gzip"),
+    "gzip of the limit": post(gzip.compress(GOOD.ljust(LIMIT)), b"Content-Encoding: gzip"),
+    "gzip of a mark": post(gzip.compress(MARK + GOOD), b"Content-Encoding: gzip"),
+    "another coding": post(GOOD, b"Content-Encoding: br"),
+    "identity": post(GOOD, b"Content-Encoding: Identity"),
+    "an empty coding": post(GOOD, b"Content-Encoding:"),
+    "a mark": post(MARK + GOOD),
+    "a mark before a list": post(MARK + b"[%b,{},7]" % GOOD),
+    "two marks": post(MARK + MARK + GOOD),
+    "empty parameters": request(GOOD, b"Content-Type: application/json;", path=PATH),
+    "parameters": request(GOOD, b'Content-Type: Application/JSON ; ;charset="UTF-8"; profile="a;b\\"c" ;', path=PATH),
+    "another charset": request(GOOD, b"Content-Type: application/json; charset=latin-1", path=PATH),
+    "another type": request(GOOD, b"Content-Type: application/jsonl", path=PATH),
+    "blanks after values": request(
+        GOOD, b"Content-Type: application/json \t", b"X-Request-Timeout-Ms: 500 ", b"X-Request-Id: mine\t ", b"Priority: u=1 ", path=PATH
+    ),
+    "blanks after the length": post(GOOD).replace(b"\r\n\r\n", b" \t\r\n\r\n"),
+    "no host": post(GOOD).replace(b"Host: test\r\n", b""),
+    "two hosts": post(GOOD, b"Host: test"),
+    "two hosts after one": post(GOOD) + post(GOOD, b"Host: test"),
+    "an invalid host": post(GOOD).replace(b"Host: test", b"Host: te st"),
+    "two in one host": post(GOOD).replace(b"Host: test", b"Host: a, b/c"),
+    "an empty host": post(GOOD).replace(b"Host: test", b"Host: "),
+    "an address as host": post(GOOD).replace(b"Host: test", b"Host: [::1]:8000"),
+    "1.0 without a host": post(GOOD).replace(b"HTTP/1.1", b"HTTP/1.0").replace(b"Host: test\r\n", b""),
     "a wrong deadline": post(GOOD, b"X-Request-Timeout-Ms: soon"),
     "folded header": post(GOOD, b"X-Request-Id: a\r\n b"),
     "an empty header": post(GOOD, b"X-Request-Id:"),
@@ -72,7 +106,25 @@ REQUESTS = {
     "nowhere": post(GOOD, path=b"/v1/nowhere"),
     "an upgrade": post(b"", b"Upgrade: h2c", b"Connection: Upgrade"),
     "an upgrade without a connection": post(GOOD, b"Upgrade: h2c"),
+    "an upgrade with a body": post(GOOD, b"Upgrade: h2c", b"HTTP2-Settings: AAMA", b"Connection: Upgrade, HTTP2-Settings"),
+    "an upgrade with chunks": post(GOOD, b"Upgrade: websocket", b"Connection: Upgrade", chunks=5),
+    "an upgrade of 1.0": post(GOOD, b"Upgrade: h2c", b"Connection: Upgrade").replace(b"HTTP/1.1", b"HTTP/1.0"),
     "no HTTP": b"hello\r\n\r\n",
+}
+
+
+# The statuses that the standards require: RFC 9110 5.5, 5.6.6, 7.8, 8.4.1 and 12.5.3, RFC 9112 3.2, RFC 8259 8.1.
+REQUIRED = {
+    **dict.fromkeys(("an upgrade with a body", "an upgrade with chunks", "an upgrade of 1.0", "an upgrade without a connection"), 200),
+    **dict.fromkeys(
+        ("blanks after values", "blanks after the length", "empty parameters", "parameters", "identity", "an empty coding"), 200
+    ),
+    **dict.fromkeys(("a mark", "a mark before a list", "1.0 without a host", "an empty host", "an address as host"), 200),
+    **dict.fromkeys(("gzip", "gzip by its other name", "gzip of several members", "gzip of the limit", "gzip of a mark"), 200),
+    **dict.fromkeys(("no host", "two hosts", "an invalid host", "two in one host", "two marks"), 400),
+    **dict.fromkeys(("gzip that ends early", "gzip that is damaged", "compressed, but it is not"), 400),
+    **dict.fromkeys(("gzip of too much", "gzip of very much"), 413),
+    **dict.fromkeys(("another coding", "gzip twice", "another charset", "another type"), 415),
 }
 
 
@@ -101,6 +153,11 @@ def test_the_hot_route_and_asgi_give_the_same_answers(both: tuple[Serving, Servi
     hot, asgi = (exchanged(server, REQUESTS[name]) for server in both)
     assert hot == asgi
     assert hot
+
+
+@pytest.mark.parametrize("name", REQUIRED)
+def test_the_answer_has_the_status_that_the_standards_require(both: tuple[Serving, Serving], name: str) -> None:
+    assert exchanged(both[0], REQUESTS[name])[0][0] == REQUIRED[name]
 
 
 @pytest.mark.parametrize("name", ["plain", "not JSON", "too large", "chunks", "get"])

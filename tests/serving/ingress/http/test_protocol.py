@@ -67,7 +67,7 @@ def test_a_head_beyond_the_bound_is_refused(port):
 
 
 def test_the_bound_of_heads_does_not_apply_to_bodies_and_starts_anew_with_each_request(port):
-    head = b"POST / HTTP/1.1\r\nX: " + b"a" * (MAX_HEAD_BYTES // 2)
+    head = b"POST / HTTP/1.1\r\nHost: test\r\nX: " + b"a" * (MAX_HEAD_BYTES // 2)
     length = b"\r\nContent-Length: %d\r\n\r\n" % (4 * MAX_HEAD_BYTES)
     with socket.create_connection(("127.0.0.1", port), timeout=30) as caller:
         reply = caller.makefile("rb")

@@ -86,6 +86,7 @@ def _from_events(seen: pl.DataFrame) -> features.Events:
         seen["timestamp"].dt.epoch("ms").to_numpy(),
         pixel["x"],
         pixel["y"],
+        np.zeros(seen.height, np.int64),
         pixel["waitMs"],
     )
 

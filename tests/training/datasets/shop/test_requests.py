@@ -43,7 +43,9 @@ def _matrix(bodies: list[dict[str, Any]]) -> F32:
             np.array([features.EVENT_CODES[event["type"]] for event in flat], np.int8),
             np.array([features.PAGE_CODES[event["pageKind"]] for event in flat], np.int8),
             np.array([_milliseconds(event["timestamp"]) for event in flat], np.int64),
-            *(np.array([event.get(name, np.nan) for event in flat], np.float32) for name in ("x", "y", "waitMs")),
+            *(np.array([event.get(name, np.nan) for event in flat], np.float32) for name in ("x", "y")),
+            np.zeros(len(flat), np.int64),
+            np.array([event.get("waitMs", np.nan) for event in flat], np.float32),
         ),
     )
 

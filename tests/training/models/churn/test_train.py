@@ -102,7 +102,7 @@ def test_factors_and_bias_add_up_to_the_margin_and_are_xgboosts(small, model, ta
 
 
 def test_the_metrics_are_those_of_rows_that_no_part_of_the_model_has_seen(small, table):
-    rows = customer_table.read(table)
+    rows = churn_training.ordered(customer_table.read(table))
     stated = np.empty(ROWS)
     for learn, judge in stratified(rows.y, churn_training.FOLDS, 1):
         stated[judge] = churn_training.fit_once(rows, learn, 1).stated(rows.X[judge])
@@ -128,6 +128,24 @@ def test_the_calibration_is_fitted_on_folds_of_the_rows_it_may_see(table):
 def test_the_same_seed_gives_the_same_files(small, table, tmp_path):
     again = train(written(table, tmp_path / "in.csv"), tmp_path / "bundle", seed=1)
     assert again.manifest["files"] == small.manifest["files"]
+
+
+def test_the_order_of_the_rows_changes_no_file(small, table, tmp_path):
+    again = train(written(table.sort("Churn", "tenure"), tmp_path / "in.csv"), tmp_path / "bundle", seed=1)
+    files = [{name: file for name, file in one.manifest["files"].items() if name != "card.md"} for one in (again, small)]
+    assert files[0] == files[1]  # the card has the hash of the table
+
+
+def test_an_order_by_content_keeps_every_row_with_its_label_and_customer(table):
+    twice = table.vstack(table[:50]).with_columns(customerID=pl.col("customerID").str.replace("^0001-CUST$", ""))
+    rows = churn_training.ordered(customer_table.read(twice))
+    other = churn_training.ordered(customer_table.read(twice.sample(fraction=1.0, shuffle=True, seed=4)))
+    assert np.array_equal(rows.X, other.X, equal_nan=True)
+    assert (rows.y.tolist(), rows.customer.tolist()) == (other.y.tolist(), other.customer.tolist())
+    read = customer_table.read(twice)
+    keys = [sorted(map(str, np.column_stack([one.X, one.y]).tolist())) for one in (rows, read)]
+    assert keys[0] == keys[1]
+    assert np.bincount(np.bincount(rows.customer)).tolist() == np.bincount(np.bincount(read.customer)).tolist()
 
 
 def test_text_and_typed_columns_are_the_same_table(table):
@@ -314,7 +332,7 @@ def test_the_published_customers_are_foretold_as_well_as_by_a_logistic_regressio
     assert 0.845 <= metrics["auc"] <= 0.87  # above is a leak
     assert metrics["ece"] <= 0.02
     assert metrics["halfMissing"]["auc"] >= 0.8
-    assert metrics["auc"] >= logistic(customer_table.read(frames.read(path)))
+    assert metrics["auc"] >= logistic(churn_training.ordered(customer_table.read(frames.read(path))))
     model = ChurnModel.load(bundle)
     stated = model.score(model.table_matrix(frames.read(path))).probability
     assert stated.mean() == pytest.approx(metrics["baseRate"], abs=0.01)

@@ -3,14 +3,13 @@
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from training.errors import CellError, TableError
 from training.evaluation import qini
 from training.models import MODELS
 from training.models.churn import train_uplift
 from training.models.churn.model import ChurnModel
+from training.models.churn.train import ordered
 from training.registry import bundle as bundles
 from training.tables import customers as customer_table
 
@@ -39,38 +38,22 @@ def experiment(customers=CUSTOMERS, seed=1, chosen=False):
     return table, np.stack([call, gift], axis=1)
 
 
+def alike(average, customers=6_000, seed=7):
+    """Return a table with one arm that helps all customers alike, the file being sorted by arm and outcome."""
+    random = np.random.default_rng(seed)
+    arm = random.integers(0, 2, customers)
+    stays = random.random(customers) < 0.3 + average * arm
+    cells = {name: np.array(["no", "yes"])[random.integers(0, 2, customers)] for name in ("app", "card")}
+    table = pl.DataFrame({**cells, "treatment": np.array(["none", "mail"])[arm], "Churn": np.where(stays, "No", "Yes")})
+    return table.sort("treatment", "Churn")
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("experiment")
     table, _ = experiment()
     table.write_csv(folder / "in.csv")
     return MODELS["churn"].train(folder / "in.csv", folder / "bundle", mapping={}, seed=0, progress=silent)
-
-
-def plain_qini(effect, treated, outcome):
-    """Return the coefficient by plain loops over the customers."""
-    order = sorted(range(len(effect)), key=lambda place: -effect[place])
-    points, counts, sums = [], [0, 0], [0.0, 0.0]
-    for place in order:
-        counts[treated[place]] += 1
-        sums[treated[place]] += outcome[place]
-        points.append(sums[1] - (sums[0] * counts[1] / counts[0] if counts[0] else 0.0))
-    n = len(points)
-    return sum(point - points[-1] * (place + 1) / n for place, point in enumerate(points)) / n / n
-
-
-ROWS = st.lists(st.tuples(st.floats(-1, 1), st.booleans(), st.booleans()), min_size=2, max_size=40)
-
-
-@given(ROWS)
-@settings(deadline=None)
-def test_qini_is_its_plain_twin(rows):
-    effect, treated, outcome = (np.array(column) for column in zip(*rows, strict=True))
-    found = qini.coefficient(effect, treated, outcome.astype(float))
-    if treated.all() or not treated.any():
-        assert found == 0
-    else:
-        assert found == pytest.approx(plain_qini(effect.tolist(), treated.tolist(), outcome.tolist()), abs=1e-12)
 
 
 def test_a_ranking_by_the_truth_is_worth_something_by_chance_nothing_and_upside_down_less():
@@ -93,6 +76,34 @@ def test_effects_that_differ_are_found_and_the_others_are_averages(trained):
     assert metrics["balance"]["randomized"]
     assert metrics["arms"][1]["average"] == pytest.approx(0.1, abs=0.04)
     assert trained.json("metrics.json")["warnings"] == []
+
+
+@pytest.mark.parametrize("seed", [7, 8])
+def test_effects_that_do_not_differ_have_no_qini_and_every_customer_gets_the_average_in_any_order(seed):
+    table = alike(0.05, seed=seed)
+    found = []
+    for one in (table, table.sample(fraction=1.0, shuffle=True, seed=1)):
+        rows = ordered(customer_table.read(one))
+        files, metrics = train_uplift.fit(rows, rows.X, 0)
+        found.append((sorted(files), metrics))
+    assert found[0] == found[1]
+    files, metrics = found[0]
+    (arm,) = metrics["arms"]
+    assert (files, arm["differs"], arm["significant"]) == ([], False, True)
+    assert all(abs(learner["mail"]["qini"]) < 0.003 for learner in metrics["learners"].values())
+    assert arm["average"] == pytest.approx(0.05, abs=3 * arm["averageError"])
+
+
+def test_an_arm_without_an_effect_is_served_as_none(tmp_path):
+    alike(0.0).write_csv(tmp_path / "in.csv")
+    made = MODELS["churn"].train(tmp_path / "in.csv", tmp_path / "out", mapping={}, seed=0, progress=silent)
+    (arm,) = made.json("metrics.json")["uplift"]["arms"]
+    assert 0 < abs(arm["average"]) < 2 * arm["averageError"]
+    assert made.json("uplift.json")["arms"] == [{"name": "mail", "average": 0.0, "differs": False}]
+    model = ChurnModel.load(bundles.load(made.path))
+    assert not model.effects.of(np.zeros((3, 2), np.float32)).any()
+    card = made.read("card.md").decode()
+    assert "no effect: the experiment shows none" in card
 
 
 def test_the_served_effects_are_near_the_truth_and_a_row_alone_is_the_row_among_others(trained):

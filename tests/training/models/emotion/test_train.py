@@ -97,6 +97,33 @@ def test_a_text_alone_has_the_bits_it_has_among_others(model, texts):
         assert model.score([text]).probability.tobytes() == together[row].tobytes()
 
 
+@pytest.mark.parametrize("text", ["😀😡🔥", "😡 !!!", "a" * 300, "x" * 120 + " " + "y" * 200, "\U0001f9ff…", "👍🏽👨‍👩‍👧"])
+def test_a_text_without_a_known_word_is_unreadable_and_gets_the_base_rates(model, text):
+    scores, empty = model.score([text]), model.score([""])
+    assert (scores.unreadable.tolist(), present(scores)) == ([True], {"neutral"})
+    assert scores.probability.tobytes() == empty.probability.tobytes()
+
+
+@pytest.mark.parametrize("text", ["", "ok", "???", "😡 awful", "a" * 300 + " is broken", "12345678", "[UNK]", "[PAD] [SEP]"])
+def test_a_text_with_a_known_word_or_none_at_all_is_not_unreadable(model, text):
+    assert not model.score([text]).unreadable[0]
+
+
+@pytest.mark.parametrize("name", ["[PAD]", "[SEP]", "[MASK]", "[CLS]", "[UNK]"])
+def test_the_name_of_a_special_token_in_a_text_is_read_as_its_letters(model, name):
+    ids = minilm.pieces([f"I hate this {name} so much"]).ids
+    assert not set(ids[1:-1].tolist()) & {minilm.PAD, minilm.UNK, minilm.CLS, minilm.SEP, 103}
+    plain = minilm.pieces([f"I hate this [ {name[1:-1]} ] so much"]).ids
+    assert ids.tolist() == plain.tolist()
+    angry = model.score(["I hate you, you make me so angry!", f"I hate you, you make me so angry! {name} {name} {name}"]).probability
+    place = NAMES.index("anger")
+    assert abs(angry[1, place] - angry[0, place]) < 0.25
+
+
+def test_no_text_has_no_scores(model):
+    assert model.score([]).probability.shape == (0, len(NAMES))
+
+
 def test_a_tsv_has_no_header_and_no_quoting(tmp_path):
     path = tmp_path / "in.tsv"
     path.write_bytes(b'he said "no\t27\ta\r\n\n"\t2,3\tb\nlast\t0')

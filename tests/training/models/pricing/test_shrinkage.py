@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from training.models.pricing.shrinkage import OWN, shrunk, truncated
+from training.models.pricing.shrinkage import OWN, sd_of_another, shrunk, truncated
 
 ESTIMATE = st.one_of(st.just(float("nan")), st.floats(-30, 30))
 
@@ -51,3 +51,20 @@ def test_a_normal_that_is_cut_off_is_scipys(mean, sd):
     assert found.mean[0] == pytest.approx(min(scipys.mean(), -1e-6), rel=1e-6, abs=1e-6)
     assert found.sd[0] == pytest.approx(scipys.std(), rel=2e-3, abs=1e-6)
     np.testing.assert_allclose(found.interval80[0], scipys.ppf([0.1, 0.9]), rtol=1e-5, atol=1e-9)
+
+
+@given(st.integers(1, 40), st.floats(-4, -1.5), st.floats(0.01, 0.3))
+@settings(deadline=None, max_examples=60)
+def test_another_member_is_less_certain_than_any_that_was_measured(members, mean, spread):
+    estimates, errors = mean + spread * np.linspace(-1, 1, members), np.full(members, 0.02)
+    sd = sd_of_another(estimates, errors, OWN)
+    assert sd > shrunk(estimates, errors, OWN).sd.max()
+    assert sd <= OWN.spread + OWN.between
+
+
+def test_the_more_alike_members_are_known_the_surer_is_another():
+    sds = [sd_of_another(np.linspace(-2.6, -2.4, members), np.full(members, 0.02), OWN) for members in (1, 2, 5, 20, 200)]
+    assert sds == sorted(sds, reverse=True)
+    assert sds[0] > 0.8  # about what published elasticities vary
+    assert sds[-1] < 0.15
+    assert sd_of_another(np.array([]), np.array([]), OWN) > sds[0]

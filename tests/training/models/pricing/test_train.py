@@ -9,6 +9,7 @@ import pytest
 from training.datasets.shop import catalog as shop_catalog
 from training.errors import TableError
 from training.models.pricing import train as elasticity
+from training.models.pricing.model import PricingModel
 from training.tables import sales as sales_table
 
 OJ = {"product": "brand", "quantity": "sales"}
@@ -123,7 +124,7 @@ def varied(number=20, product="A"):
         ([*varied(), "A,10,-3,21"], r"line 22, column quantity: -3.0 is less than 0"),
         ([*varied(), "A,0,3,21"], r"line 22, column price: 0.0 is not a price"),
         ([*varied(), "A,12,3,7"], r"line 22, column period: '7' is a duplicate: row 7 has the same product, period"),
-        ([*varied(), "A,12,3,2025-01-06"], "period '2025-01-06' has another format than those before it"),
+        ([*varied(), "A,12,3,2025-01-06"], "column period: '1' has another form than other cells"),
         ([f"A,{10 + week % 2},{week},{week}" for week in range(1, 5)], "insufficient data: no product has 8 rows"),
         ([f"A,{10 + week},0,{week}" for week in range(1, 20)], "no row is left to learn from \\(19 without a sale\\)"),
         ([*varied(), "A,x,3,21"], "line 22, column price: 'x' is not a number"),
@@ -175,3 +176,35 @@ def test_controls_that_moved_both_price_and_demand_are_allowed_for():
     assert (np.abs(found["dml"] - truth) < 4 * errors + 0.25).all()
     again = elasticity.fit(sales_table.read(frame, {"control": ("weather", "hour")}), ("product",))
     assert [one.own for one in again.states[None][0].products] == found["dml"].tolist()
+
+
+@pytest.mark.parametrize(("currency", "unit"), [("JPY", 1.0), ("KWD", 0.001), ("EUR", 0.01), (None, 0.01)])
+def test_prices_of_the_model_are_multiples_of_the_minor_unit(tmp_path, currency, unit):
+    random = np.random.default_rng(0)
+    price = 12.3456 * np.exp(random.normal(0, 0.2, 60))
+    frame = pl.DataFrame({"product": ["A"] * 60, "price": price, "quantity": np.round(5000 * price**-2.0)})
+    frame = frame if currency is None else frame.with_columns(currency=pl.lit(currency))
+    frame.write_parquet(tmp_path / "sales.parquet")
+    bundle = elasticity.train(tmp_path / "sales.parquet", tmp_path / "out", mapping={}, seed=0, progress=quiet)
+    (learned,) = bundle.json("demand.json")["price"]
+    mean = np.exp(np.log(price).mean())
+    assert learned == pytest.approx(round(mean / unit) * unit, abs=1e-12)
+    assert bundle.json("demand.json")["unknownSd"] > bundle.json("demand.json")["elasticitySd"][0]
+    assert PricingModel.load(bundle).place("B") == 1
+
+
+def test_a_bundle_without_the_sd_of_unknown_products_is_served_with_one():
+    content = {
+        "products": ["A"],
+        "elasticity": [-2.5],
+        "elasticitySd": [0.02],
+        "price": [10.0],
+        "quantity": [70.0],
+        "cost": [6.0],
+        "insufficient": [False],
+        "competitors": {},
+        "season": {},
+    }
+    model = PricingModel(content, {"currency": "EUR"}, "v")
+    assert model.sd[1] > 0.5
+    assert PricingModel({**content, "unknownSd": 0.4}, {"currency": "EUR"}, "v").sd[1] == 0.4

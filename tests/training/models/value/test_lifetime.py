@@ -159,6 +159,47 @@ def test_customers_without_any_difference_determine_nothing(model):
         lifetime.fit(model, np.full(200, 4.0), np.full(200, 40.0), np.full(200, 50.0))
 
 
+@pytest.mark.parametrize("model", lifetime.MODELS)
+def test_a_prior_gives_an_optimum_where_the_likelihood_has_none(model):
+    columns = np.full(200, 4.0), np.full(200, 40.0), np.full(200, 50.0)
+    fit = lifetime.fit_penalised(model, *columns)
+    assert (fit.penalised, lifetime.fit_penalised(model, *columns).content()["penalised"]) == (True, True)
+    assert np.isfinite(fit.errors).all()
+    counting = lifetime.MODELS[model]
+    parameters, seen = counting.kernel_parameters(fit.values), np.column_stack(columns)
+    assert fit.log_likelihood == pytest.approx(kernel.log_likelihood(counting.number, parameters, seen, np.zeros(0))[0], rel=1e-9)
+    in_days = lifetime.fit_penalised(model, columns[0], columns[1] * 7, columns[2] * 7)
+    units = np.array([7.0 if name in lifetime.TIMES else 1.0 for name in fit.names])
+    np.testing.assert_allclose(in_days.values, fit.values * units, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("model", "values"), [("bg_nbd", (0.8, 6.0, 0.8, 2.5)), ("pareto_nbd", (0.8, 6.0, 0.9, 12.0))])
+def test_with_many_customers_the_prior_vanishes(model, values):
+    columns = simulated(model, values, 4000, 7)
+    plain, fit = lifetime.fit(model, *columns), lifetime.fit_penalised(model, *columns)
+    assert np.abs((np.log(fit.values) - np.log(plain.values)) / np.sqrt(np.diag(plain.covariance))).max() < 0.3
+    assert plain.log_likelihood - 0.1 < fit.log_likelihood < plain.log_likelihood
+
+
+def test_the_prior_is_uniform_in_the_share_of_a_parameter_and_its_derivatives_are_exact():
+    logs = np.array([-3.0, 0.0, 0.7, 5.0])
+    found = lifetime.log_prior(logs)
+    share = 1 / (1 + np.exp(-logs))
+    assert found[0] == pytest.approx(np.log(share * (1 - share)).sum())
+    step = np.eye(4) * 1e-6
+    assert found[1:] == pytest.approx(
+        [(lifetime.log_prior(logs + one)[0] - lifetime.log_prior(logs - one)[0]) / 2e-6 for one in step], abs=1e-8
+    )
+
+
+@pytest.mark.parametrize(("q", "none"), [(0.6, True), (0.9, True), (4.0, False)])
+def test_a_tail_without_a_mean_is_found(q, none):
+    random = np.random.default_rng(2)
+    x = 1.0 + random.poisson(2, 3000)
+    fit = lifetime.fit_spend(x, random.gamma(2 * x) / (x * random.gamma(q, 1 / 15, 3000)))
+    assert lifetime.has_no_mean(fit) == none
+
+
 @pytest.mark.parametrize(
     ("x", "spend", "says"),
     [

@@ -1,12 +1,14 @@
 """`train value`: CDNOW's published figures from its transactions, a bundle that says the same again, and bases that say too little."""
 
 import json
+from datetime import date, timedelta
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 
+from training.datasets import buyers
 from training.errors import BundleError, FitError, TableError
 from training.models import MODELS
 from training.models.value.model import ValueModel
@@ -103,6 +105,110 @@ def test_a_wrong_option_is_said_before_anything_is_written(tmp_path, options, sa
     with pytest.raises(TableError, match=said):
         train(data, tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
+
+
+def regular(customers, seed, period=(8, 30)):
+    """Return purchases of customers who buy at regular intervals, each at their own, and never leave."""
+    random, rows = np.random.default_rng(seed), []
+    for number in range(customers):
+        step, first = random.integers(*period), random.integers(0, 90)
+        days = range(int(first), 360, int(step))
+        rows += [(f"c{number}", str(date(2025, 1, 1) + timedelta(days=day)), float(random.gamma(4, 5) + 1)) for day in days]
+    return rows
+
+
+@pytest.fixture(scope="module")
+def unchurned(tmp_path_factory):
+    """Purchases at Poisson times of customers who never leave."""
+    folder, random, rows = tmp_path_factory.mktemp("unchurned"), np.random.default_rng(3), []
+    for number, rate in enumerate(random.gamma(0.8, 1 / 50, 600)):
+        days = np.unique(np.concatenate(([0], np.cumsum(random.exponential(1 / rate, 400)).astype(int)))) + random.integers(0, 100)
+        rows += [(f"c{number}", str(date(2025, 1, 1) + timedelta(days=int(day))), 9.0 + number % 7) for day in days[days < 330]]
+    return base(folder, rows)
+
+
+def test_without_visible_churn_no_churn_is_served_and_the_card_has_why(unchurned, tmp_path):
+    made = train(unchurned, tmp_path / "out", split="2025-09-30", score=tmp_path / "scored.csv")
+    metrics, scored = made.json("metrics.json"), pl.read_csv(tmp_path / "scored.csv")
+    assert metrics["served"] == "nbd"
+    assert scored["probabilityAlive"].null_count() == scored["churnRisk"].null_count() == scored.height
+    assert set(scored["churnRiskReason"]) == {"no-churn-in-model"}
+    assert scored["noPurchaseRisk"].null_count() == 0
+    (warning,) = [one for one in metrics["warnings"] if "model without churn" in one]
+    assert "--model" in warning
+    assert warning[1:] in made.read("card.md").decode()
+
+
+@pytest.mark.parametrize("model", ["bg_nbd", "pareto_nbd"])
+def test_a_model_with_churn_can_be_chosen_by_name_and_what_it_rests_on_is_reported(unchurned, tmp_path, model):
+    made = train(unchurned, tmp_path / "out", split="2025-09-30", score=tmp_path / "scored.csv", model=model)
+    metrics, scored = made.json("metrics.json"), pl.read_csv(tmp_path / "scored.csv")
+    assert (metrics["served"], made.json("value.json")["counting"]["model"], metrics["failed"]) == (model, model, {})
+    known = scored.filter(pl.col("purchases") > 1)
+    assert known["probabilityAlive"].null_count() == 0
+    assert known["probabilityAlive"].is_between(0, 1).all()
+    assert any(one.startswith(f"{model} is served as you chose, but its churn is not visible") for one in metrics["warnings"])
+    prior = [one for one in metrics["warnings"] if "weakly informative prior" in one]
+    assert len(prior) == metrics["parameters"][model]["penalised"]
+    assert metrics["holdoutMae"] == metrics["holdout"]["models"][model]["mae"]
+
+
+def test_visible_churn_is_served_with_or_without_a_hold_out(tmp_path):
+    buyers.simulate(700, 5).write_csv(tmp_path / "t.csv")
+    for options in ({}, {"split": "2025-11-01"}):
+        metrics = train(tmp_path / "t.csv", tmp_path / f"out{len(options)}", **options).json("metrics.json")
+        assert metrics["served"] != "nbd"
+        assert not any("churn" in one for one in metrics["warnings"])
+
+
+def test_a_rate_that_predicts_better_is_reported_with_its_figures(tmp_path):
+    made = train(base(tmp_path, regular(600, 1)), tmp_path / "out", split="2025-09-30").json("metrics.json")
+    naive, served = made["holdout"]["naive"], made["holdout"]
+    assert naive["mae"] < served["mae"]
+    (warning,) = [one for one in made["warnings"] if "own past rate" in one]
+    assert f"{naive['mae']:.3f} against {served['mae']:.3f}" in warning
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("bgnbd", r"did you mean bg_nbd\?"), ("BG/NBD", r"did you mean bg_nbd\?"), ("xgboost", "is one of bg_nbd, mbg_nbd, pareto_nbd, nbd$")],
+)
+def test_an_unknown_model_is_named_with_those_there_are(tmp_path, name, said):
+    with pytest.raises(TableError, match=said):
+        train(tmp_path / "none.csv", tmp_path / "out", model=name)
+
+
+def test_spend_without_a_mean_is_warned_of_and_next_year_is_in_proportion_to_the_past(tmp_path):
+    random, table = np.random.default_rng(4), buyers.simulate(800, 6)
+    customers = table["customer"].unique(maintain_order=True)
+    own = dict(zip(customers, 10 / random.gamma(0.6, 1.0, len(customers)), strict=True))
+    amounts = [round(own[name] * random.gamma(1.0), 2) + 0.01 for name in table["customer"]]
+    table.with_columns(amount=pl.Series(amounts)).write_csv(tmp_path / "t.csv")
+    made = train(tmp_path / "t.csv", tmp_path / "out", score=tmp_path / "scored.csv")
+    q = made.json("metrics.json")["parameters"]["gamma_gamma"]["q"]
+    assert q < 1
+    (warning,) = [one for one in made.json("metrics.json")["warnings"] if "Gamma-Gamma's q" in one]
+    assert f"q is {q:.2f}" in warning
+    assert "no mean" in warning
+    assert f"q is {q:.2f}" in made.read("card.md").decode()
+    scored = pl.read_csv(tmp_path / "scored.csv")
+    purchases = scored["expectedPurchases"].sum() / scored["purchases"].sum()
+    assert scored["lifetimeValue"].sum() / scored["currentValue"].sum() == pytest.approx(purchases, rel=0.5)
+    again = scored.filter(pl.col("repeatsWithSpend") > 0)
+    assert (again["expectedSpend"] >= again["meanSpend"]).all()
+    assert again["expectedSpend"].sum() < 1.3 * again["meanSpend"].sum()
+    one_time = scored.filter(pl.col("repeatsWithSpend") == 0)
+    assert one_time["expectedSpend"].to_list() == pytest.approx([again["meanSpend"].median()] * one_time.height)
+
+
+def test_the_order_of_the_purchases_changes_no_parameter(tmp_path):
+    table = buyers.simulate(600, 2)
+    found = []
+    for number, one in enumerate((table, table.sort("amount"))):
+        one.write_csv(tmp_path / f"{number}.csv")
+        bundle = train(tmp_path / f"{number}.csv", tmp_path / f"out{number}", split="2025-10-01")
+        found.append(bundle.json("metrics.json"))
+    assert found[0] == found[1]
 
 
 def test_another_tasks_bundle_is_refused(tmp_path):

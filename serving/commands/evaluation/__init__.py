@@ -1,0 +1,1 @@
+"""`revenue-engine evaluate`, and what other commands need to judge models on a table."""

@@ -1,0 +1,1 @@
+"""`revenue-engine explain`: why two answers differ."""
