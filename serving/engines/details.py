@@ -44,7 +44,10 @@ class FactorDetails:
 
 @dataclass(frozen=True, slots=True)
 class ActionDetails:
-    """The actions of a question. column: their name in the output; of: called as `FactorDetails.of`, returns those of each row by priority."""
+    """The actions of a question. column: their name in the output.
+
+    of: called as `FactorDetails.of`, returns the actions of each row by priority.
+    """
 
     column: str
     of: Callable[[Any, Any], Sequence[Sequence[Action]]]
@@ -73,3 +76,6 @@ class BatchDetails:
     actions: ActionDetails | None = None
     unknown: UnknownDetails | None = None
     left_out: Callable[[Any, Any], Mapping[str, int]] | None = None
+
+
+NO_DETAILS = BatchDetails()

@@ -65,7 +65,7 @@ import msgspec
 from numpy.typing import NDArray
 
 from kernels.arrays import Arrays
-from serving.engines.details import BatchDetails
+from serving.engines.details import NO_DETAILS, BatchDetails
 from serving.engines.lookup import Lookup
 from serving.engines.session_memory import SessionMemory
 from serving.errors import RevenueEngineError
@@ -182,7 +182,7 @@ class Engine:
     lookup: Lookup | None = None
     memory: SessionMemory | None = None
     pooled: bool = False
-    details: BatchDetails = BatchDetails()
+    details: BatchDetails = NO_DETAILS
 
     def decode_example(self) -> Any:
         """Return the example as a request, decoded as one from a caller would be."""
