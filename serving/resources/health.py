@@ -13,15 +13,15 @@ from serving.resources.resource import Operation, Resource, ResourceRequest, Tex
 class Live(ApiModel, frozen=True, kw_only=True):
     """The process is alive."""
 
-    status: Literal["live"]
+    status: Annotated[Literal["live"], Meta(description="Always live.")]
 
 
 class Ready(ApiModel, frozen=True, kw_only=True):
     """The replica answers: the version of every live model, what each model chose for this machine, and which models were refused."""
 
-    status: Literal["ready"]
-    models: dict[str, str]
-    choices: dict[str, list[str]]
+    status: Annotated[Literal["ready"], Meta(description="Always ready.")]
+    models: Annotated[dict[str, str], Meta(description="The live model's version, by question.")]
+    choices: Annotated[dict[str, list[str]], Meta(description="What each model chose for this machine, by question.")]
     refused: Annotated[
         dict[str, str],
         Meta(description="By question, why the model that the registry points to is not live. Another one is, or none; empty as a rule."),

@@ -25,7 +25,7 @@ class LiveModel(ApiModel, frozen=True, kw_only=True):
 class LiveModels(ApiModel, frozen=True, kw_only=True):
     """The models of all questions."""
 
-    models: list[LiveModel]
+    models: Annotated[list[LiveModel], Meta(description="One for each question.")]
 
 
 def _of(question: QuestionStatus) -> LiveModel:

@@ -30,8 +30,8 @@ class EmotionRequest(ApiModel, frozen=True, kw_only=True):
 class EmotionResponse(ApiModel, frozen=True, kw_only=True):
     """The emotions that readers find in such a text: no evidence of how the writer feels, no basis for decisions about a person."""
 
-    customer_id: str | None
-    session_id: str | None
+    customer_id: Annotated[str | None, Meta(description="As in the request.")]
+    session_id: Annotated[str | None, Meta(description="As in the request.")]
     labels: Annotated[
         list[str], Meta(description="The emotions above their threshold, most probable first; neutral is one of them. May be empty.")
     ]
@@ -57,5 +57,5 @@ class EmotionResponse(ApiModel, frozen=True, kw_only=True):
     ]
     as_of: Annotated[datetime, Meta(tz=True, description="The request's, else when the answer was computed.")]
     basis: AnswerBasis = "model"
-    model_version: str
+    model_version: Annotated[str, Meta(description="The model that answered.")]
     timestamp: Annotated[datetime, Meta(tz=True, description="When the answer was computed.")]

@@ -60,7 +60,7 @@ class JourneyEvent(ApiModel, frozen=True, kw_only=True):
 class JourneyRequest(ApiModel, frozen=True, kw_only=True):
     """One session at one moment."""
 
-    session_id: Id
+    session_id: Annotated[Id, Meta(description="The caller's id of the session.")]
     events: Annotated[
         list[JourneyEvent],
         Meta(description=f"In the order in which they happened; at most {MAX_EVENTS:,}.", extra_json_schema={"maxItems": MAX_EVENTS}),
@@ -104,14 +104,14 @@ class NextStep(ApiModel, frozen=True, kw_only=True):
         str,
         Meta(description="A kind of page, or event: and a type, such as event:add_to_cart; unknown: a page that the model does not have."),
     ]
-    probability: Fraction
+    probability: Annotated[Fraction, Meta(description="That it is the next step.")]
 
 
 class JourneyResponse(ApiModel, frozen=True, kw_only=True):
     """What comes next, what to do now, and the friction so far. Times are ISO 8601 in UTC."""
 
-    session_id: str
-    customer_id: str | None
+    session_id: Annotated[str, Meta(description="As in the request.")]
+    customer_id: Annotated[str | None, Meta(description="As in the request.")]
     current_step: Annotated[str | None, Meta(description="The latest step: a kind of page, or event: and a type; null without one.")]
     conversion_probability: Annotated[Fraction, Meta(description="Calibrated probability that the session has bought when it ends.")]
     exit_probability: Annotated[
@@ -135,7 +135,7 @@ class JourneyResponse(ApiModel, frozen=True, kw_only=True):
     friction_score: Annotated[
         float, Meta(ge=0, description="5 for each script error, 4 for each rage or error click, 2 for each dead click.")
     ]
-    friction_level: FrictionLevel
+    friction_level: Annotated[FrictionLevel, Meta(description="How much friction the session has, of all states together.")]
     friction: Annotated[list[Evidence], Meta(description="What was counted over all events; zero counts are left out.")]
     missing_features: Annotated[list[str], Meta(description="The model's attributes that are not known.")]
     ignored: Ignored
@@ -153,5 +153,5 @@ class JourneyResponse(ApiModel, frozen=True, kw_only=True):
     ]
     as_of: Annotated[datetime, Meta(tz=True, description="The moment of the answer.")]
     basis: AnswerBasis = "model"
-    model_version: str
+    model_version: Annotated[str, Meta(description="The model that answered.")]
     timestamp: Annotated[datetime, Meta(tz=True, description="When the answer was computed.")]

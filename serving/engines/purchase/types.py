@@ -39,12 +39,12 @@ DEFAULT_FACTORS = 5
 class Aggregates(ApiModel, frozen=True, kw_only=True):
     """Statistics of the session from a web analytics tool. A value given here is used; the others are counted from the interactions."""
 
-    administrative_count: Count | None = None
-    administrative_seconds: Seconds | None = None
-    informational_count: Count | None = None
-    informational_seconds: Seconds | None = None
-    product_count: Count | None = None
-    product_seconds: Seconds | None = None
+    administrative_count: Annotated[Count | None, Meta(description="Pages viewed of kind administrative.")] = None
+    administrative_seconds: Annotated[Seconds | None, Meta(description="Seconds on pages of kind administrative.")] = None
+    informational_count: Annotated[Count | None, Meta(description="Pages viewed of kind informational.")] = None
+    informational_seconds: Annotated[Seconds | None, Meta(description="Seconds on pages of kind informational.")] = None
+    product_count: Annotated[Count | None, Meta(description="Pages viewed of kind product.")] = None
+    product_seconds: Annotated[Seconds | None, Meta(description="Seconds on pages of kind product.")] = None
     bounce_rate: Annotated[Fraction | None, Meta(description="Average bounce rate of the pages visited.")] = None
     exit_rate: Annotated[Fraction | None, Meta(description="Average exit rate of the pages visited.")] = None
     page_value: Annotated[Money | None, Meta(description="Average value of the pages visited, as in the training data.")] = None
@@ -63,9 +63,9 @@ class BehaviorData(ApiModel, frozen=True, kw_only=True):
             extra={COMPILED: CompiledField(fast_events.read, read)},
         ),
     ]
-    current_page: Url
+    current_page: Annotated[Url, Meta(description="Path or URL of the page that is shown now; may be empty.")]
     referrer: Annotated[Url | None, Meta(description="Where the shopper came from; empty: typed in or bookmarked.")] = None
-    aggregates: Aggregates | None = None
+    aggregates: Annotated[Aggregates | None, Meta(description="Counts of a session whose events are not known.")] = None
 
 
 class ContextData(ApiModel, frozen=True, kw_only=True):
@@ -74,11 +74,11 @@ class ContextData(ApiModel, frozen=True, kw_only=True):
     device_type: Annotated[Name, Meta(description="desktop, mobile, tablet ...; unknown counts as missing.")]
     time_of_day: Annotated[float, Meta(ge=0, lt=24, description="Hours since the shopper's local midnight.")]
     day_of_week: Annotated[DayOfWeek, Meta(description="The shopper's local day: 0 Sunday to 6 Saturday.")]
-    location: GeoLocation | None = None
+    location: Annotated[GeoLocation | None, Meta(description="Where the shopper is.")] = None
     month: Annotated[Month | None, Meta(description="1 to 12; absent: the UTC month of asOf, else of the latest interaction.")] = None
     special_day: Annotated[Fraction | None, Meta(description="Closeness to a special day such as Mother's Day; 1 on the day.")] = None
-    operating_system: Category | None = None
-    browser: Category | None = None
+    operating_system: Annotated[Category | None, Meta(description="As it is named in the training data.")] = None
+    browser: Annotated[Category | None, Meta(description="As it is named in the training data.")] = None
     traffic_type: Annotated[Category | None, Meta(description="Absent: derived from referrer, where training has seen that class.")] = None
     visitor_type: Annotated[Category | None, Meta(description="new, returning or other.")] = None
 
@@ -86,10 +86,10 @@ class ContextData(ApiModel, frozen=True, kw_only=True):
 class PurchasePredictionRequest(ApiModel, frozen=True, kw_only=True):
     """One session at one moment."""
 
-    session_id: Id
-    behavior_data: BehaviorData
-    context_data: ContextData
-    customer_id: Id | None = None
+    session_id: Annotated[Id, Meta(description="The caller's id of the session.")]
+    behavior_data: Annotated[BehaviorData, Meta(description="What happened in the session so far.")]
+    context_data: Annotated[ContextData, Meta(description="What is known of the device, the time and the place.")]
+    customer_id: Annotated[Id | None, Meta(description="The customer, where the shopper is signed in.")] = None
     as_of: Annotated[
         Moment | None,
         Meta(description="The moment of the score; later interactions are not counted. Absent: the latest interaction, else now."),
@@ -103,8 +103,8 @@ class PurchasePredictionRequest(ApiModel, frozen=True, kw_only=True):
 class PurchasePredictionResponse(ApiModel, frozen=True, kw_only=True):
     """The score, its confidence, its factors, recommended actions, and the model version. Times are ISO 8601 in UTC."""
 
-    customer_id: str | None
-    session_id: str
+    customer_id: Annotated[str | None, Meta(description="As in the request.")]
+    session_id: Annotated[str, Meta(description="As in the request.")]
     purchase_probability: Annotated[Fraction, Meta(description="Calibrated probability that this session ends in a purchase.")]
     confidence_score: Annotated[
         Fraction,
@@ -131,7 +131,7 @@ class PurchasePredictionResponse(ApiModel, frozen=True, kw_only=True):
     horizon: Annotated[Literal["session"], Meta(description="The probability is for this session, not for later ones.")]
     as_of: Annotated[datetime, Meta(tz=True, description="The moment of the score.")]
     basis: AnswerBasis = "model"
-    model_version: str
+    model_version: Annotated[str, Meta(description="The model that answered.")]
     missing_features: Annotated[list[str], Meta(description="Features that are neither stated in the request nor countable from it.")]
     ignored: Ignored
     more_ignored: MoreIgnored
