@@ -26,7 +26,7 @@ class RetentionAction(ApiModel, frozen=True, kw_only=True):
 
     rule: Annotated[str | None, Meta(description="The rule of configs/retention.yaml that fired.")] = None
     arm: Annotated[str | None, Meta(description="The arm of the experiment to repeat.")] = None
-    action: RetentionCode
+    action: Annotated[RetentionCode, Meta(description="The code of the action.")]
     description: Annotated[str, Meta(description="What to do and why, in one sentence.")]
     priority: Annotated[int, Meta(ge=1, description="1 comes first: it is expected to save most.")]
     expected_value_saved: Annotated[
@@ -44,7 +44,9 @@ class RetentionAction(ApiModel, frozen=True, kw_only=True):
         Fraction | None, Meta(description="The share of those who would leave that stays because of it: not measured.")
     ] = None
     assumed_cost_share: Annotated[Fraction | None, Meta(description="What it costs, as a share of customerValue: not measured.")] = None
-    basis: Literal["rule", "uplift"]
+    basis: Annotated[
+        Literal["rule", "uplift"], Meta(description="The kind of evidence: uplift is a measured effect, rule a person's judgement.")
+    ]
 
 
 class RetentionRule(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):

@@ -31,7 +31,7 @@ class Evidence(ApiModel, frozen=True, kw_only=True):
     """The count of one friction rule."""
 
     detector: Annotated[str, Meta(description=f"One of {', '.join(COUNTED)}; the rules are in kernels/sessions/friction.py.")]
-    count: Annotated[int, Meta(ge=1)]
+    count: Annotated[int, Meta(ge=1, description="How often the rule applied.")]
     last_event: Annotated[
         int, Meta(ge=0, description="The index, from 0, of the event that was counted last, among the events up to asOf.")
     ]
@@ -40,9 +40,9 @@ class Evidence(ApiModel, frozen=True, kw_only=True):
 class StateScore(ApiModel, frozen=True, kw_only=True):
     """The score of one friction state, with the counts that it is computed from."""
 
-    state: EmotionalState
-    score: Fraction
-    evidence: list[Evidence]
+    state: Annotated[EmotionalState, Meta(description="The friction state.")]
+    score: Annotated[Fraction, Meta(description="From 0, no sign of it, to 1.")]
+    evidence: Annotated[list[Evidence], Meta(description="The counts that the score is computed from.")]
 
 
 def evidence(counts: I32) -> list[Evidence]:

@@ -36,17 +36,17 @@ class Contact(ApiModel, frozen=True, kw_only=True):
     """An earlier contact with this customer."""
 
     step: Annotated[Name, Meta(description="A step of configs/steps.yaml, or any other contact.")]
-    at: Moment
+    at: Annotated[Moment, Meta(description="When it took place.")]
 
 
 class StepCandidate(ApiModel, frozen=True, kw_only=True):
     """A step with its expected value, and the reason why it is excluded, if it is."""
 
-    step: str
+    step: Annotated[str, Meta(description="A step of configs/steps.yaml.")]
     expected_incremental_value: Annotated[float | None, Meta(description="orderValue * (lift - costShare); null without orderValue.")]
     lift: Annotated[float, Meta(description="The assumed or measured increase of the probability of a purchase.")]
     lift_error: Annotated[float | None, Meta(description="The standard error of lift; null for an assumption without logged outcomes.")]
-    basis: Basis
+    basis: Annotated[Basis, Meta(description="rule: a person's assumption. bandit: logged outcomes.")]
     propensity: Annotated[Fraction, Meta(description="The probability with which it was drawn.")]
     exclusion_reason: Annotated[ExclusionReason | None, Meta(description="Why the step is not allowed now; null where it is.")]
 
@@ -55,7 +55,7 @@ class NextBestStep(ApiModel, frozen=True, kw_only=True):
     """What to do now. Log it with its propensity and its outcome: the next model is trained on them."""
 
     step: Annotated[str, Meta(description=f"A step of configs/steps.yaml, or {NOTHING}.")]
-    description: str
+    description: Annotated[str, Meta(description="What to do, in one sentence.")]
     expected_incremental_value: Annotated[
         float | None, Meta(description="Compared with doing nothing, in currency; null without orderValue.")
     ]
