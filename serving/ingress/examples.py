@@ -1,9 +1,11 @@
-"""The examples in the OpenAPI document: of each question its request, and the answer that a server with the default models gave to it.
+"""The examples in the OpenAPI document: of each question its request, and the answer that a server gave to it.
 
-    revenue-engine serve                                     # the default models, trained anew
+    revenue-engine serve
     python -m serving.ingress.examples http://127.0.0.1:8000
 
-The second command asks a server every question and writes each answer beside the question's code, as `answer.json`. A question without that
+The first command has the default models. The models of the other questions were added to its registry: value trained on UCI Online Retail,
+churn on IBM Telco Customer Churn, as in docs/tutorials/data-science.md, journey on what `revenue-engine train journey --example` writes. The
+second command asks the server every question and writes each answer beside the question's code, as `answer.json`. A question without that
 file has no example of an answer.
 """
 
