@@ -92,12 +92,13 @@ def test_a_published_row_gets_the_same_number_as_a_row_and_as_a_request(task, da
     summary = batch.run(task, tmp_path / "in.csv", tmp_path / "out.parquet")
     got = pl.read_parquet(tmp_path / "out.parquet")
     assert summary.ignored == ("Revenue",)
-    assert got.columns == ANSWERS
+    own = [name for name in ANSWERS if name != "basis"]  # which only a demonstration model adds
+    assert got.columns == own
     requests = [
         json.dumps(online_shoppers.request_of(row)).encode() for row in pl.read_csv(tmp_path / "in.csv", infer_schema=False).to_dicts()
     ]
     answers = asked(task, requests[:200])
-    assert [got[name].to_list()[:200] for name in ANSWERS] == [column(answers, name) for name in ANSWERS]
+    assert [got[name].to_list()[:200] for name in own] == [column(answers, name) for name in own]
 
 
 def test_a_table_and_its_requests_get_the_same_numbers(task, whole, bodies, tmp_path):
