@@ -62,7 +62,7 @@ def run(
     overwrite: whether `output` may exist. on_answers: called with all answers, in order, before the output is there.
     """
     source = source if isinstance(source, Source) else Source(source)
-    _require_other(output, [source.path])
+    _require_other(output, source.path)
     sinks.accepted(output, overwrite)
     write = _Writer(output, overwrite, progress, on_answers)
     return _joined(task, source.path, write) if task.table.joins(source.path) else _chunked(task, source, write, ray_address)
@@ -118,7 +118,6 @@ def _chunked(task: Task, source: Source, write: _Writer, ray_address: str | None
     if task.options:
         flags = ", ".join(f"--{name}" for name in task.options)
         raise TableError(f"{source.path}: {flags} selects events of a table, and requests have their own; leave it out")
-    _require_other(write.output, source.files)
     task = task.of_input(source)
     score = ChunkScorer(task)  # before anything is started for a model that cannot be loaded
     chunks, complete = source.head
@@ -139,7 +138,6 @@ def _chunked(task: Task, source: Source, write: _Writer, ray_address: str | None
 def _joined(task: Task, path: Path, write: _Writer) -> Summary:
     """Score the one table that the files of a folder make together."""
     files = list(path.iterdir()) if path.is_dir() else [path]
-    _require_other(write.output, files)
     task.require_no_columns()
     write.progress("reading", 0.0)
     frame = task.table.join(path, task.mapping, cells=task.cells, **task.options)
@@ -150,7 +148,7 @@ def _joined(task: Task, path: Path, write: _Writer) -> Summary:
     return totals.summary(len(files), task.table.plan(frame.columns).ignored, "as a whole")
 
 
-def _require_other(output: Path, files: Iterable[Path]) -> None:
-    """Raise OutputError where the output is one of the inputs."""
-    if output.resolve() in {path.resolve() for path in files}:
+def _require_other(output: Path, source: Path) -> None:
+    """Raise OutputError where the output is the input, or one of its files."""
+    if output.resolve() in {path.resolve() for path in (source, *(source.iterdir() if source.is_dir() else ()))}:
         raise OutputError(f"{output} is the input; name another output")
