@@ -40,11 +40,11 @@ class DemoScorer:
     def base_rate(self, request: Any) -> Any | None:
         """Return the scorer's base rate, marked, None where it has none."""
         row = self.scorer.base_rate(request)
-        return None if row is None else _marked(row)
+        return None if row is None else _marked([row])[0]
 
     def rows(self, requests: Sequence[Any], predictions: Any) -> list[Any]:
         """Return the scorer's responses, marked."""
-        return [_marked(row) for row in self.scorer.rows(requests, predictions)]
+        return _marked(self.scorer.rows(requests, predictions))
 
     def output_columns(self, predictions: Any) -> dict[str, Any]:
         """Return the scorer's output columns, and `basis`."""
@@ -85,6 +85,7 @@ def undecorated(scorer: Scorer | None) -> Scorer | None:
     return scorer.scorer if isinstance(scorer, DemoScorer) else scorer
 
 
-def _marked(row: Any) -> Any:
-    force_setattr(row, "basis", DEMO)  # the row is new: no other reference to it is there to see it change
-    return row
+def _marked(rows: list[Any]) -> list[Any]:
+    for row in rows:
+        force_setattr(row, "basis", DEMO)  # the row is new: no other reference to it is there to see it change
+    return rows

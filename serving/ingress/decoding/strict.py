@@ -26,8 +26,8 @@ def quick_fields(struct: type[msgspec.Struct], outer: Path = ()) -> list[tuple[P
         here = (*outer, field.name)
         if quick := _quick(field.type):
             found.append((here, quick))
-        elif isinstance(field.type, type) and issubclass(field.type, msgspec.Struct) and field.required:
-            found += quick_fields(field.type, here)
+        elif _is_struct(plain := _plain(field.type)) and field.required:
+            found += quick_fields(plain, here)
     return found
 
 
@@ -57,6 +57,15 @@ def _default(field: msgspec.structs.FieldInfo) -> Any:
     return msgspec.field(name=field.encode_name)
 
 
+def _plain(kind: Any) -> Any:
+    """Return a type without its metadata, such as the description of the field."""
+    return _plain(get_args(kind)[0]) if get_origin(kind) is Annotated else kind
+
+
+def _is_struct(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
+
+
 def _quick(kind: Any) -> CompiledField | None:
     metadata = kind.__metadata__ if get_origin(kind) is Annotated else ()
     return next(
@@ -66,7 +75,7 @@ def _quick(kind: Any) -> CompiledField | None:
 
 def _variant(kind: Any, outer: tuple[type, ...], quick: bool) -> Any:
     """Return the type with every Struct in it replaced by its strict variant; one that contains itself is unchanged."""
-    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+    if _is_struct(kind):
         return kind if kind in outer else strict(kind, quick)
     if quick and _quick(kind):
         return msgspec.Raw

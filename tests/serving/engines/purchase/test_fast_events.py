@@ -15,8 +15,10 @@ from kernels.sessions.timeline import TARGET
 from serving.engines.purchase import columns as events
 from serving.engines.purchase import fast_events
 from serving.engines.purchase.columns import EventTable
+from serving.engines.purchase.scorer import PURCHASE
 from serving.engines.types import InteractionEvent, is_valid_moment
-from serving.ingress.decoding.strict import strict
+from serving.ingress.decoding.decoder import Decoder
+from serving.ingress.decoding.strict import quick_fields, strict
 from training.event_names import SAME_AS
 from training.features import EVENT_TYPES, PAGE_KINDS
 
@@ -190,3 +192,11 @@ def test_other_links_have_the_target_of_their_element(link: str):
     assert found is not None
     first, other, again = found.rows[:, TARGET].tolist()
     assert 0 < first == again != other > 0
+
+
+def test_the_interactions_of_a_request_are_the_field_that_compiled_code_reads():
+    """A description of the fields around it does not take that from it."""
+    ((path, field),) = quick_fields(PURCHASE.request)
+    assert (path, field.read) == (("behavior_data", "interactions"), fast_events.read)
+    request = Decoder(PURCHASE.request, PURCHASE.check, 10).read(msgspec.json.encode(PURCHASE.example))
+    assert isinstance(request.behavior_data.interactions, EventTable)
