@@ -4,7 +4,7 @@
     python -m serving.ingress.examples http://127.0.0.1:8000
 
 The first command has the default models. The models of the other questions were added to its registry: value trained on UCI Online Retail,
-churn on IBM Telco Customer Churn, as in docs/tutorials/data-science.md, journey on what `revenue-engine train journey --example` writes. The
+churn on IBM Telco Customer Churn, as in docs/tutorials/data-science.md, journey on what `train journey --example` writes. The
 second command asks the server every question and writes each answer beside the question's code, as `answer.json`. A question without that
 file has no example of an answer.
 """
