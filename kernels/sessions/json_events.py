@@ -112,9 +112,11 @@ def _which(data: U8, at: int, texts: U64, masks: U64) -> int:
     for row in range(len(texts)):
         if first & masks[row, 0] == texts[row, 0]:
             part = 1
-            while part < texts.shape[1] and _word(data, at + BYTES * part) & masks[row, part] == texts[row, part]:
+            while part < texts.shape[1] and masks[row, part] != 0:  # the words of a text end with its last letter
+                if _word(data, at + BYTES * part) & masks[row, part] != texts[row, part]:
+                    break
                 part += 1
-            if part == texts.shape[1]:
+            else:
                 return row
     return len(texts)
 
