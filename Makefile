@@ -59,5 +59,6 @@ bench: install
 bench-quick: install
 	$(BIN)/python -m benchmarks.run --quick
 
+# What can be made anew. The registry, the stores and the logs stay.
 clean:
-	rm -rf .venv .revenue-engine docs/_build
+	rm -rf .venv .revenue-engine/numba docs/_build
