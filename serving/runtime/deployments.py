@@ -36,8 +36,9 @@ DEPLOYMENT = "scorer"
 
 COLLECT = (50_000, 20, 100)  # new objects between collections, and collections of each generation between those of the next
 SWITCH_S = 0.0002
-LARGE_BYTES = 256 * 1024  # of a buffer that the allocator gives back at once
-_M_MMAP_THRESHOLD = -3  # of mallopt(3); left to itself it grows with the first large buffer that is freed
+# Of a buffer that the allocator gives back at once; four times the buffer that asyncio receives each request into, which it is to keep.
+LARGE_BYTES = 1024 * 1024
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of mallopt(3); left to themselves they grow with the first large buffers that are freed
 
 
 class Replica:
@@ -179,6 +180,7 @@ def _return_memory() -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # of glibc
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, LARGE_BYTES)
+        mallopt(_M_TRIM_THRESHOLD, 2 * LARGE_BYTES)
 
 
 def _keep_local() -> None:
