@@ -110,7 +110,7 @@ def run(args: Sequence[str]) -> int:
     except (RevenueEngineError, TrainingError, CompileCacheError) as error:
         return _fail(given, error.code, str(error))
     except typer.TyperException as error:  # wrong usage
-        return _fail(given, "usage", f"{error.format_message()} (see revenue-engine --help)", error.exit_code)
+        return _fail(given, "usage", f"{error.format_message()} (see {_command(error)} --help)", error.exit_code)
     except Exception as error:  # a bug, or a failing machine: a short message, and how to see the traceback
         if os.environ.get(DEBUG):
             traceback.print_exc()
@@ -120,6 +120,12 @@ def run(args: Sequence[str]) -> int:
     if result:  # typer's code for KeyboardInterrupt; --help and --version give 0
         return _fail(given, "interrupted", "interrupted; nothing half-written is left")
     return 0
+
+
+def _command(error: typer.TyperException) -> str:
+    """Return the command that the error is about, as it was written."""
+    context = getattr(error, "ctx", None)
+    return "revenue-engine" if context is None else str(context.command_path)
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ each other, such as a catalogue with groups of one price, is held and scored as 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import polars as pl
@@ -30,6 +30,7 @@ class Summary:
 
     rows: of the output. read: records of the input; left_out: numbers of them that are part of no answer, by reason. ignored: columns of
     the input that the model does not use, the label among them; unknown: rows about something that it does not have; by: how it was scored.
+    lacking: features that the model was trained with and the input has no column for.
     """
 
     rows: int
@@ -39,6 +40,7 @@ class Summary:
     by: str
     unknown: UnknownRows = NONE_UNKNOWN
     left_out: Mapping[str, int] = field(default_factory=dict)
+    lacking: tuple[str, ...] = ()
 
 
 def run(
@@ -132,7 +134,7 @@ def _chunked(task: Task, source: Source, write: _Writer, ray_address: str | None
     with closing(scored):
         write.progress(f"scoring {by}", 0.0)
         totals = write(scored, one_each=task.plan.per_row if task.plan is not None else True)
-    return totals.summary(len(source.files), task.ignored, by)
+    return replace(totals.summary(len(source.files), task.ignored, by), lacking=task.lacking)
 
 
 def _joined(task: Task, path: Path, write: _Writer) -> Summary:

@@ -99,6 +99,7 @@ class Task:
             plan = self.table.plan(source.columns, self.mapping)
         except TableError as error:
             raise TableError(f"{first.file}: {error}") from None
+        plan = self._of_model(plan)
         numbers = plan.numbers | self._number_features()
         plan = replace(plan, numbers=numbers, decimals=notations.decimals(source, numbers, self.cells, whole=plan.whole))
         if not plan.per_row:
@@ -106,12 +107,29 @@ class Task:
             return replace(self, plan=plan)
         return replace(self, plan=plan, passed=(*self._id_columns(plan.columns), *self._kept(first.file, plan.columns)))
 
+    @property
+    def lacking(self) -> tuple[str, ...]:
+        """Return the features that the model was trained with and the table has no column for."""
+        if self.plan is None or (had := self.plan.features) is None:
+            return ()
+        return tuple(one["name"] for one in self._features() if one["name"] not in had and one.get("missingShare", 0) < 1)
+
+    def _features(self) -> Sequence[Mapping[str, Any]]:
+        """Return the features of the model, as its manifest has them."""
+        features: Sequence[Mapping[str, Any]] = bundles.load(self.model).manifest.get("features", ())
+        return features
+
+    def _of_model(self, plan: ReadPlan) -> ReadPlan:
+        """Return the plan with the columns that are no features of this model among the ignored ones."""
+        known = {one["name"] for one in self._features()}
+        others = tuple(name for name in plan.features or () if known and name not in known)
+        return replace(plan, ignored=(*plan.ignored, *others))
+
     def _number_features(self) -> frozenset[str]:
         """Return the features of the model that are numbers, of a table of which any column may be one."""
         if self.table.number_columns(self.mapping):
             return frozenset()
-        features = bundles.load(self.model).manifest.get("features", ())
-        return frozenset(one["name"] for one in features if one.get("kind") == "number")
+        return frozenset(one["name"] for one in self._features() if one.get("kind") == "number")
 
     def with_cells(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Return a table, columns named by field, with its ids and times read; see `TableKind.with_cells` for what it raises."""

@@ -27,6 +27,7 @@ from serving.commands.tasks import TaskVerb
 from serving.progress import Progress, shown
 from training.models import MODELS
 from training.models.options import Option
+from training.tables.table import like, listed
 
 if TYPE_CHECKING:
     from serving.batch.run import Summary
@@ -142,6 +143,7 @@ class _Job:
             f"scored {done.rows:,} rows of {self.source.path} into {self.output} with {self.bundle.version} ({done.by})",
             [
                 *([f"ignored columns: {', '.join(done.ignored)}"] if done.ignored else []),
+                *([_lacking(done)] if done.lacking else []),
                 *([_left_out(done)] if done.left_out else []),
                 *([_unknown(self.task.engine, done)] if done.unknown.number else []),
                 *([f"published {published:,} customers: the server answers for them by name"] if self.publish else []),
@@ -155,12 +157,19 @@ class _Job:
                 "read": done.read,
                 "files": done.files,
                 "ignored": list(done.ignored),
+                "lacking": list(done.lacking),
                 "leftOut": dict(done.left_out),
                 "unknown": done.unknown._asdict(),
                 "by": done.by,
                 "published": published,
             },
         )
+
+
+def _lacking(done: "Summary") -> str:
+    """Return the line about features that the input does not have."""
+    names = listed([f"{name}{like(name, done.ignored)}" for name in done.lacking])
+    return f"warning: the model was trained with features that the input has no column for, and that count as missing: {names}"
 
 
 def _left_out(done: "Summary") -> str:

@@ -5,12 +5,13 @@ from pathlib import Path
 import typer
 
 from serving.commands.options import Report
+from serving.errors import OutputError
 from training.models import MODELS
 
 _SUFFIXES = (".csv", ".csv.gz", ".parquet")
 _NEXT = {
     "train": "revenue-engine train {task} --data {path} --out {task}-model",
-    "batch": "revenue-engine batch {task} --model {task}@champion --input {path} --output {task}-scores.csv",
+    "batch": "revenue-engine batch {task} --model {task}-model --input {path} --output {task}-scores.csv",
 }
 
 
@@ -25,6 +26,8 @@ def written(task: str, path: Path, seed: int, verb: str) -> Report:
 
     if not path.name.lower().endswith(_SUFFIXES):
         raise typer.BadParameter(f"--example {path}: the suffix is not known; use {', '.join(_SUFFIXES)}")
+    if path.exists():
+        raise OutputError(f"{path} exists; name another file for the example")
     sinks.accepted(path)
     tables = examples.of(MODELS[task].table_module, seed)
     frame = tables.train if verb == "train" else tables.batch

@@ -13,6 +13,8 @@ from training.evaluation.ranking import slices
 
 BINS = 10
 
+MAX_PLAUSIBLE_AUC = 0.99  # of what people do; above it a column probably leaks the label
+
 
 def figures(y: F64, p: F64) -> dict[str, float]:
     """Return auc, average_precision, log_loss, brier and ece of probabilities p [n] for outcomes y [n], 0 or 1."""

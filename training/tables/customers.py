@@ -105,7 +105,8 @@ class CustomersTable(TableKind):
 
     def plan(self, columns: Sequence[str], mapping: Mapped | None = None) -> ReadPlan:
         """Return how to read the customers; see `resolve` for what it raises."""
-        return ReadPlan(tuple(columns), self.number_columns(mapping), resolve(columns, mapping).ignored)
+        found = resolve(columns, mapping)
+        return ReadPlan(tuple(columns), self.number_columns(mapping), found.ignored, features=found.features)
 
 
 TABLE = CustomersTable()
@@ -312,7 +313,9 @@ def _positive(found: str, labels: Mapping[str, str], given: str | None) -> str:
     """Return which of two labels is that of customers who left."""
     if given is not None:
         if key(given) not in labels:
-            raise TableError(f"--positive {given}: {found}; name one of them")
+            raise TableError(
+                f"{found}: none of them is {given}, the label of customers who left in training (--positive); name one of them there"
+            )
         return key(given)
     for yes, no in PAIRS:
         if labels.keys() == {yes, no}:

@@ -252,7 +252,11 @@ def _columns(mapping: Mapped, field: str) -> tuple[str, ...]:
 def _warnings(table: _Cells, columns: SalesColumns) -> tuple[str, ...]:
     """Return warnings about rows without a product, and a category with nearly as many values as rows."""
     product, category = columns.one(PRODUCT), columns.one(CATEGORY)
-    found = [] if product is None else cells.without(PRODUCT, table.frame[product], table.ids(product), table.options)
+    found = (
+        [f"no column is the product, so that all rows count as one: name it with --map {PRODUCT}=COLUMN"]
+        if product is None
+        else cells.without(PRODUCT, table.frame[product], table.ids(product), table.options)
+    )
     if category is not None:
         ids = table.ids(category).drop_nulls()
         fix = "products share what they have in common by category: map another column to it, or none"

@@ -22,7 +22,7 @@ from training.features import Vocabulary
 from training.tables import cells
 from training.tables.cells import DEFAULT, EMPTY_ONLY, CellOptions
 from training.tables.cells.ids import WHOLE
-from training.tables.table import WORDS, Field, Mapped, ReadPlan, TableKind, check, listed, single
+from training.tables.table import WORDS, Field, Mapped, ReadPlan, TableKind, check, like, listed, single
 
 LABEL, ORDER_VALUE, CURRENCY = "purchased", "orderValue", "currency"
 PUBLISHED = {field: column for column, field in online_shoppers.COLUMNS.items()}
@@ -68,7 +68,9 @@ class SessionsTable(TableKind):
 
     def plan(self, columns: Sequence[str], mapping: Mapped | None = None) -> ReadPlan:
         """Return how to read the sessions; see `resolve` for what it raises."""
-        return ReadPlan(tuple(columns), self.number_columns(mapping), resolve(columns, mapping).ignored)
+        found = resolve(columns, mapping)
+        named = tuple(name for name in found.of if name in features.NAMES)
+        return ReadPlan(tuple(columns), self.number_columns(mapping), found.ignored, features=named)
 
 
 TABLE = SessionsTable()
@@ -119,10 +121,13 @@ def keys(frame: Any, mapping: Mapped | None = None, *, options: CellOptions = DE
 
 
 def warnings(frame: Any, mapping: Mapped | None = None, *, options: CellOptions = DEFAULT) -> list[str]:
-    """Return warnings about categories that have nearly as many values as rows."""
+    """Return warnings about columns whose names resemble a feature's, and categories that have nearly as many values as rows."""
     table = nw.from_native(frame, eager_only=True)
-    of = resolve(table.columns, mapping).of
-    found = list[str]()
+    columns = resolve(table.columns, mapping)
+    of, used = columns.of, set(columns.of.values())
+    free = [*columns.absent, *(PUBLISHED[name] for name in columns.absent if name in PUBLISHED)]
+    unused = [f"{name}{meant}" for name in columns.ignored if name not in used and (meant := like(name, free))]
+    found = [f"columns that are no feature were not used: {listed(unused)}; name them with --map FIELD=COLUMN"] if unused else list[str]()
     for name in features.CATEGORIES:
         if name in of:
             ids = cells.ids(table[of[name]], options).drop_nulls()

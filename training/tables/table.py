@@ -56,6 +56,7 @@ class ReadPlan:
     columns: those of every file; numbers: the columns to read as float64; ignored: the columns that the model does not use; whole: an
     answer depends on several rows, so that the table is scored as a whole; per_row: there is one answer for each row. decimals: {column:
     decimal mark} of numbers that are text, None where what was read before the first row is scored does not show it; others have a point.
+    features: what the table has for features of a model, by their names there; None of a table without such features.
     """
 
     columns: tuple[str, ...]
@@ -64,6 +65,7 @@ class ReadPlan:
     whole: bool = False
     per_row: bool = True
     decimals: Mapping[str, DecimalMark | None] = dataclasses.field(default_factory=dict)
+    features: tuple[str, ...] | None = None
 
 
 class TableKind(Protocol):

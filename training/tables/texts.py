@@ -9,9 +9,12 @@ from typing import Any
 
 import narwhals as nw
 import numpy as np
+import polars as pl
 
 from kernels.types import F32
 from training.errors import CellError, TableError
+from training.tables import cells
+from training.tables.cells import DEFAULT, CellOptions
 from training.tables.table import Field, FieldColumns, Mapped, ReadPlan, TableKind, check, like, listed, single
 
 TEXT, LABELS = "text", "labels"
@@ -65,6 +68,12 @@ class TextsTable(TableKind):
     def plan(self, columns: Sequence[str], mapping: Mapped | None = None) -> ReadPlan:
         """Return how to read the texts; see `resolve` for what it raises."""
         return ReadPlan(tuple(columns), frozenset(), resolve(columns, mapping).ignored)
+
+    def with_cells(self, frame: pl.DataFrame, options: CellOptions = DEFAULT) -> pl.DataFrame:
+        """Return a table with an empty text in place of one that is nothing but a word for a missing cell."""
+        if TEXT not in frame.columns:
+            return frame
+        return frame.with_columns(pl.when(cells.ids(frame[TEXT], options).is_null()).then(pl.lit("")).otherwise(pl.col(TEXT)).alias(TEXT))
 
 
 TABLE = TextsTable()

@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from kernels.arrays import Arrays
@@ -73,7 +72,7 @@ class PricingScorer:
     def output_columns(self, predictions: PricePredictions) -> dict[str, NDArray[Any] | list[Any]]:
         """Return the output columns of a batch job."""
         queries = predictions.columns.queries
-        has_cost = np.array([query.has_cost for query in queries], bool)
+        has_cost = [query.has_cost for query in queries]
         return {
             "recommendedPrice": predictions.price,
             "currentPrice": predictions.columns.inputs[:, kernel.PRICE],
@@ -83,7 +82,10 @@ class PricingScorer:
             "objective": [query.objective for query in queries],
             "elasticitySource": [query.source for query in queries],
             "confidence": predictions.changes[:, kernel.CONFIDENCE],
-            "profitChange": np.where(has_cost, predictions.changes[:, kernel.PROFIT_CHANGE], np.nan),
+            "profitChange": [
+                change if known else None
+                for change, known in zip(predictions.changes[:, kernel.PROFIT_CHANGE].tolist(), has_cost, strict=True)
+            ],
             **({"alignedBy": predictions.aligned_by} if predictions.columns.groups is not None else {}),
             "modelVersion": [self.version] * len(predictions.price),
         }

@@ -1,5 +1,6 @@
 """Rows of a catalogue, with columns named as for training, as pricing requests."""
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from serving.engines.pricing.types import MIN_PRICE, CompetitorPrice, DynamicPricingRequest, PricingContext
@@ -33,13 +34,20 @@ def texts(frame: Any, name: str, otherwise: str) -> list[str]:
 
 
 def requests(frame: Any, model: "PricingModel") -> list[DynamicPricingRequest]:
-    """Return a request for each row of a table (polars or pandas). Raises CellError for a number outside its range."""
+    """Return a request for each row of a table (polars or pandas).
+
+    Raises CellError for a number outside its range, and for a product without a price of which the model has none either.
+    """
     rows = len(frame)
+    products, prices = texts(frame, "product", ONE), column(frame, "price", MIN_PRICE)
+    for row, (product, price) in enumerate(zip(products, prices, strict=True)):
+        if price is None and not math.isfinite(model.price[model.place(product)]):
+            raise CellError(row, "price", None, f"is no price, and is needed: product {product} is not in the training data of the model")
     names = [name for name in (*model.competitors, "competitorPrice") if name in frame.columns]
     competitors = zip(*(column(frame, name, MIN_PRICE) for name in names), strict=True) if names else [()] * rows
     made = zip(
-        texts(frame, "product", ONE),
-        column(frame, "price", MIN_PRICE),
+        products,
+        prices,
         column(frame, "quantity", 0.0, 0.0),
         column(frame, "cost", 0.0),
         column(frame, "stock", 0.0, _MAX),

@@ -244,3 +244,47 @@ def test_every_task_of_the_command_line_can_write_its_details():
     for name in MODELS:
         details = named(name).details
         assert details.factors is None or details.factors.column in ("", "max_factors")
+
+
+def test_features_of_the_model_that_a_table_lacks_are_reported(bundle_of, scored, customers_csv):
+    """Whatever column is no feature of the model is ignored, so that a misspelt one is seen."""
+    task = Task("churn", bundle_of("churn").path, {}, configuration.load())
+    names = [one["name"] for one in bundles.load(task.model).manifest["features"]]
+    frame = pl.read_csv(customers_csv, infer_schema=False).head(20)
+    _, whole = scored(task, frame)
+    _, less = scored(task, frame.rename({names[0]: names[0].upper() + "X"}).drop(names[1]))
+    assert (whole.lacking, set(less.lacking)) == ((), set(names[:2]))
+    assert names[0].upper() + "X" in less.ignored
+
+
+def test_a_table_of_sessions_reports_the_features_that_training_had(task, scored, sessions):
+    lacking = [
+        one["name"] for one in bundles.load(task.model).manifest["features"] if one["missingShare"] < 1 and one["name"] in sessions.columns
+    ]
+    _, summary = scored(task, sessions.drop(lacking[0]))
+    assert summary.lacking == (lacking[0],)
+
+
+def test_a_catalogue_needs_a_price_of_a_product_that_the_model_does_not_have(bundle_of, scored):
+    task = Task("pricing", bundle_of("pricing").path, {}, configuration.load())
+    known = bundles.load(task.model).json("demand.json")["products"][0]
+    frame = pl.DataFrame({"product": [known, "new"], "price": [None, None]}, {"product": pl.String, "price": pl.Float64})
+    with pytest.raises(TableError, match=r"line 3, column price: .* is needed: product new is not in the training data"):
+        scored(task, frame)
+    answers, _ = scored(task, frame.head(1), output="out.csv")
+    assert float(cells(answers, "currentPrice")[0]) > 0
+
+
+def test_a_change_of_profit_that_nobody_can_compute_is_an_empty_cell(bundle_of, scored):
+    task = Task("pricing", bundle_of("pricing").path, {}, configuration.load())
+    frame = pl.DataFrame({"product": ["new", "new"], "price": [10.0, 10.0], "cost": [None, 5.0]})
+    answers, _ = scored(task, frame, output="out.csv")
+    without, given = cells(answers, "profitChange")
+    assert without is None
+    assert float(given) == float(given)
+
+
+def test_a_word_for_a_missing_cell_is_no_text(bundle_of, scored):
+    task = Task("emotion", bundle_of("emotion").path, {}, configuration.load())
+    answers, _ = scored(task, pl.DataFrame({"text": ["NULL", "n/a", "Null and void, I want my money back"]}), output="out.csv")
+    assert cells(answers, "remarks") == ["empty", "empty", ""]

@@ -144,3 +144,11 @@ def test_only_columns_of_numbers_are_read_as_numbers():
     numbers = sessions.TABLE.number_columns({"pageValue": "worth", "region": "pageViews"})
     assert {"ProductRelated", "productCount", "worth", "orderValue"} <= numbers
     assert not {"Month", "month", "Weekend", "Region", "Revenue", "purchased", "pageViews"} & numbers
+
+
+def test_a_column_that_resembles_a_feature_and_is_none_is_warned_of():
+    frame = pl.DataFrame({"pageViews": [1.0, 2.0], "cartAdds": [0, 1], "purchased": [True, False], "colour": ["a", "b"]})
+    (warning,) = sessions.warnings(frame)
+    assert "cartAdds (did you mean cartAddCount?)" in warning
+    assert "colour" not in warning
+    assert sessions.warnings(frame.rename({"cartAdds": "cartAddCount"})) == []

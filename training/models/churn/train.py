@@ -36,7 +36,6 @@ FOLDS, CALIBRATION_FOLDS = 10, 3
 MAX_PARALLEL_ROWS = 50_000  # up to so many rows each fold has one core; of more rows one fold at a time has all cores
 EXPLAINED_ROWS = 5_000  # for the mean SHAP value of each feature
 MASKED_WEIGHT = 0.5  # of the copy with cells removed; the row as it is has 1
-MAX_PLAUSIBLE_AUC = 0.99  # above it a column probably leaks the label
 
 # Chosen on the published Telco rows by 10-fold cross-validation with two seeds: shallow trees and few columns per node, as the log-odds are
 # nearly additive. Depths 2 and 4, and one-hot encoded categories, have up to .001 less AUC.
@@ -187,7 +186,7 @@ def report(rows: LabelledCustomers, model: FittedChurn, cut: Sequence[Fold], jud
 
 
 def _warnings(auc: float, top_feature: str) -> list[str]:
-    if auc <= MAX_PLAUSIBLE_AUC:
+    if auc <= evaluate.MAX_PLAUSIBLE_AUC:
         return []
     return [
         f"AUC {auc:.4f} is implausible for churn: a column leaks the label, most likely {top_feature}; check whether it is known before "

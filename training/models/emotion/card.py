@@ -5,6 +5,8 @@ from typing import Any
 
 from training.tables.texts import FRUSTRATION
 
+GOEMOTIONS = "1c254a142be5c00e80d819b9ae1bbd36d94b2eeb8f4b1271846508d57e57d9c5"  # SHA-256 of its train.tsv
+
 
 def card(meta: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
     """Return the card as Markdown; meta: the manifest, metrics: the content of metrics.json."""
@@ -31,8 +33,8 @@ not take it for what the writer feels: it predicts what readers find in such tex
 
 ## Language and limits
 
-English only, and the answer marks what is in another language: its scores are meaningless. The training texts are comments of an American
-forum, labelled by English speakers in India. Irony is mostly missed. {meta["encoder"]["longest"]} word pieces are read; the answer marks a
+English only, and the answer marks what is in another language: its scores are meaningless. {_origin(data)} \
+Irony is mostly missed. {meta["encoder"]["longest"]} word pieces are read; the answer marks a
 text that was cut, and one in which no word is known. Rare emotions (grief, pride, relief, nervousness) are seldom recognised.
 
 ## Law
@@ -67,3 +69,10 @@ macro-F1 {metrics["macroF1"]:.3f}, micro-F1 {metrics["microF1"]:.3f}, Ekman macr
 |---|---|---|---|
 {rows}
 """
+
+
+def _origin(data: Mapping[str, Any]) -> str:
+    """Return a sentence about the origin of the training texts, as far as it is known."""
+    if data["sha256"] == GOEMOTIONS:
+        return "The training texts are comments of an American\nforum, labelled by English speakers in India."
+    return "Who wrote and labelled the\ntraining texts decides which texts it reads well."

@@ -12,6 +12,7 @@ import numpy as np
 from kernels.types import F32, F64
 from training import features
 from training.errors import CellError, TableError
+from training.evaluation import metrics as evaluate
 from training.features import Vocabulary
 from training.models.purchase import card, fitted, validation
 from training.models.purchase import model as purchase
@@ -64,7 +65,7 @@ def train(
     progress("reading", 0.0)
     rows = read(data, mapping, cells)
     model, metrics = fit(rows, seed, lambda share: progress("fitting and evaluating", 0.02 + 0.96 * share))
-    metrics["warnings"] = [*metrics.get("warnings", ()), *rows.warnings]
+    metrics["warnings"] = [*_leak(metrics), *rows.warnings]
     progress("writing", 0.98)
     files, meta = contents(rows, model, metrics, seed)
     bundle = bundles.write(out, task=purchase.TASK, files=files, meta=meta)
@@ -158,4 +159,15 @@ def _features(X: F32) -> list[dict[str, Any]]:
             "missingShare": round(float(share), 6),
         }
         for feature, share in zip(features.FEATURES, absent, strict=True)
+    ]
+
+
+def _leak(metrics: Mapping[str, Any]) -> list[str]:
+    """Return a warning where the AUC is better than that of any feature known before the purchase."""
+    if metrics["auc"] <= evaluate.MAX_PLAUSIBLE_AUC:
+        return []
+    without = metrics["without_page_values"]["auc"]
+    return [
+        f"AUC {metrics['auc']:.4f} is implausible for purchases, and {without:.4f} without page values: a column leaks the label; "
+        "leave out what is known only after the purchase"
     ]

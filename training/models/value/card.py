@@ -16,8 +16,8 @@ Predicts how often customers buy again, whether they are still active, and what 
 `{data["sha256"]}`: {metrics["customers"]:,} customers up to {data["split"]}, of whom {metrics["repeatCustomers"]:,} bought again. Rows left
 out: {left_out}.
 
-Served: {NAMES[metrics["served"]]}. **Use** it for plans: its totals over many customers are calibrated. **Do not** rely on it for a single
-customer, and do not expect it to rank customers much better than their past spend does: the hold-out below shows both.
+Served: {NAMES[metrics["served"]]}. **Use** it for totals over many customers: {_totals(metrics["holdout"])}. **Do not** rely on it for a
+single customer, and do not expect it to rank customers much better than their past spend does.
 
 {_warning(metrics)}
 
@@ -31,6 +31,17 @@ customer, and do not expect it to rank customers much better than their past spe
 
 {", ".join(f"{name} {version}" for name, version in meta["software"].items())}.
 """
+
+
+def _totals(after: Mapping[str, Any] | None) -> str:
+    """Return how far the totals of the hold-out were off, relative to what was bought."""
+    if after is None:
+        return "how far they are off was not measured, since there was no hold-out"
+    money = after["spend"]
+    predicted = money["models"][money["served"]]["predicted"]
+    totals = {"purchases": (after["transactions"], after["actual"]), "money": (predicted, money["actual"])}
+    off = [f"of {name} by {stated / actual - 1:+.1%}" for name, (stated, actual) in totals.items() if actual]
+    return f"in the hold-out they were off, {' and '.join(off)}" if off else "nothing was bought in the hold-out to measure them by"
 
 
 def _warning(metrics: Mapping[str, Any]) -> str:

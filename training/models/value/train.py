@@ -109,7 +109,7 @@ def train(
     served = model or best(counting, after)
     measured = metrics(seen, counting, spend, failed, served, after)
     measured["leftOut"] = {**purchases.left_out, **measured["leftOut"]}
-    measured["warnings"] = [*purchases.warnings, *measured["warnings"]]
+    measured["warnings"] = [*purchases.warnings, *_left_out(purchases), *measured["warnings"]]
     progress("writing", 0.8)
     now = histories.of(purchases, split=seen.end, end=seen.end)
     learned = None if after is None or after["spend"]["served"] != "trees" else window(purchases, seen.end, after["days"], seed)
@@ -306,3 +306,11 @@ def _write(base: pl.DataFrame, path: Path) -> None:
     WRITERS[path.suffix](base, out)
     path.parent.mkdir(parents=True, exist_ok=True)
     disk.replace_file(path, out.getvalue())
+
+
+def _left_out(purchases: Purchases) -> list[str]:
+    """Return warnings about what has no part in the model; of rows without a customer there is one with their places."""
+    counts = {reason: purchases.left_out[reason] for reason in ("without a time", "without an amount")}
+    found = [f"{number:,} of {purchases.rows:,} rows are {reason} and were left out" for reason, number in counts.items() if number]
+    returns = purchases.left_out["days of returns alone"]
+    return [*found, *([f"{returns:,} days on which a customer only returned goods were left out"] if returns else [])]

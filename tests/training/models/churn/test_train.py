@@ -188,7 +188,7 @@ def test_the_positive_label_is_found_or_named(labels, asked, positive):
         (["left", "stays"], None, "holds left, stays: which one is the label of customers who left? Name it with --positive"),
         (["1", "2"], None, "holds 1, 2"),
         (["Yes", "Maybe"], None, "holds Maybe, Yes"),
-        (["left", "stays"], "gone", "--positive gone: column label holds left, stays"),
+        (["left", "stays"], "gone", "column label holds left, stays: none of them is gone"),
         (["Yes", "No", "New"], None, "holds New, No, Yes: a label has two values"),
         (["Yes", "Yes"], None, "holds Yes"),
     ],

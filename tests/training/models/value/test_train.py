@@ -215,3 +215,24 @@ def test_another_tasks_bundle_is_refused(tmp_path):
     other = bundles.write(tmp_path / "other", task="pricing", files={"a.json": b"{}"}, meta={})
     with pytest.raises(BundleError, match="is for pricing, not for value"):
         ValueModel.load(other)
+
+
+def test_rows_and_days_that_are_left_out_are_warned_of(tmp_path):
+    frame = buyers.simulate(300, 1).with_row_index()
+    blank = pl.col("index") % 10
+    frame = frame.with_columns(amount=pl.when(blank == 3).then(None).otherwise(pl.col("amount")))
+    frame = frame.with_columns(amount=pl.when(blank == 5).then(-pl.col("amount")).otherwise(pl.col("amount"))).drop("index")
+    frame.write_csv(tmp_path / "rows.csv")
+    without = frame["amount"].null_count()
+    metrics = train(tmp_path / "rows.csv", tmp_path / "out").json("metrics.json")
+    days = metrics["leftOut"]["days of returns alone"]
+    assert f"{without:,} of {frame.height:,} rows are without an amount and were left out" in metrics["warnings"]
+    assert f"{days:,} days on which a customer only returned goods were left out" in metrics["warnings"]
+
+
+def test_the_card_states_how_far_the_totals_of_the_hold_out_were_off(cdnow, tmp_path):
+    bundle = bundles.load(cdnow / "bundle")
+    after = bundle.json("metrics.json")["holdout"]
+    assert f"of purchases by {after['transactions'] / after['actual'] - 1:+.1%}" in bundle.read("card.md").decode()
+    buyers.simulate(300, 1).write_csv(tmp_path / "rows.csv")
+    assert "was not measured" in train(tmp_path / "rows.csv", tmp_path / "out").read("card.md").decode()
