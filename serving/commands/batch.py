@@ -27,7 +27,6 @@ from serving.commands.tasks import TaskVerb
 from serving.progress import Progress, shown
 from training.models import MODELS
 from training.models.options import Option
-from training.tables.table import like, listed
 
 if TYPE_CHECKING:
     from serving.batch.run import Summary
@@ -168,6 +167,8 @@ class _Job:
 
 def _lacking(done: "Summary") -> str:
     """Return the line about features that the input does not have."""
+    from training.tables.table import like, listed
+
     names = listed([f"{name}{like(name, done.ignored)}" for name in done.lacking])
     return f"warning: the model was trained with features that the input has no column for, and that count as missing: {names}"
 
